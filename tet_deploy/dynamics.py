@@ -1,0 +1,114 @@
+"""The neuron, stated once: in real numbers and in the integers of a Loihi core.
+
+Every runtime is judged against these functions. Real numbers: Deng et al., ICLR 2022, eqs. 1-3. Integers: what the
+fixed-point models of lava-nc 0.10 compute (their LIF with du = 4095, so that the synaptic current lives one step).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tet_deploy.ir.nodes import LIF, Quantization
+
+FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
+STATE_LIMIT = 2**23  # u and v are 24 bit
+DECAY_ONE = 4096  # decays are 12 bit: state * (4096 - decay) / 4096
+LARGEST_THRESHOLD = 2**17 - 1
+LARGEST_BIAS_MANTISSA = 2**12 - 1  # 13 bit signed
+LARGEST_BIAS_EXPONENT = 7
+LARGEST_SYNAPTIC_SUM = 2**17 - 1  # a larger one, shifted by 6, may wrap
+
+
+def lif_step(
+    v: np.ndarray, current: np.ndarray, decay: float, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step of the leaky integrate-and-fire neuron with hard reset.
+
+    u = decay * v + current ; spike = u > threshold (strict) ; v = 0 where it spikes, u elsewhere
+
+    Parameters
+    ----------
+    v, current
+        Membrane potential after the last step and presynaptic input of this one; equal shapes, one float dtype, in which
+        all arithmetic is done.
+
+    Returns
+    -------
+    spikes, v
+        Booleans, and the membrane potential after the reset.
+    """
+    u = v * v.dtype.type(decay) + current
+    spikes = u > v.dtype.type(threshold)
+    return spikes, np.where(spikes, v.dtype.type(0), u)
+
+
+def fixed_point_lif_step(
+    v: np.ndarray, a: np.ndarray, bias: np.ndarray | int, decay_v: int, threshold: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step of the same neuron in a Loihi core's integers.
+
+    u = a << 6, wrapped once into 24 bit
+    v = clip(truncate(v * (4096 - decay_v) / 4096) + u + bias, -(2^23 - 1), 2^23 - 1)
+    spike = v > threshold << 6 (strict) ; v = 0 where it spikes
+
+    Parameters
+    ----------
+    v
+        int64 membrane potential after the last step.
+    a
+        int64 synaptic sum of this step, within 24 bit (see `wrap24`).
+    bias
+        Bias as the population adds it: mantissa << exponent (see `shifted_bias`).
+    decay_v
+        0 (integrate-and-fire) to 4096 (no memory); 2048 halves.
+    threshold
+        Threshold mantissa, 0 to 131071.
+
+    Returns
+    -------
+    spikes, v
+        Booleans, and the int64 membrane potential after the reset.
+    """
+    u = wrap_once(np.left_shift(a, FRACTION_BITS))
+    kept = np.sign(v) * ((np.abs(v) * (DECAY_ONE - decay_v)) >> 12)  # truncates toward zero
+    v = np.clip(kept + u + bias, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
+    spikes = v > (threshold << FRACTION_BITS)
+    return spikes, np.where(spikes, 0, v)
+
+
+def wrap24(a: np.ndarray) -> np.ndarray:
+    """Reduce a synaptic sum to 24 bit two's complement, as a synapse process does before it sends."""
+    return (a + STATE_LIMIT) % (2 * STATE_LIMIT) - STATE_LIMIT
+
+
+def wrap_once(u: np.ndarray) -> np.ndarray:
+    """Add or subtract 2^24 once where u left (-2^23, 2^23]; larger excursions stay outside, as they do in Lava."""
+    u = np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, u)
+    return np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u)
+
+
+def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int:
+    """Bias in the units of the membrane potential; the mantissa is stored in 16 bit."""
+    if mantissa is None:
+        return 0
+    return mantissa.astype(np.int16).astype(np.int64) << exponent
+
+
+def decay_v(node: LIF) -> int:
+    """The 12-bit decay that stands for the node's factor: 0.5 gives 2048, 1 gives 0."""
+    return round((1 - node.decay) * DECAY_ONE)
+
+
+def to_messages(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
+    """Signed integer messages that stand for frames of real numbers.
+
+    message = clip(round_half_even(float32(x) * float32(scale)), -limit, limit),  limit = 2^(bits-1) - 1
+
+    Returns
+    -------
+    np.ndarray
+        int64, of the same shape.
+    """
+    limit = 2 ** (quantization.bits - 1) - 1
+    scaled = frames.astype(np.float32) * np.float32(quantization.scale)
+    return np.clip(np.rint(scaled), -limit, limit).astype(np.int64)

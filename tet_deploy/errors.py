@@ -1,0 +1,33 @@
+"""What can go wrong, each in one to three lines that end with the way out.
+
+Every error names the thing, the requirement, what was found and the next step. The command line prints the
+message without a traceback and leaves with `exit_code`: 1 where a check or a run failed, 2 where the request was wrong.
+"""
+
+
+class TetDeployError(Exception):
+    """Base of every error that tet_deploy raises on purpose."""
+
+    exit_code = 2
+
+
+class GraphError(TetDeployError):
+    """A network, a node or an edge that cannot be built, lowered or exported."""
+
+
+class ArtifactError(TetDeployError):
+    """A file or folder that cannot be read or written."""
+
+
+class DataError(TetDeployError):
+    """Frames, events or labels that do not fit the network."""
+
+
+class MissingDependencyError(TetDeployError):
+    """A library, an extra or an interpreter that is not installed."""
+
+
+class ExecutionError(TetDeployError):
+    """A runtime or a training run that started and did not finish."""
+
+    exit_code = 1

@@ -1,0 +1,174 @@
+"""A network: nodes in topological order, verified when it is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TypeVar
+
+import numpy as np
+
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.nodes import Input, Node, Readout, to_record
+from tet_deploy.ir.shapes import Shape, output_shape
+
+N = TypeVar("N", bound=Node)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network as a tuple of nodes, each after the nodes that feed it.
+
+    Parameters
+    ----------
+    nodes
+        One `Input`, one `Readout`, and whatever lies between.
+    metadata
+        Where the network came from and what was done to it, as strings. It does not change what the network computes and
+        is not part of the digest.
+
+    Raises
+    ------
+    GraphError
+        Names that repeat or are missing, an edge that points forward, shapes that do not match, a value that is NaN.
+    """
+
+    nodes: tuple[Node, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        shapes: dict[str, Shape] = {}
+        for node in self.nodes:
+            if not node.name or node.name in shapes:
+                raise GraphError(f"node {node.name!r}: names must be unique and not empty.")
+            for source in node.inputs:
+                if source not in shapes:
+                    raise GraphError(f"node {node.name!r}: its input {source!r} must come before it in the graph.")
+            _need_finite(node)
+            shapes[node.name] = output_shape(node, tuple(shapes[source] for source in node.inputs))
+        object.__setattr__(self, "_shapes", MappingProxyType(shapes))
+        for kind in (Input, Readout):
+            found = [node.name for node in self.nodes if isinstance(node, kind)]
+            if len(found) != 1:
+                raise GraphError(f"a network needs exactly one {kind.__name__}; found {found or 'none'}.")
+        for node in self.nodes:
+            if not isinstance(node, Readout) and not self.consumers(node.name):
+                raise GraphError(f"node {node.name!r}: nothing uses its output. Remove it or connect it.")
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise GraphError(f"no node is called {name!r}; there are {', '.join(self._by_name)}.") from None
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Output shape of each node for one sample, (C, H, W) or (N,)."""
+        shapes: Mapping[str, Shape] = self._shapes  # type: ignore[attr-defined]  # set in __post_init__
+        return shapes
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _consumers(self) -> dict[str, tuple[Node, ...]]:
+        users: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for source in dict.fromkeys(node.inputs):
+                users[source].append(node)
+        return {name: tuple(nodes) for name, nodes in users.items()}
+
+    def consumers(self, name: str) -> tuple[Node, ...]:
+        """Nodes that take the named node's output."""
+        return self._consumers[name]
+
+    def of_kind(self, kind: type[N]) -> tuple[N, ...]:
+        """Nodes of one kind, in order."""
+        return tuple(node for node in self.nodes if isinstance(node, kind))
+
+    @property
+    def input(self) -> Input:
+        """The node that takes the frames."""
+        return self.of_kind(Input)[0]
+
+    @property
+    def readout(self) -> Readout:
+        """The node that gives the result."""
+        return self.of_kind(Readout)[0]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the arrays hold integers."""
+        return self.readout.quantization is not None
+
+    def replace(self, changes: Mapping[str, Node | None]) -> Graph:
+        """A graph with some nodes exchanged, or removed where the value is None.
+
+        A removed node must have one input: its consumers are connected to that instead.
+        """
+        bypass = {name: self[name].inputs[0] for name, node in changes.items() if node is None}
+
+        def source(name: str) -> str:
+            while name in bypass:
+                name = bypass[name]
+            return name
+
+        nodes: list[Node] = []
+        for old in self.nodes:
+            node = changes.get(old.name, old)
+            if node is not None:
+                nodes.append(_rewired(node, tuple(source(name) for name in node.inputs)))
+        return Graph(tuple(nodes), self.metadata)
+
+    def with_metadata(self, **entries: str) -> Graph:
+        """The same network with more metadata."""
+        return Graph(self.nodes, {**self.metadata, **entries})
+
+    def digest(self) -> str:
+        """SHA-256 of what the network computes: kinds, edges, parameters and arrays, without the metadata."""
+        sha = hashlib.sha256()
+        for node in self.nodes:
+            plain, arrays = to_record(node)
+            layout = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
+            sha.update(json.dumps([plain, layout], sort_keys=True).encode())
+            for array in arrays.values():
+                sha.update(array.tobytes())
+        return sha.hexdigest()
+
+
+def chain(nodes: Iterable[Node], metadata: Mapping[str, str] | None = None) -> Graph:
+    """A feed-forward graph: each node without inputs is fed by the one before it."""
+    connected: list[Node] = []
+    for node in nodes:
+        if connected and not node.inputs:
+            node = _rewired(node, (connected[-1].name,))
+        connected.append(node)
+    return Graph(tuple(connected), metadata or {})
+
+
+def _rewired(node: N, inputs: tuple[str, ...]) -> N:
+    return node if node.inputs == inputs else dataclasses.replace(node, inputs=inputs)
+
+
+def _need_finite(node: Node) -> None:
+    for name, array in to_record(node)[1].items():
+        if array.dtype.kind not in "fi":
+            raise GraphError(f"node {node.name!r}: {name} must hold floats or integers; got {array.dtype}.")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise GraphError(
+                f"node {node.name!r}: {name} holds NaN or infinite values. Did training diverge? Retrain or restore a checkpoint."
+            )

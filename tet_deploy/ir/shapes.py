@@ -1,0 +1,177 @@
+"""The shape that each kind of node gives, and how many synapses leave each of its inputs.
+
+Shapes are those of one sample in one step: (C, H, W) or (N,).
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
+
+Shape = tuple[int, ...]
+LARGEST_ACTIVATION = 2**31  # elements of one sample in one step; a file that asks for more is broken or hostile
+
+
+def output_shape(node: Node, inputs: tuple[Shape, ...]) -> Shape:
+    """Shape of the node's output for one sample, after checking its parameters against the shapes that reach it.
+
+    Raises
+    ------
+    GraphError
+        The parameters do not fit the inputs, or the output would be empty or too large.
+    """
+    wanted = 0 if isinstance(node, Input) else 1
+    if len(inputs) < 2 if isinstance(node, Add) else len(inputs) != wanted:
+        number = "at least 2" if isinstance(node, Add) else str(wanted)
+        raise GraphError(f"node {node.name!r}: a {node.kind} takes {number} inputs; got {len(inputs)}.")
+    shape = _shape(node, *inputs)
+    elements = 1
+    for size in shape:
+        elements *= size
+    if not shape or min(shape) < 1 or elements > LARGEST_ACTIVATION:
+        raise GraphError(
+            f"node {node.name!r}: its output must have between 1 and {LARGEST_ACTIVATION} elements; its shape would be "
+            f"{shape}. Check kernel, stride and padding against the input shape {inputs[0] if inputs else ''}."
+        )
+    return shape
+
+
+@singledispatch
+def _shape(node: Node, *inputs: Shape) -> Shape:
+    raise GraphError(f"node {node.name!r}: no shape rule for kind {node.kind}.")
+
+
+@_shape.register
+def _(node: Input) -> Shape:
+    if node.encoding not in ("analog", "events"):
+        raise GraphError(f"node {node.name!r}: encoding must be 'analog' or 'events'; got {node.encoding!r}.")
+    return node.shape
+
+
+@_shape.register
+def _(node: Conv, x: Shape) -> Shape:
+    _need_rank(node, x, 3)
+    if node.weight.ndim != 4:
+        raise GraphError(f"node {node.name!r}: weight must be [O, I/groups, kh, kw]; got shape {node.weight.shape}.")
+    out_channels, in_per_group, *kernel = node.weight.shape
+    if node.groups < 1 or in_per_group * node.groups != x[0] or out_channels % node.groups:
+        raise GraphError(
+            f"node {node.name!r}: weight {node.weight.shape} with {node.groups} groups takes "
+            f"{in_per_group * max(node.groups, 1)} channels; its input {node.inputs[0]!r} has {x[0]}."
+        )
+    if min(*node.stride, *node.dilation) < 1 or min(node.padding) < 0:
+        raise GraphError(f"node {node.name!r}: stride and dilation must be >= 1 and padding >= 0.")
+    _need_vector(node, "bias", node.bias, out_channels)
+    height, width = (conv_size(x[i + 1], kernel[i], node.stride[i], node.padding[i], node.dilation[i]) for i in (0, 1))
+    return (out_channels, height, width)
+
+
+def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Output size of a convolution along one axis; below 1 when the kernel does not fit."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+@_shape.register
+def _(node: Linear, x: Shape) -> Shape:
+    _need_rank(node, x, 1)
+    if node.weight.ndim != 2 or node.weight.shape[1] != x[0]:
+        raise GraphError(
+            f"node {node.name!r}: weight must be [K, {x[0]}] to fit its input {node.inputs[0]!r}; got {node.weight.shape}."
+        )
+    _need_vector(node, "bias", node.bias, node.weight.shape[0])
+    return (node.weight.shape[0],)
+
+
+@_shape.register
+def _(node: BatchNorm, x: Shape) -> Shape:
+    for field in ("mean", "variance", "gamma", "beta"):
+        _need_vector(node, field, getattr(node, field), x[0])
+    if np.min(node.variance) + node.epsilon <= 0:
+        raise GraphError(f"node {node.name!r}: variance + epsilon must be positive; got {np.min(node.variance)}.")
+    return x
+
+
+@_shape.register
+def _(node: AvgPool, x: Shape) -> Shape:
+    _need_rank(node, x, 3)
+    if min(*node.kernel, *node.stride) < 1:
+        raise GraphError(f"node {node.name!r}: kernel and stride must be >= 1; got {node.kernel} and {node.stride}.")
+    height, width = (conv_size(x[i + 1], node.kernel[i], node.stride[i], 0, 1) for i in (0, 1))
+    return (x[0], height, width)
+
+
+@_shape.register
+def _(node: Flatten, x: Shape) -> Shape:
+    return (int(np.prod(x, dtype=np.int64)),)
+
+
+@_shape.register
+def _(node: Add, *inputs: Shape) -> Shape:
+    if len(set(inputs)) != 1:
+        raise GraphError(f"node {node.name!r}: an Add needs inputs of one shape; got {' and '.join(map(str, inputs))}.")
+    return inputs[0]
+
+
+@_shape.register
+def _(node: Delay, x: Shape) -> Shape:
+    if node.steps < 0:
+        raise GraphError(f"node {node.name!r}: steps must be >= 0; got {node.steps}.")
+    return x
+
+
+@_shape.register
+def _(node: LIF, x: Shape) -> Shape:
+    if not 0 <= node.decay <= 1 or not np.isfinite(node.threshold) or node.threshold <= 0:
+        raise GraphError(
+            f"node {node.name!r}: decay must lie in [0, 1] and threshold be positive; got {node.decay} and {node.threshold}."
+        )
+    _need_vector(node, "bias", node.bias, x[0])
+    return x
+
+
+@_shape.register
+def _(node: Readout, x: Shape) -> Shape:
+    _need_rank(node, x, 1)
+    _need_vector(node, "bias", node.bias, x[0])
+    return x
+
+
+def _need_rank(node: Node, x: Shape, rank: int) -> None:
+    if len(x) != rank:
+        layout = "[C, H, W]" if rank == 3 else "[N]"
+        hint = " Put a Flatten before it." if rank == 1 else ""
+        raise GraphError(f"node {node.name!r}: a {node.kind} takes {layout}; its input {node.inputs[0]!r} gives {x}.{hint}")
+
+
+def _need_vector(node: Node, field: str, value: np.ndarray | None, length: int) -> None:
+    if value is not None and value.shape != (length,):
+        raise GraphError(f"node {node.name!r}: {field} must have shape ({length},); got {value.shape}.")
+
+
+def fan_out(node: Conv | Linear, x: Shape) -> np.ndarray:
+    """Number of synapses that leave each input element, borders excluded; integers, no channel dependence.
+
+    F[y, x] = (O / groups) * fy[y] * fx[x]  with  fy[i] = #{(o, k) : o*stride - padding + k*dilation = i}.
+
+    Returns
+    -------
+    np.ndarray
+        int64, broadcasts against the input: [1, H, W] for a Conv, [1] for a Linear.
+    """
+    if isinstance(node, Linear):
+        return np.array([node.weight.shape[0]], dtype=np.int64)
+    out_channels, _, *kernel = node.weight.shape
+    fy, fx = (_axis_fan_out(x[i + 1], kernel[i], node.stride[i], node.padding[i], node.dilation[i]) for i in (0, 1))
+    result: np.ndarray = (out_channels // node.groups) * fy[None, :, None] * fx[None, None, :]
+    return result
+
+
+def _axis_fan_out(size: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
+    outputs = np.arange(conv_size(size, kernel, stride, padding, dilation))
+    reached = outputs[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation
+    inside = reached[(reached >= 0) & (reached < size)]
+    return np.bincount(inside, minlength=size).astype(np.int64)
