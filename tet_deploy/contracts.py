@@ -51,7 +51,7 @@ class Recording:
     @property
     def decisions(self) -> np.ndarray:
         """Class of each sample, int64 [B]: the largest readout, averaged over all steps."""
-        return self.decisions_by_step[-1]
+        return np.asarray(self.decisions_by_step[-1])
 
     @property
     def decisions_by_step(self) -> np.ndarray:
@@ -124,7 +124,10 @@ def probe_names(populations: Sequence[str], probes: Probes) -> ProbeNames:
         probes = [probes]
     for name in probes:
         if name not in everything:
-            raise GraphError(f"probe {name!r}: no LIF node has that name. Use 'all', 'spikes', 'none' or one of {everything}.")
+            raise GraphError(
+                f"probe {name!r}: no LIF node has that name. "
+                f"Use 'all', 'spikes', 'none' or one of {', '.join(everything)}."
+            )
     return ProbeNames(tuple(probes), tuple(probes))
 
 
@@ -147,7 +150,8 @@ def check_frames(frames: np.ndarray, shape: Sequence[int], encoding: str) -> np.
         raise DataError(f"frames: must hold numbers in the layout {layout}; got dtype {frames.dtype}.")
     if frames.ndim != len(shape) + 2 or tuple(frames.shape[2:]) != tuple(shape):
         raise DataError(
-            f"frames: the network takes {layout}, time first; got shape {frames.shape}. Move or add axes, e.g. frames[:, None]."
+            f"frames: the network takes {layout}, time first; got shape {frames.shape}. "
+            "Move or add axes, e.g. frames[:, None] for one sample."
         )
     if frames.shape[0] < 1 or frames.shape[1] < 1:
         raise DataError(f"frames: need at least one step and one sample in {layout}; got shape {frames.shape}.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tet_deploy.ir.nodes import LIF, Quantization
+from tet_deploy.ir.nodes import LIF, Conv, Linear, Quantization
+from tet_deploy.ir.shapes import conv_size
 
 FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
 STATE_LIMIT = 2**23  # u and v are 24 bit
@@ -19,9 +20,7 @@ LARGEST_BIAS_EXPONENT = 7
 LARGEST_SYNAPTIC_SUM = 2**17 - 1  # a larger one, shifted by 6, may wrap
 
 
-def lif_step(
-    v: np.ndarray, current: np.ndarray, decay: float, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
+def lif_step(v: np.ndarray, current: np.ndarray, decay: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """One step of the leaky integrate-and-fire neuron with hard reset.
 
     u = decay * v + current ; spike = u > threshold (strict) ; v = 0 where it spikes, u elsewhere
@@ -111,4 +110,42 @@ def to_messages(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
     """
     limit = 2 ** (quantization.bits - 1) - 1
     scaled = frames.astype(np.float32) * np.float32(quantization.scale)
-    return np.clip(np.rint(scaled), -limit, limit).astype(np.int64)
+    return np.asarray(np.clip(np.rint(scaled), -limit, limit).astype(np.int64))
+
+
+def synaptic_sum(node: Conv | Linear, x: np.ndarray) -> np.ndarray:
+    """Weighted sum of x [B, ...] over the node's synapses, without bias, in float64.
+
+    Exact where all partial sums are integers, or multiples of one power of two, within 53 bit.
+    """
+    if isinstance(node, Linear):
+        return np.asarray(x.astype(np.float64) @ node.weight.astype(np.float64).T)
+    return _convolve(node, x)
+
+
+def _convolve(node: Conv, x: np.ndarray) -> np.ndarray:
+    """Cross-correlation of x [B, I, H, W] with the node's weight, tap by tap, in float64; no bias."""
+    out_channels, in_per_group, kernel_h, kernel_w = node.weight.shape
+    out_per_group = out_channels // node.groups
+    height, width = (
+        conv_size(x.shape[2 + i], node.weight.shape[2 + i], node.stride[i], node.padding[i], node.dilation[i])
+        for i in (0, 1)
+    )
+    (pad_h, pad_w), (step_h, step_w) = node.padding, node.stride
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
+    weight = node.weight.astype(np.float64)
+    y = np.zeros((x.shape[0], out_channels, height, width))
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            top, left = i * node.dilation[0], j * node.dilation[1]
+            tap = padded[:, :, top : top + step_h * height : step_h, left : left + step_w * width : step_w]
+            for group in range(node.groups):
+                ins = slice(group * in_per_group, (group + 1) * in_per_group)
+                outs = slice(group * out_per_group, (group + 1) * out_per_group)
+                y[:, outs] += np.einsum("oi,bihw->bohw", weight[outs, :, i, j], tap[:, ins], optimize=True)
+    return y
+
+
+def per_channel(vector: np.ndarray, ndim: int) -> np.ndarray:
+    """Shape a vector [C] so that it broadcasts against an array [B, C, ...] of that many axes."""
+    return vector.reshape(1, -1, *(1,) * (ndim - 2))

@@ -170,5 +170,6 @@ def _need_finite(node: Node) -> None:
             raise GraphError(f"node {node.name!r}: {name} must hold floats or integers; got {array.dtype}.")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise GraphError(
-                f"node {node.name!r}: {name} holds NaN or infinite values. Did training diverge? Retrain or restore a checkpoint."
+                f"node {node.name!r}: {name} holds NaN or infinite values. "
+                "Did training diverge? Retrain or restore a checkpoint."
             )

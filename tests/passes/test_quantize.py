@@ -1,0 +1,102 @@
+"""Quantization keeps the network's behaviour within the chip's integers."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tet_deploy.runtimes.reference import ReferenceRuntime
+
+from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
+from tet_deploy.errors import DataError, GraphError
+from tet_deploy.ir.nodes import LIF, WEIGHTED
+from tet_deploy.passes import quantize
+from tet_deploy.passes.quantize import largest_possible_sum
+from tet_deploy.testing import random_float_network, random_frames
+
+
+def pair(seed, **options):
+    rng = np.random.default_rng(seed)
+    graph = random_float_network(rng, **options)
+    frames = random_frames(graph, rng, steps=5, samples=16)
+    return graph, quantize(graph, frames), frames
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_integers_fit_the_chip(seed):
+    """Weights, thresholds and biases lie within a Loihi core's widths."""
+    graph, quantized, _ = pair(seed)
+    assert quantized.is_quantized
+    assert [node.name for node in quantized] == [node.name for node in graph]
+    for node in quantized:
+        if isinstance(node, WEIGHTED):
+            assert node.weight.dtype == np.int8
+            assert np.abs(node.weight.astype(int)).max() <= 127
+            assert node.bias is None
+        if isinstance(node, LIF):
+            assert 1 <= node.threshold <= LARGEST_THRESHOLD
+            assert node.bias is None or np.abs(node.bias.astype(int)).max() <= LARGEST_BIAS_MANTISSA
+            assert 0 <= node.quantization.bias_exponent <= 7
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_scaled_back_the_readout_is_near_the_float_one(seed):
+    """Readout / (64 * scale) stays near the float readout, and few spikes differ."""
+    graph, quantized, frames = pair(seed, layers=1)
+    before, after = (ReferenceRuntime(g).run(frames) for g in (graph, quantized))
+    flips = np.mean(before.spikes["layer0.lif"] != after.spikes["layer0.lif"])
+    assert flips < 0.03  # 7-bit weights: about one membrane potential in a hundred lies that near the threshold
+    logits = after.readout / (64 * quantized.readout.quantization.scale)
+    spread = np.abs(before.readout).mean() + 1
+    assert np.abs(logits - before.readout).mean() < 0.15 * spread
+
+
+def test_the_scale_with_the_smallest_membrane_error_is_taken():
+    """One huge weight does not ruin the others: it is clipped when that lowers the error."""
+    rng = np.random.default_rng(1)
+    graph = random_float_network(rng, layers=1, encoding="events")
+    weight = np.array(graph["fc"].weight)
+    weight[0, 0] = 2.0 * np.abs(weight).max()
+    graph = graph.replace({"fc": dataclasses.replace(graph["fc"], weight=weight)})
+    summary = json.loads(quantize(graph, random_frames(graph, rng, 4, 8)).metadata["quantization"])
+    assert set(summary) == {"layer0.lif", "readout"}
+    for entry in summary.values():
+        assert entry["largest_sum_seen"] <= entry["largest_sum_possible"]
+        assert entry["membrane_error"] >= 0
+
+
+def test_bound_on_sums_is_reached():
+    """The largest possible sum is the sum that the worst binary input gives."""
+    weight = np.array([[3, -5, 7], [-4, -4, 1]], np.int8)
+    inputs = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1)
+    assert largest_possible_sum(weight, 1) == np.abs(weight.astype(int) @ inputs).max()
+
+
+def test_event_counts_stay_exact():
+    """Counts up to 127 are sent as they are."""
+    graph, quantized, _ = pair(0, encoding="events")
+    assert quantized.input.quantization.scale == 1.0
+    assert graph.input.encoding == "events"
+
+
+BAD = {
+    "twice": (lambda g, f: quantize(quantize(g, f), f), GraphError, "quantized already"),
+    "bits": (lambda g, f: quantize(g, f, bits=9), GraphError, "must lie in 2..8"),
+    "zero": (lambda g, f: quantize(g, f * 0), DataError, "all zero"),
+    "rank": (lambda g, f: quantize(g, f[0]), DataError, "time first"),
+    "steps": (lambda g, f: quantize(g, f[:0]), DataError, "at least one step"),
+    "channels": (lambda g, f: quantize(g, np.repeat(f, 2, axis=2)), DataError, "the network takes"),
+    "dtype": (lambda g, f: quantize(g, f.astype(str)), DataError, "dtype"),
+    "nan": (lambda g, f: quantize(g, f * np.nan), DataError, "finite"),
+    "fractions": (lambda g, f: quantize(g, f + 0.5), DataError, "whole numbers"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_unfit_requests_are_refused(case):
+    """Each wrong request names what is wrong."""
+    act, error, message = BAD[case]
+    rng = np.random.default_rng(0)
+    graph = random_float_network(rng, encoding="events")
+    with pytest.raises(error, match=message):
+        act(graph, random_frames(graph, rng))

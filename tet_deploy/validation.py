@@ -1,0 +1,181 @@
+"""Do two runtimes agree: every spike, every membrane potential, every readout, at every step?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tet_deploy.contracts import Recording
+from tet_deploy.dynamics import FRACTION_BITS
+from tet_deploy.errors import DataError
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import LIF
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """The first place where two recordings differ: the earliest step, and in it the node nearest to the input.
+
+    Attributes
+    ----------
+    node, step, sample, neuron
+        Where: name of the LIF or "readout", step and sample from 0, index of the neuron, (c, h, w) or (n,).
+    expected, found
+        Membrane potential (or readout) of the reference and of the other runtime there; None if it was not probed.
+    distance
+        Where a spike differs: threshold minus the potential of the side that stayed silent, in the graph's own units. A
+        distance within float rounding means that both are right to their precision.
+    """
+
+    node: str
+    step: int
+    sample: int
+    neuron: tuple[int, ...]
+    expected: float | None
+    found: float | None
+    distance: float | None = None
+
+    def __str__(self) -> str:
+        text = f"first divergence: node {self.node!r}, step {self.step}, sample {self.sample}, neuron {self.neuron}"
+        if self.expected is not None and self.found is not None:
+            text += f": expected {self.expected:.9g}, found {self.found:.9g}"
+        return text if self.distance is None else f"{text}; {self.distance:.3g} below threshold"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How one runtime agrees with the reference.
+
+    Attributes
+    ----------
+    runtime, reference
+        Names of the two.
+    spikes, potentials, readout
+        Number of values that differ.
+    compared
+        Number of values compared, all three together.
+    by_node
+        Number of differing spikes and potentials per LIF.
+    decisions
+        Number of samples on which the decided class differs, of `samples`.
+    largest_readout_error
+        Largest absolute difference of the readout, in the graph's own units.
+    first
+        The first divergence, or None.
+    """
+
+    runtime: str
+    reference: str
+    spikes: int
+    potentials: int
+    readout: int
+    compared: int
+    by_node: Mapping[str, tuple[int, int]]
+    decisions: int
+    samples: int
+    largest_readout_error: float
+    first: Divergence | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether every compared value is equal."""
+        return not (self.spikes or self.potentials or self.readout)
+
+    def counts(self) -> dict[str, int]:
+        """Mismatches as a plain dict: spikes, potentials, readout, compared."""
+        return {name: getattr(self, name) for name in ("spikes", "potentials", "readout", "compared")}
+
+
+def compare(reference: Recording, other: Recording, thresholds: Mapping[str, float] | None = None) -> Agreement:
+    """Compare two recordings of the same network and frames, value by value.
+
+    Parameters
+    ----------
+    reference, other
+        Recordings over the same steps and samples. Nodes probed in both are compared.
+    thresholds
+        Firing threshold per node in the units of the potentials (see `thresholds`), for the distance of a divergence.
+
+    Raises
+    ------
+    DataError
+        The recordings have different steps, samples or classes, or no probed node in common although both have probes.
+    """
+    if reference.readout.shape != other.readout.shape:
+        raise DataError(
+            f"recordings of {reference.runtime!r} and {other.runtime!r}: must cover the same steps, samples and classes; "
+            f"got readouts {reference.readout.shape} and {other.readout.shape}."
+        )
+    spike_nodes = [name for name in reference.spikes if name in other.spikes]
+    potential_nodes = [name for name in reference.potentials if name in other.potentials]
+    if reference.spikes and other.spikes and not spike_nodes:
+        raise DataError(f"recordings of {reference.runtime!r} and {other.runtime!r}: no node was probed in both.")
+    spikes = {name: reference.spikes[name] != other.spikes[name] for name in spike_nodes}
+    potentials = {name: reference.potentials[name] != other.potentials[name] for name in potential_nodes}
+    readout = reference.readout != other.readout
+    masks = [*spikes.values(), *potentials.values(), readout]
+    by_node = {
+        name: (_count(spikes.get(name)), _count(potentials.get(name))) for name in dict.fromkeys([*spikes, *potentials])
+    }
+    return Agreement(
+        runtime=other.runtime,
+        reference=reference.runtime,
+        spikes=sum(_count(mask) for mask in spikes.values()),
+        potentials=sum(_count(mask) for mask in potentials.values()),
+        readout=_count(readout),
+        compared=sum(mask.size for mask in masks),
+        by_node=by_node,
+        decisions=int(np.count_nonzero(reference.decisions != other.decisions)),
+        samples=reference.samples,
+        largest_readout_error=float(np.abs(reference.readout.astype(np.float64) - other.readout).max()),
+        first=_first(reference, other, spikes, potentials, readout, thresholds or {}),
+    )
+
+
+def _count(mask: np.ndarray | None) -> int:
+    return 0 if mask is None else int(np.count_nonzero(mask))
+
+
+def _first(
+    reference: Recording,
+    other: Recording,
+    spikes: Mapping[str, np.ndarray],
+    potentials: Mapping[str, np.ndarray],
+    readout: np.ndarray,
+    thresholds: Mapping[str, float],
+) -> Divergence | None:
+    differs = {
+        name: np.logical_or.reduce([group[name] for group in (spikes, potentials) if name in group])
+        for name in dict.fromkeys([*spikes, *potentials])
+    }
+    places = [(_earliest(where), name) for name, where in [*differs.items(), ("readout", readout)] if where.any()]
+    if not places:
+        return None
+    (step, sample, *neuron), name = min(places, key=lambda place: place[0][0])  # min keeps the network's order in a step
+    index = (step, sample, *neuron)
+    expected, found = (_shown(recording, name, index) for recording in (reference, other))
+    distance = None
+    if name in spikes and spikes[name][index] and name in thresholds and expected is not None and found is not None:
+        silent = found if reference.spikes[name][index] else expected
+        distance = thresholds[name] - silent
+    return Divergence(
+        node=name, step=step, sample=sample, neuron=tuple(neuron), expected=expected, found=found, distance=distance
+    )
+
+
+def _earliest(where: np.ndarray) -> tuple[int, ...]:
+    """Index of the first True; steps are the slowest axis, so this is the earliest in time."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape))
+
+
+def _shown(recording: Recording, name: str, index: tuple[int, ...]) -> float | None:
+    shown = recording.readout if name == "readout" else recording.potentials.get(name)
+    return None if shown is None else float(shown[index])
+
+
+def thresholds(graph: Graph) -> dict[str, float]:
+    """Firing threshold of each LIF in the units of its recorded membrane potential."""
+    unit = 2.0**FRACTION_BITS if graph.is_quantized else 1.0
+    return {node.name: node.threshold * unit for node in graph.of_kind(LIF)}
