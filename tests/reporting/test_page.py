@@ -1,0 +1,192 @@
+import builtins
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from tet_deploy.runtimes.reference import ReferenceRuntime
+
+from tet_deploy.counting import estimate
+from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
+from tet_deploy.reporting.page import render_page
+
+HOSTILE = "<script>alert('$x_1$ & \"y\"')</script>"
+SECTIONS = {  # what to pass, and what the page then holds
+    "accuracy": "Accuracy per stage",
+    "accuracy_by_step": 'aria-label="Accuracy by step',
+    "firing_rates": 'aria-label="Firing rates',
+    "mismatches": "Agreement with the reference",
+    "energy": 'aria-label="Energies: ',
+    "sample": 'aria-label="One sample over 3 steps',
+    "graph": "Nodes of the network",
+    "seconds": "Seconds per stage",
+    "provenance": 'aria-label="Provenance"',
+}
+
+
+def network(name="lif", channels=2):
+    rng = np.random.default_rng(0)
+    return chain(
+        [
+            Input(name="input", shape=(channels, 6, 6)),
+            Conv(name="conv", weight=rng.normal(size=(4, channels, 3, 3)).astype(np.float32), padding=(1, 1)),
+            LIF(name=name),
+            Flatten(name="flatten"),
+            Linear(name="fc", weight=rng.normal(size=(3, 144)).astype(np.float32)),
+            Readout(name="readout"),
+        ]
+    )
+
+
+def full_data(name="lif", channels=2):
+    graph = network(name, channels)
+    frames = np.random.default_rng(1).normal(size=(3, 5, channels, 6, 6)).astype(np.float32)
+    recording = ReferenceRuntime(graph).run(frames)
+    return ReportData(
+        title=f"A title with {name}",
+        provenance={"data": "digits", "digest": graph.digest()},
+        accuracy={"trained": 0.975, "lava": 0.97},
+        accuracy_by_step={"sdt": [0.5, 0.8, 0.9], "tet": [0.8, 0.9, 0.97]},
+        firing_rates=firing_rates(recording),
+        mismatches={
+            "onnx_int8": {"spikes": 0, "potentials": 0, "readout": 0, "compared": 1234567},
+            "lava": {"spikes": 1, "potentials": 2, "readout": 0, "compared": 1000},
+        },
+        divergences={"lava": f"first divergence: node {name!r}"},
+        energy=estimate(graph, recording, frames),
+        energy_accuracy_by_step=[0.8, 0.9, 0.97],
+        sample=SampleView.of(recording, frames, 2, label=1),
+        graph=graph,
+        seconds={"train": 12.3},
+    )
+
+
+class Tags(HTMLParser):
+    """Collects start tags with their attributes, and ids."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_is_one_file_that_asks_the_network_for_nothing():
+    """No address of another host, no import, no script; images are embedded."""
+    page = render_page(full_data())
+    parsed = Tags(page)
+    links = [attrs[key] for _, attrs in parsed.tags for key in ("src", "href", "xlink:href") if attrs.get(key)]
+    assert links and all(link.startswith(("data:image/", "#")) for link in links)
+    assert not re.search(r"https?://|@import|url\((?!#)", page)
+    assert {"script", "link", "iframe"}.isdisjoint(tag for tag, _ in parsed.tags)
+    assert any(attrs.get("name") == "viewport" for tag, attrs in parsed.tags if tag == "meta")
+
+
+def test_every_figure_has_a_text_and_ids_do_not_clash():
+    """Each SVG is an image with a label, and no id occurs twice on the page."""
+    tags = Tags(render_page(full_data())).tags
+    figures = [attrs for tag, attrs in tags if tag == "svg"]
+    assert len(figures) == 6 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_only_given_sections_are_shown(name):
+    """A page with one section shows that one and none of the others."""
+    page = render_page(ReportData(title="t", **{name: getattr(full_data(), name)}))
+    assert [other for other, text in SECTIONS.items() if text in page] == [name]
+
+
+def test_the_whole_page_shows_every_section():
+    """Given everything, all sections are there, with verdicts and the curve of accuracy over energy."""
+    page = render_page(full_data())
+    assert all(text in page for text in SECTIONS.values())
+    assert page.count("✓ PASS") == 1 and page.count("✗ FAIL") == 1
+    assert 'aria-label="Accuracy over energy' in page
+    assert "Horowitz" in page and "conv (analog)" in page
+
+
+def test_comparing_nothing_is_no_pass():
+    """A runtime of which no value was compared fails."""
+    counts = {"spikes": 0, "potentials": 0, "readout": 0, "compared": 0}
+    page = render_page(ReportData(title="t", mismatches={"lava": counts}))
+    assert "PASS" not in page and "FAIL: nothing compared" in page
+
+
+def test_names_are_escaped_everywhere():
+    """A node called like a script tag is shown as text in tables, captions and figures."""
+    page = render_page(full_data(HOSTILE))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert {"script"}.isdisjoint(tag for tag, _ in Tags(page).tags)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_frames_of_any_number_of_channels_are_drawn(channels):
+    """Images, event frames, colours and anything else become pictures, one a step."""
+    sample = full_data(channels=channels).sample
+    assert render_page(ReportData(title="t", sample=sample)).count("<image") >= 3
+
+
+def test_flat_frames_and_still_networks_are_drawn():
+    """A sample without rows and columns, without spikes and with equal readouts has a picture too."""
+    nothing = SampleView(
+        frames=np.zeros((2, 7), dtype=np.float32), spikes={"lif": np.zeros((2, 5), dtype=np.uint8)}, readout=np.zeros((2, 3))
+    )
+    assert "One sample over 2 steps, decided as class 0: lif 0 spikes" in render_page(ReportData(title="t", sample=nothing))
+
+
+def test_files_hold_the_numbers(tmp_path):
+    """JSON and CSV lie beside the page and hold what it shows; nothing temporary stays."""
+    data = full_data()
+    path = write_report(data, tmp_path / "report.html")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["layers.csv", "report.html", "report.json"]
+    plain = json.loads((tmp_path / "report.json").read_text())
+    assert path.read_text(encoding="utf-8") == render_page(data)  # the same data gives the same page
+    assert plain["accuracy"] == {"trained": 0.975, "lava": 0.97}
+    assert plain["mismatches"]["lava"]["potentials"] == 2
+    assert plain["energy"]["energy_pj"]["ann"] == data.energy.mean("ann")
+    assert [row["node"] for row in plain["graph"]] == [node.name for node in data.graph]
+    with (tmp_path / "layers.csv").open() as file:
+        assert [row["layer"] for row in csv.DictReader(file)] == ["conv", "lif", "fc"]
+
+
+def test_sections_left_out_are_left_out_of_the_json(tmp_path):
+    """JSON names only what was given, and without an energy report there is no CSV."""
+    write_report(ReportData(title="t", accuracy={"trained": 1.0}), tmp_path / "r.html")
+    assert json.loads((tmp_path / "r.json").read_text()) == {"title": "t", "accuracy": {"trained": 1.0}}
+    assert not (tmp_path / "layers.csv").exists()
+
+
+def test_bad_input(tmp_path):
+    """A folder that does not exist and a curve of the wrong length are refused, and nothing is written."""
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        write_report(full_data(), tmp_path / "nowhere" / "report.html")
+    data = full_data()
+    with pytest.raises(DataError, match="one accuracy for each of the 3 counted steps; got 2"):
+        write_report(ReportData(title="t", energy=data.energy, energy_accuracy_by_step=[0.1, 0.2]), tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_missing_library_names_the_extra(library, monkeypatch):
+    """Without matplotlib or jinja2 the error says what to install."""
+    data = full_data()
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == library:
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingDependencyError, match=rf"{library}.*tet_deploy\[report\]"):
+        render_page(data)

@@ -1,0 +1,22 @@
+"""Exact counts of additions and multiplications, and what they would cost."""
+
+from tet_deploy.counting.conventions import ENERGIES
+from tet_deploy.counting.export import to_dict, write_csv, write_json
+from tet_deploy.counting.model import EnergyReport, estimate
+from tet_deploy.counting.tables import TABLES, EnergyTable, Price, table
+from tet_deploy.counting.traffic import Traffic, count
+
+__all__ = [
+    "ENERGIES",
+    "TABLES",
+    "EnergyReport",
+    "EnergyTable",
+    "Price",
+    "Traffic",
+    "count",
+    "estimate",
+    "table",
+    "to_dict",
+    "write_csv",
+    "write_json",
+]

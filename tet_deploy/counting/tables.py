@@ -1,0 +1,138 @@
+"""What one operation costs, in picojoules, with the source beside each number.
+
+Memory accesses are not in these tables: no source that we could verify covers caches of the sizes that matter.
+Loihi 2 is missing because no energy per operation has been published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from tet_deploy.errors import TetDeployError
+
+HOROWITZ = "Horowitz, ISSCC 2014, 45 nm (as given in PMC8934428, Table 3)"
+SECONDARY_INT8 = "45 nm, widely quoted after Horowitz, ISSCC 2014; seen in secondary sources only"
+DAVIES = "Davies et al., IEEE Micro 38(1), 2018, Table 2 (pre-silicon simulation)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """Energy of one operation.
+
+    Attributes
+    ----------
+    picojoules
+        Per operation.
+    source
+        Where the number was read.
+    secondary
+        Whether it was seen only in works that quote the original.
+    """
+
+    picojoules: float
+    source: str
+    secondary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyTable:
+    """Prices of the operations that are counted.
+
+    Attributes
+    ----------
+    addition
+        A spike that passes a synapse: one accumulation of its weight.
+    mac
+        A value that passes a synapse: one multiplication and one accumulation.
+    element_addition
+        A bias or a skip connection added to one element.
+    neuron_update
+        One neuron for one step, without its leak: a comparison.
+    leak_multiplication
+        The multiplication of one membrane potential by the decay.
+    spike
+        Sending one spike.
+    dense_mac
+        A multiply-accumulate of the non-spiking network; None where the hardware has no such mode.
+    """
+
+    name: str
+    description: str
+    addition: Price
+    mac: Price
+    element_addition: Price
+    neuron_update: Price
+    leak_multiplication: Price
+    spike: Price
+    dense_mac: Price | None
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """The prices by the name of the operation."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: price for name, price in found.items() if isinstance(price, Price)}
+
+
+_NOTHING = Price(picojoules=0.0, source="not counted by this table")
+_FP32_ADD = Price(picojoules=0.9, source=HOROWITZ)
+_FP32_MULTIPLY = Price(picojoules=3.7, source=HOROWITZ)
+# The TET paper calls these 4.6 pJ a multiplication; they are one multiplication and one addition.
+_FP32_MAC = Price(picojoules=4.6, source=f"{HOROWITZ}: 3.7 + 0.9")
+_INT32_ADD = Price(picojoules=0.1, source=HOROWITZ)
+_INT32_MULTIPLY = Price(picojoules=3.1, source=HOROWITZ)
+_INT8_MAC = Price(
+    picojoules=0.3, source=f"int8 multiply 0.2 ({SECONDARY_INT8}) + int32 add 0.1 ({HOROWITZ})", secondary=True
+)
+_LOIHI_SYNOP = Price(picojoules=23.6, source=f"{DAVIES}: synaptic operation, a stated minimum")
+
+TABLES = {
+    table.name: table
+    for table in (
+        EnergyTable(
+            name="45nm-fp32",
+            description="32-bit floating point arithmetic in 45 nm CMOS, as in the TET paper",
+            addition=_FP32_ADD,
+            mac=_FP32_MAC,
+            element_addition=_FP32_ADD,
+            neuron_update=_FP32_ADD,
+            leak_multiplication=_FP32_MULTIPLY,
+            spike=_NOTHING,
+            dense_mac=_FP32_MAC,
+        ),
+        EnergyTable(
+            name="45nm-int8",
+            description="8-bit weights summed in 32-bit integers, 45 nm CMOS; its multiplication is a secondary number",
+            addition=_INT32_ADD,
+            mac=_INT8_MAC,
+            element_addition=_INT32_ADD,
+            neuron_update=_INT32_ADD,
+            leak_multiplication=_INT32_MULTIPLY,
+            spike=_NOTHING,
+            dense_mac=_INT8_MAC,
+        ),
+        EnergyTable(
+            name="loihi1",
+            description="Loihi 1: synapses at their stated minimum, every neuron active, no hops between tiles",
+            addition=_LOIHI_SYNOP,
+            mac=_LOIHI_SYNOP,
+            element_addition=_NOTHING,  # a bias is part of the neuron's update
+            neuron_update=Price(picojoules=81.0, source=f"{DAVIES}: neuron update, active (inactive: 52)"),
+            leak_multiplication=_NOTHING,  # part of the neuron's update
+            spike=Price(picojoules=1.7, source=f"{DAVIES}: spike within tile (hops: 3.0 east-west, 4.0 north-south)"),
+            dense_mac=None,
+        ),
+    )
+}
+
+
+def table(name: str) -> EnergyTable:
+    """The energy table of that name.
+
+    Raises
+    ------
+    TetDeployError
+        No table has that name; the message lists those there are.
+    """
+    if name not in TABLES:
+        raise TetDeployError(f"energy table {name!r}: no table has that name. Choose one of {', '.join(TABLES)}.")
+    return TABLES[name]

@@ -1,0 +1,226 @@
+"""Spike traffic: how many events reached each layer, and how many synapses they passed, event by event and in int64.
+
+synops = sum over the non-zero inputs of F, with F the fan-out of each input element (`tet_deploy.ir.shapes.fan_out`), so
+strides, dilation, groups and borders are exact. No count is ever summed in floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tet_deploy.contracts import Recording, check_frames
+from tet_deploy.counting.signals import Signal, signals, total, weighted_total
+from tet_deploy.counting.synapses import Synapses, adds_bias, synapses, value_kinds
+from tet_deploy.errors import DataError, GraphError
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add
+
+PER_EVENT = {
+    "events": "non-zero inputs of a synaptic layer",
+    "synops": "synapses those events pass, borders excluded, zero weights included",
+    "synops_effective": "the same without synapses whose weight is 0",
+    "pool_synops": "pooled layers: synapses that the spikes before the pooling pass once it is folded into the layer",
+    "pool_synops_effective": "the same without synapses whose weight is 0",
+    "pool_additions": "pooled layers: spikes added into averages, where pooling is not folded",
+    "residual_additions": "additions of a skip connection: one per spike, or one per element that is no spike",
+    "spikes": "spikes of a population",
+}
+PER_STEP = {
+    "outputs": "output elements",
+    "mac_dense": "synapses inside the borders: multiply-accumulates of a dense pass",
+    "mac_dense_effective": "the same without synapses whose weight is 0",
+    "mac_padded": "multiply-accumulates as the literature counts them, the border's zeros included",
+    "bias_additions": "one per output of a layer with a bias",
+    "neuron_updates": "neurons of a population, one comparison each",
+    "leak_multiplications": "neurons that multiply their potential by a decay",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Traffic:
+    """Counts of every synaptic layer, population and skip connection of one network, L rows in graph order.
+
+    Attributes
+    ----------
+    layers, kinds
+        Names, and 'analog', 'spike', 'pooled', 'graded', 'lif' or 'add'.
+    input_fed
+        bool [L]: layers that the network's input reaches without a LIF between.
+    per_event
+        int64 [L, T, B] for each name in `PER_EVENT`.
+    per_step
+        int64 [L] for each name in `PER_STEP`: the same in every step of every sample.
+    input_mean
+        float64 [L, T, B], mean over the elements of a synaptic layer's input (the firing rate where it is spikes).
+    static_input
+        Whether every sample showed the same frame in all steps.
+    """
+
+    layers: tuple[str, ...]
+    kinds: tuple[str, ...]
+    input_fed: np.ndarray
+    per_event: Mapping[str, np.ndarray]
+    per_step: Mapping[str, np.ndarray]
+    input_mean: np.ndarray
+    static_input: bool
+
+    def of_kind(self, *kinds: str) -> np.ndarray:
+        """bool [L, 1, 1]: rows of these kinds."""
+        return np.array([kind in kinds for kind in self.kinds])[:, None, None]
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """int64 [L, T, B] (read-only where it is the same in every step)."""
+        if column in self.per_event:
+            return self.per_event[column]
+        return np.broadcast_to(self.per_step[column][:, None, None], self.input_mean.shape)
+
+
+def count(graph: Graph, recording: Recording, frames: np.ndarray) -> Traffic:
+    """Count the traffic of a recorded run.
+
+    Parameters
+    ----------
+    graph
+        The network that ran: as traced, lowered, or quantized (then an input event is a non-zero integer message).
+    recording
+        Must hold the spikes of every LIF.
+    frames
+        What was shown to it, [T, B, *shape].
+
+    Raises
+    ------
+    DataError
+        The recording lacks spikes, or does not fit the frames.
+    GraphError
+        A layer is fed by another layer without a LIF between, so that the recording does not hold its input.
+    """
+    frames = check_frames(frames, graph.input.shape, graph.input.encoding)
+    _check_recording(graph, recording, frames)
+    layers = {layer.node.name: layer for layer in synapses(graph)}
+    kinds = value_kinds(graph)
+    flowing = signals(graph, recording, frames)
+    rows = []
+    for node in graph:
+        if isinstance(node, WEIGHTED):
+            rows.append(_synaptic_row(graph, layers[node.name], flowing[node.inputs[0]]))
+        elif isinstance(node, LIF):
+            rows.append(_population_row(graph, node, recording.spikes[node.name]))
+        elif isinstance(node, Add):
+            rows.append(_add_row(graph, node, kinds, flowing))
+    return _assemble(rows, frames.shape[:2], static=bool((frames == frames[:1]).all()))
+
+
+def merge(parts: Sequence[Traffic]) -> Traffic:
+    """Join the traffic of successive samples through one network.
+
+    Raises
+    ------
+    DataError
+        The parts come from different networks or numbers of steps.
+    """
+    first = parts[0]
+    for part in parts:
+        same_steps = part.input_mean.shape[1] == first.input_mean.shape[1]
+        if (part.layers, part.kinds) != (first.layers, first.kinds) or not same_steps:
+            raise DataError("energy: only counts of one network and one number of steps can be joined. Keep them apart.")
+    return Traffic(
+        layers=first.layers,
+        kinds=first.kinds,
+        input_fed=first.input_fed,
+        per_event={name: np.concatenate([part.per_event[name] for part in parts], axis=2) for name in PER_EVENT},
+        per_step=first.per_step,
+        input_mean=np.concatenate([part.input_mean for part in parts], axis=2),
+        static_input=all(part.static_input for part in parts),
+    )
+
+
+class _Row(NamedTuple):
+    layer: str
+    kind: str
+    input_fed: bool
+    per_event: dict[str, np.ndarray]  # int64 [T, B]
+    per_step: dict[str, int]
+    input_mean: np.ndarray | float = 0.0
+
+
+def _assemble(rows: list[_Row], steps_samples: tuple[int, ...], static: bool) -> Traffic:
+    def stack(name: str) -> np.ndarray:
+        counts = [np.asarray(row.per_event.get(name, 0), dtype=np.int64) for row in rows]
+        return np.stack([np.broadcast_to(part, steps_samples) for part in counts])
+
+    return Traffic(
+        layers=tuple(row.layer for row in rows),
+        kinds=tuple(row.kind for row in rows),
+        input_fed=np.array([row.input_fed for row in rows]),
+        per_event={name: stack(name) for name in PER_EVENT},
+        per_step={name: np.array([row.per_step.get(name, 0) for row in rows], dtype=np.int64) for name in PER_STEP},
+        input_mean=np.stack([np.broadcast_to(np.float64(row.input_mean), steps_samples) for row in rows]),
+        static_input=static,
+    )
+
+
+def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
+    node = layer.node
+    if source is None:
+        raise GraphError(
+            f"node {node.name!r}: counting needs its input to come from the frames or from a LIF; {node.inputs[0]!r} is a "
+            f"{graph[node.inputs[0]].kind}, whose values are not recorded. Put a LIF between them."
+        )
+    active = source.values != 0
+    per_event = {
+        "events": total(active),
+        "synops": weighted_total(active, layer.fan_out),
+        "synops_effective": weighted_total(active, layer.fan_out_effective),
+    }
+    if layer.kind == "pooled":
+        per_event["pool_synops"] = weighted_total(source.values, layer.fan_out)
+        per_event["pool_synops_effective"] = weighted_total(source.values, layer.fan_out_effective)
+        per_event["pool_additions"] = total(source.values)
+    per_step = {
+        "outputs": layer.outputs,
+        "mac_dense": layer.dense,
+        "mac_dense_effective": int(layer.fan_out_effective.sum()),
+        "mac_padded": layer.padded,
+        "bias_additions": layer.outputs * adds_bias(graph, node),
+    }
+    mean = total(source.values) / (layer.inputs * source.divisor)
+    return _Row(node.name, layer.kind, layer.input_fed, per_event, per_step, mean)
+
+
+def _population_row(graph: Graph, node: LIF, spikes: np.ndarray) -> _Row:
+    neurons = int(np.prod(graph.shapes[node.name], dtype=np.int64))
+    leaks = neurons if 0 < node.decay < 1 else 0
+    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": leaks}
+    return _Row(node.name, "lif", False, {"spikes": total(spikes)}, per_step)
+
+
+def _add_row(graph: Graph, node: Add, kinds: Mapping[str, str], flowing: Mapping[str, Signal | None]) -> _Row:
+    """A branch that ends in a layer accumulates for free (the first branch if none does); each other one is added."""
+    elements = int(np.prod(graph.shapes[node.name], dtype=np.int64))
+    main = next((source for source in node.inputs if flowing[source] is None), node.inputs[0])
+    skips = list(node.inputs)
+    skips.remove(main)
+    additions: np.ndarray | int = 0
+    for source in skips:
+        signal = flowing[source]
+        is_spikes = signal is not None and kinds[source] == "spike"
+        additions = additions + (total(signal.values) if signal is not None and is_spikes else elements)
+    per_step = {"outputs": elements, "bias_additions": elements * adds_bias(graph, node)}
+    return _Row(node.name, "add", False, {"residual_additions": np.asarray(additions)}, per_step)
+
+
+def _check_recording(graph: Graph, recording: Recording, frames: np.ndarray) -> None:
+    for node in graph.of_kind(LIF):
+        spikes = recording.spikes.get(node.name)
+        if spikes is None:
+            raise DataError(f"recording: lacks the spikes of {node.name!r}, which energy counts. Run with probes='spikes'.")
+        wanted = (*frames.shape[:2], *graph.shapes[node.name])
+        if spikes.shape != wanted or spikes.dtype.kind not in "bui":
+            raise DataError(
+                f"recording: the spikes of {node.name!r} must be integers of shape {wanted} to fit the frames; "
+                f"got {spikes.dtype} of shape {spikes.shape}. Pass the frames that were run."
+            )

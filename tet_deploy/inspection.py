@@ -1,0 +1,60 @@
+"""A network as a table: one row per node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import WEIGHTED, Node, Quantization, to_record
+from tet_deploy.ir.shapes import Shape, fan_out
+
+
+def graph_rows(graph: Graph) -> list[dict[str, Any]]:
+    """One row per node: node, kind, inputs, shape, settings, parameters, bits and fan-out.
+
+    `bits` is the width of the node's own integers, or of its floats; `fan_out` the synapses that leave an input element,
+    smallest to largest (borders have fewer).
+    """
+    return [
+        {
+            "node": node.name,
+            "kind": node.kind,
+            "inputs": ", ".join(node.inputs),
+            "shape": " x ".join(map(str, graph.shapes[node.name])),
+            "settings": _settings(node),
+            "parameters": sum(array.size for array in to_record(node)[1].values()),
+            "bits": _bits(node),
+            "fan_out": _fan_out(node, graph.shapes[node.inputs[0]] if node.inputs else ()),
+        }
+        for node in graph
+    ]
+
+
+def _settings(node: Node) -> str:
+    """The node's parameters that are not arrays, the usual values left out."""
+    plain, arrays = to_record(node)
+    parts = ["kernel " + " x ".join(map(str, arrays["weight"].shape[2:]))] if node.kind == "Conv" else []
+    usual = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "reset": "zero"}
+    for name, value in plain.items():
+        if name in ("kind", "name", "inputs", "shape", "quantization") or usual.get(name) == value:
+            continue
+        parts.append(f"{name} {' x '.join(map(str, value)) if isinstance(value, list) else value}")
+    return ", ".join(parts)
+
+
+def _bits(node: Node) -> int | None:
+    quantization = getattr(node, "quantization", None)
+    if isinstance(quantization, Quantization):
+        return quantization.bits
+    arrays = to_record(node)[1].values()
+    return max((array.dtype.itemsize * 8 for array in arrays), default=None)
+
+
+def _fan_out(node: Node, x: Shape) -> str:
+    if not isinstance(node, WEIGHTED):
+        return ""
+    synapses = fan_out(node, x)
+    low, high = int(np.min(synapses)), int(np.max(synapses))
+    return str(high) if low == high else f"{low} to {high}"

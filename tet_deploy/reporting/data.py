@@ -1,0 +1,138 @@
+"""What a report shows. Every section is optional: what is not given is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tet_deploy.contracts import Recording
+from tet_deploy.counting.export import to_dict
+from tet_deploy.counting.model import EnergyReport
+from tet_deploy.ir.graph import Graph
+from tet_deploy.inspection import graph_rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampleView:
+    """One sample as the network saw it.
+
+    Attributes
+    ----------
+    frames
+        [T, C, H, W] or [T, N].
+    spikes
+        Per population [T, *shape], 0 or 1.
+    readout
+        [T, K].
+    label
+        The true class, if known.
+    """
+
+    frames: np.ndarray
+    spikes: Mapping[str, np.ndarray]
+    readout: np.ndarray
+    label: int | None = None
+
+    @classmethod
+    def of(cls, recording: Recording, frames: np.ndarray, sample: int, label: int | None = None) -> SampleView:
+        """Sample number `sample` of a recording and its frames [T, B, *shape]."""
+        return cls(
+            frames=np.asarray(frames)[:, sample],
+            spikes={name: spikes[:, sample] for name, spikes in recording.spikes.items()},
+            readout=recording.readout[:, sample],
+            label=label,
+        )
+
+    @property
+    def mean_readout(self) -> np.ndarray:
+        """Mean readout so far, float64 [T, K]: what a decision after each step rests on."""
+        steps = np.arange(1, len(self.readout) + 1)[:, None]
+        return np.asarray(np.cumsum(self.readout, axis=0, dtype=np.float64) / steps)
+
+    @property
+    def decision(self) -> int:
+        """The class with the largest mean readout."""
+        return int(self.mean_readout[-1].argmax())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportData:
+    """Everything one report shows.
+
+    Attributes
+    ----------
+    title
+        Heading of the page.
+    provenance
+        What was run: data, seed, versions, digest of the network.
+    accuracy
+        Per stage (trained, folded, ...), in [0, 1].
+    accuracy_by_step
+        Per training method, accuracy if the decision is taken after step 1..T, in [0, 1].
+    firing_rates
+        Per population, mean spikes per neuron and step.
+    mismatches
+        Per runtime: {spikes, potentials, readout, compared}, as `Agreement.counts()` gives them.
+    divergences
+        Per runtime that disagrees: where it did so first.
+    energy
+        Counts and energies of the network that was run.
+    energy_accuracy_by_step
+        Accuracy after step 1..T of that network on those samples, for the curve of accuracy over energy.
+    sample
+        One sample to look at.
+    graph
+        The deployed network, shown as a table.
+    seconds
+        Per stage.
+    """
+
+    title: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+    accuracy_by_step: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    firing_rates: Mapping[str, float] = field(default_factory=dict)
+    mismatches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    divergences: Mapping[str, str] = field(default_factory=dict)
+    energy: EnergyReport | None = None
+    energy_accuracy_by_step: Sequence[float] = ()
+    sample: SampleView | None = None
+    graph: Graph | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The data in plain JSON values; sections that were not given are left out."""
+        sections = {
+            "provenance": dict(self.provenance),
+            "accuracy": {name: float(value) for name, value in self.accuracy.items()},
+            "accuracy_by_step": {name: [float(v) for v in values] for name, values in self.accuracy_by_step.items()},
+            "firing_rates": {name: float(value) for name, value in self.firing_rates.items()},
+            "mismatches": {name: {k: int(v) for k, v in counts.items()} for name, counts in self.mismatches.items()},
+            "divergences": dict(self.divergences),
+            "energy": to_dict(self.energy) if self.energy else None,
+            "energy_accuracy_by_step": [float(value) for value in self.energy_accuracy_by_step],
+            "sample": _sample_dict(self.sample) if self.sample else None,
+            "graph": graph_rows(self.graph) if self.graph else None,
+            "seconds": {name: float(value) for name, value in self.seconds.items()},
+        }
+        return {"title": self.title, **{name: value for name, value in sections.items() if value}}
+
+
+def _sample_dict(sample: SampleView) -> dict[str, Any]:
+    return {
+        "label": sample.label,
+        "decision": sample.decision,
+        "mean_readout": sample.mean_readout.tolist(),
+        "spikes_per_step": {
+            name: spikes.reshape(len(spikes), -1).sum(axis=1, dtype=np.int64).tolist()
+            for name, spikes in sample.spikes.items()
+        },
+    }
+
+
+def firing_rates(recording: Recording) -> dict[str, float]:
+    """Mean spikes per neuron and step of every population whose spikes were recorded."""
+    return {name: float(spikes.mean(dtype=np.float64)) for name, spikes in recording.spikes.items()}

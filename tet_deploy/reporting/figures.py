@@ -1,0 +1,91 @@
+"""From a matplotlib figure to an SVG that lives inside the page: its colours follow the page, its text stays text."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from tet_deploy.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Drawn with these colours, which the SVG then exchanges for the page's variables, so that a dark page has light text.
+INK, QUIET, LINE = "#010101", "#020202", "#030303"
+SERIES = ("#0a0101", "#0a0202", "#0a0303", "#0a0404")
+_VARIABLES = {INK: "--ink", QUIET: "--quiet", LINE: "--line"} | {color: f"--c{i + 1}" for i, color in enumerate(SERIES)}
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": QUIET,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+def render(name: str, alt: str, draw: Callable[[Figure], None], height: float, width: float = 4.9) -> str:
+    """Draw a figure of so many inches and return it as inline SVG.
+
+    Parameters
+    ----------
+    name
+        Prefix of all ids inside, so that several figures can share a page.
+    alt
+        What the figure shows, for those who cannot see it.
+
+    Raises
+    ------
+    MissingDependencyError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing("matplotlib") from error
+    text = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return _inline(text.getvalue(), name, alt)
+
+
+def plain_label(text: str) -> str:
+    """A text that matplotlib does not read as a formula."""
+    return text.replace("$", r"\$")
+
+
+def missing(library: str) -> MissingDependencyError:
+    """The error for a library that reports need."""
+    return MissingDependencyError(f"reports need {library}, which is not installed. Run: pip install 'tet_deploy[report]'")
+
+
+def _inline(svg: str, name: str, alt: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)  # the family is the page's
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)

@@ -1,0 +1,174 @@
+"""The report as one HTML file that needs nothing else, with its numbers beside it as JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tet_deploy.counting.conventions import CACHED, ENERGIES
+from tet_deploy.counting.export import notes, write_csv
+from tet_deploy.counting.model import EnergyReport
+from tet_deploy.errors import DataError
+from tet_deploy.files import written_whole
+from tet_deploy.reporting import plots
+from tet_deploy.reporting.data import ReportData
+from tet_deploy.reporting.figures import missing
+from tet_deploy.inspection import graph_rows
+from tet_deploy.reporting.sample_plot import sample_plot
+from tet_deploy.reporting.units import energy_text, percent, significant
+
+
+def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
+    """Write the HTML page, and beside it its numbers as JSON (same name) and its layers as `layers.csv`.
+
+    Each file is written under another name first, so none is ever half there.
+
+    Parameters
+    ----------
+    data
+        What to show; sections that are empty are left out.
+    path
+        The HTML file, e.g. 'out/report.html'.
+
+    Returns
+    -------
+    Path
+        The HTML file.
+
+    Raises
+    ------
+    MissingDependencyError
+        matplotlib or jinja2 is not installed.
+    ArtifactError
+        The folder does not exist or cannot be written.
+    DataError
+        Parts of the data do not fit each other.
+
+    Examples
+    --------
+    >>> write_report(ReportData(title="My network", accuracy={"trained": 0.98}), "report.html")  # doctest: +SKIP
+    """
+    path = Path(path)
+    page = render_page(data)
+    numbers = json.dumps(data.to_dict(), indent=1) + "\n"
+    for target, text in ((path.with_suffix(".json"), numbers), (path, page)):
+        with written_whole(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if data.energy:
+        write_csv(data.energy, path.with_name("layers.csv"))
+    return path
+
+
+def render_page(data: ReportData) -> str:
+    """The HTML of the page."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise missing("jinja2") from error
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "percent": percent,
+        "energy": energy_text,
+        "significant": significant,
+        "mismatched": mismatched,
+        "grouped": lambda number: f"{number:,}",
+    }
+    source = files("tet_deploy.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
+    rows = graph_rows(data.graph) if data.graph else []
+    return environment.from_string(source).render(
+        data=data, graph=rows, tiles=_tiles(data), energy=_energy(data.energy), plots=_plots(data)
+    )
+
+
+class _Tile(NamedTuple):
+    """One of the large numbers at the top."""
+
+    label: str
+    value: str
+    note: str = ""
+    mark: str = ""
+
+
+def _tiles(data: ReportData) -> list[_Tile]:
+    stages = list(data.accuracy.items())
+    tiles = [_Tile(f"Accuracy, {name}", percent(value)) for name, value in dict([*stages[:1], *stages[-1:]]).items()]
+    if data.mismatches:
+        wrong = sum(mismatched(counts) for counts in data.mismatches.values())
+        compared = sum(counts["compared"] for counts in data.mismatches.values())
+        mark = "fail" if wrong or not compared else "pass"
+        tiles.append(_Tile("Mismatches between runtimes", f"{wrong:,}", f"of {compared:,} values", mark))
+    if data.energy:
+        name, mean = data.energy.default, data.energy.mean(data.energy.default)
+        spread = f"± {energy_text(data.energy.std(name))} over {data.energy.samples:,} samples"
+        tiles.append(_Tile(f"Energy per inference, '{name}'", energy_text(mean), spread))
+        if "ann" in data.energy.names and mean > 0:
+            dense = data.energy.mean("ann")
+            tiles.append(
+                _Tile("One dense pass without spikes", energy_text(dense), f"{significant(dense / mean)} times that")
+            )
+    return tiles
+
+
+def mismatched(counts: Mapping[str, int]) -> int:
+    """Values of one runtime that differ from the reference."""
+    return counts["spikes"] + counts["potentials"] + counts["readout"]
+
+
+def _plots(data: ReportData) -> dict[str, str]:
+    """Inline SVG by name; what the data allows. Its texts are escaped, so the page takes it as it is."""
+    drawn = {}
+    if data.accuracy_by_step:
+        drawn["accuracy_by_step"] = plots.accuracy_by_step(data.accuracy_by_step)
+    if data.firing_rates:
+        drawn["firing_rates"] = plots.firing_rates(data.firing_rates)
+    if data.energy:
+        drawn["energy_by_layer"] = plots.energy_by_layer(data.energy)
+        drawn["named_energies"] = plots.named_energies(data.energy)
+    if data.energy and len(data.energy_accuracy_by_step):
+        if len(data.energy_accuracy_by_step) != data.energy.steps:
+            raise DataError(
+                f"energy_accuracy_by_step: needs one accuracy for each of the {data.energy.steps} counted steps; "
+                f"got {len(data.energy_accuracy_by_step)}."
+            )
+        drawn["accuracy_over_energy"] = plots.accuracy_over_energy(data.energy, data.energy_accuracy_by_step)
+    if data.sample:
+        drawn["sample"] = sample_plot(data.sample)
+    return drawn
+
+
+def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
+    """What the page's energy section shows."""
+    if report is None:
+        return None
+    explained = ENERGIES | {"cached": CACHED}
+    traffic, additions = report.traffic, report.additions()
+    macs, synops = report.multiplications(report.policies.input), traffic["synops"]
+    spent = report.picojoules(report.default).sum(axis=1).mean(axis=1)
+    layers = [
+        {
+            "layer": layer,
+            "kind": kind,
+            "rate": float(traffic.input_mean[row].mean()) if kind in ("spike", "pooled") else None,
+            "events": float(traffic["events"][row].sum()) / report.samples,
+            "synops": float(synops[row].sum()) / report.samples,
+            "macs": float(macs[row].sum()) / report.samples,
+            "additions": float(additions[row].sum()) / report.samples,
+            "energy": float(spent[row]),
+        }
+        for row, (layer, kind) in enumerate(zip(traffic.layers, traffic.kinds, strict=True))
+        if kind not in ("lif", "add")
+    ]
+    return {
+        "report": report,
+        "layers": layers,
+        "named": [
+            {"name": name, "meaning": explained[name], "mean": report.mean(name), "std": report.std(name)}
+            for name in report.names
+        ],
+        "prices": report.table.prices,
+        "notes": notes(report),
+    }

@@ -1,0 +1,145 @@
+"""The plots of a report, each an inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tet_deploy.counting.model import EnergyReport
+from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, plain_label, render
+from tet_deploy.reporting.units import energy_text, energy_unit, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FAR = 3  # a dense pass dearer than this many whole runs would squeeze the curve
+_LOG_FROM = 50  # ratio of largest to smallest bar from which a linear axis hides the small ones
+
+
+def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
+    """Accuracy over the number of steps, one line per training method."""
+
+    def draw(figure: Figure) -> None:
+        ax = figure.add_subplot()
+        for index, (name, values) in enumerate(series.items()):
+            steps = np.arange(1, len(values) + 1)
+            color, label = SERIES[index % len(SERIES)], f"{plain_label(name.upper())}: {percent(values[-1])}"
+            ax.plot(steps, 100 * np.asarray(values), "o-", color=color, markersize=4, label=label)
+        ax.legend(loc="lower right", title="after the last step")
+        _whole_steps(ax, max(len(values) for values in series.values()))
+        ax.set_ylabel("test accuracy (%)")
+
+    ends = (f"{name} {percent(values[0])} after step 1, {percent(values[-1])} at the end" for name, values in series.items())
+    return render("accuracy-by-step", f"Accuracy by step: {'; '.join(ends)}", draw, height=3.1)
+
+
+def firing_rates(rates: Mapping[str, float]) -> str:
+    """Spikes per neuron and step, one bar per population."""
+
+    def draw(figure: Figure) -> None:
+        ax = _bars(figure, list(rates))
+        values = 100 * np.array(list(rates.values()))
+        ax.barh(range(len(rates)), values, color=SERIES[0], height=0.62)
+        _print_values(ax, values, [f"{value:.1f} %" for value in values])
+        ax.set_xlabel("spikes per neuron and step (%)")
+
+    alt = "Firing rates: " + ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
+    return render("firing-rates", alt, draw, height=0.75 + 0.33 * len(rates))
+
+
+def energy_by_layer(report: EnergyReport) -> str:
+    """The default energy of each synaptic layer, multiplications and additions stacked."""
+    parts = {name: value.sum(axis=1).mean(axis=1) for name, value in report.parts(report.default).items()}
+    rows = [row for row, kind in enumerate(report.traffic.kinds) if kind not in ("lif", "add")]
+    layers = [f"{report.traffic.layers[row]} ({report.traffic.kinds[row]})" for row in rows]
+    totals = np.array([sum(value[row] for value in parts.values()) for row in rows])
+    size, unit = energy_unit(totals.max(initial=0))
+
+    def draw(figure: Figure) -> None:
+        ax = _bars(figure, layers)
+        left = np.zeros(len(rows))
+        for color, (name, value) in zip((SERIES[1], SERIES[0]), list(parts.items())[:2], strict=True):
+            ax.barh(range(len(rows)), value[rows] / size, left=left, color=color, height=0.62, label=name)
+            left = left + value[rows] / size
+        _print_values(ax, left, [energy_text(total) for total in totals])
+        ax.set_xlabel(f"energy per inference ({unit}), '{report.default}'")
+        figure.legend(loc="outside upper right", ncols=2)
+
+    height = 1.1 + 0.33 * len(rows)
+    return render("energy-by-layer", f"Energy by layer: {_listed(layers, totals)}", draw, height)
+
+
+def named_energies(report: EnergyReport) -> str:
+    """All named energies side by side, with their spread over samples."""
+    means = np.array([report.mean(name) for name in report.names])
+    spreads = np.array([report.std(name) for name in report.names])
+    size, unit = energy_unit(means.max())
+    positive = means[means > 0]
+    logarithmic = len(positive) > 0 and positive.max() / positive.min() > _LOG_FROM
+
+    def draw(figure: Figure) -> None:
+        ax = _bars(figure, [f"{name} (default)" if name == report.default else name for name in report.names])
+        colors = [SERIES[0] if name == report.default else SERIES[2] for name in report.names]
+        bars, whiskers = means / size, spreads / size
+        ax.barh(range(len(means)), bars, xerr=whiskers, color=colors, ecolor=QUIET, height=0.62, log=logarithmic)
+        _print_values(ax, bars + whiskers, [energy_text(mean) for mean in means], logarithmic)
+        scale = ", logarithmic" if logarithmic else ""
+        ax.set_xlabel(f"energy per inference ({unit}){scale}; whiskers: one std over samples")
+
+    return render("named-energies", f"Energies: {_listed(report.names, means)}", draw, height=0.75 + 0.36 * len(means))
+
+
+def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str:
+    """Accuracy over the energy spent when the run stops after 1..T steps."""
+    spent = report.by_step(report.default)
+    size, unit = energy_unit(spent.max())
+
+    def draw(figure: Figure) -> None:
+        ax = figure.add_subplot()
+        ax.plot(spent / size, 100 * np.asarray(accuracy), "o-", color=SERIES[0], markersize=5)
+        for step, (x, y) in enumerate(zip(spent / size, accuracy, strict=True), start=1):
+            ax.annotate(str(step), (x, 100 * y), xytext=(-3, 5), textcoords="offset points", ha="right", color=INK)
+        if "ann" in report.names and report.mean("ann") < _FAR * spent.max():
+            dense = report.mean("ann") / size
+            ax.axvline(dense, color=SERIES[1], linestyle="--")
+            ax.text(dense, 0.04, "one dense pass ('ann')  ", transform=ax.get_xaxis_transform(), ha="right")
+        ax.set_xlim(left=0)
+        ax.margins(y=0.18)
+        ax.set_xlabel(f"energy per inference ({unit}), '{report.default}', after 1 to {report.steps} steps")
+        ax.set_ylabel("accuracy (%)")
+
+    points = (f"{percent(share)} at {energy_text(energy)}" for share, energy in zip(accuracy, spent, strict=True))
+    return render("accuracy-over-energy", f"Accuracy over energy, step by step: {'; '.join(points)}", draw, height=3.1)
+
+
+def _listed(names: Sequence[str], energies: np.ndarray) -> str:
+    return ", ".join(f"{name} {energy_text(energy)}" for name, energy in zip(names, energies, strict=True))
+
+
+def _bars(figure: Figure, labels: Sequence[str]) -> Axes:
+    """Axes for horizontal bars, the first label on top."""
+    ax = figure.add_subplot()
+    ax.set_yticks(range(len(labels)), [plain_label(label) for label in labels])
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0, labelcolor=INK)
+    ax.spines["left"].set_visible(False)
+    ax.margins(x=0.22)
+    return ax
+
+
+def _print_values(ax: Axes, ends: np.ndarray, texts: Sequence[str], logarithmic: bool = False) -> None:
+    """Write each bar's value behind its end."""
+    for row, (end, text) in enumerate(zip(ends, texts, strict=True)):
+        ax.annotate(text, (end, row), xytext=(4, 0), textcoords="offset points", va="center", color=INK)
+    if not logarithmic:
+        ax.set_xlim(0, 1.25 * max(float(np.max(ends, initial=0)), 1e-9))
+
+
+def _whole_steps(ax: Axes, steps: int) -> None:
+    ax.set_xticks(range(1, steps + 1, max(steps // 12, 1)))
+    ax.set_xlabel("time steps")
+    ax.grid(visible=True, color=LINE)
