@@ -150,4 +150,4 @@ def _(node: Readout, inputs: list[np.ndarray], state: State) -> np.ndarray:
     if node.quantization is None:
         return inputs[0]
     shifted = np.left_shift(inputs[0], dynamics.FRACTION_BITS)
-    return shifted if node.bias is None else shifted + node.bias.astype(np.int64)
+    return np.asarray(shifted if node.bias is None else shifted + node.bias.astype(np.int64))

@@ -1,8 +1,76 @@
-"""tet_deploy: spiking networks from TET training to Lava, ONNX and an exact energy count."""
+"""tet_deploy: spiking networks from TET training to Lava, ONNX and an exact energy count.
 
+>>> import tet_deploy as td
+>>> graph = td.trace(model, input_shape=(2, 20, 20), encoding="events")  # doctest: +SKIP
+>>> int8 = td.quantize(td.lower(graph), calibration=frames)  # doctest: +SKIP
+>>> td.validate(int8, frames, runtimes=["reference", "onnx", "lava"])  # doctest: +SKIP
+
+Importing this package needs numpy only; each name below imports what it needs when it is first used.
+"""
+
+import importlib
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
+
+from tet_deploy._version import __version__
 
 _root = _Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "exporters").is_dir():
     # A checkout: exporters/, runtimes/ and models/ stand beside this folder. In an installed wheel they lie inside it.
     __path__.append(str(_root))
+
+if TYPE_CHECKING:
+    from tet_deploy.contracts import Recording
+    from tet_deploy.errors import TetDeployError
+    from tet_deploy.ir.artifact import load, save
+    from tet_deploy.ir.graph import Graph
+    from tet_deploy.passes import lower
+    from tet_deploy.passes.quantize import quantize
+    from tet_deploy.pipeline import energy, export, report, run, validate
+    from tet_deploy.tracing.trace import trace
+    from tet_deploy.validation import Agreement
+
+_HOMES = {
+    "Agreement": "tet_deploy.validation",
+    "Graph": "tet_deploy.ir.graph",
+    "Recording": "tet_deploy.contracts",
+    "TetDeployError": "tet_deploy.errors",
+    "energy": "tet_deploy.pipeline",
+    "export": "tet_deploy.pipeline",
+    "load": "tet_deploy.ir.artifact",
+    "lower": "tet_deploy.passes",
+    "quantize": "tet_deploy.passes.quantize",
+    "report": "tet_deploy.pipeline",
+    "run": "tet_deploy.pipeline",
+    "save": "tet_deploy.ir.artifact",
+    "trace": "tet_deploy.tracing.trace",
+    "validate": "tet_deploy.pipeline",
+}
+
+__all__ = [
+    "Agreement",
+    "Graph",
+    "Recording",
+    "TetDeployError",
+    "__version__",
+    "energy",
+    "export",
+    "load",
+    "lower",
+    "quantize",
+    "report",
+    "run",
+    "save",
+    "trace",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tet_deploy' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -125,8 +125,7 @@ def probe_names(populations: Sequence[str], probes: Probes) -> ProbeNames:
     for name in probes:
         if name not in everything:
             raise GraphError(
-                f"probe {name!r}: no LIF node has that name. "
-                f"Use 'all', 'spikes', 'none' or one of {', '.join(everything)}."
+                f"probe {name!r}: no LIF node has that name. Use 'all', 'spikes', 'none' or one of {', '.join(everything)}."
             )
     return ProbeNames(tuple(probes), tuple(probes))
 

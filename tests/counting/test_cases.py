@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.contracts import Recording
 from tet_deploy.counting import estimate
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.runtimes.reference import ReferenceRuntime
 
 DOCUMENT = json.loads((Path(__file__).parent / "energy_cases.json").read_text())
 CASES = [pytest.param(case, id=case["id"]) for case in DOCUMENT["cases"]]

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.counting import ENERGIES, TABLES, estimate, table
 from tet_deploy.counting.export import to_dict, write_csv, write_json
@@ -12,6 +11,7 @@ from tet_deploy.errors import ArtifactError, DataError, GraphError, TetDeployErr
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
+from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy import dynamics
 from tet_deploy.contracts import Recording
@@ -14,6 +13,7 @@ from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
+from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
 

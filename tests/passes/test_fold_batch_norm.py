@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Add, BatchNorm, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.passes import fold_batch_norm
+from tet_deploy.runtimes.reference import ReferenceRuntime
 
 ROUNDING = 1e-9  # float64 sums of some dozen terms of size 1 to 10 round by far less
 

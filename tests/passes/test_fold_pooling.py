@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.passes import fold_pooling
+from tet_deploy.runtimes.reference import ReferenceRuntime
 
 
 def dyadic(rng, *shape):

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.nodes import LIF, WEIGHTED
 from tet_deploy.passes import quantize
 from tet_deploy.passes.quantize import largest_possible_sum
+from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames
 
 

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.counting import estimate
 from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
@@ -14,6 +13,7 @@ from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
 from tet_deploy.reporting.page import render_page
+from tet_deploy.runtimes.reference import ReferenceRuntime
 
 HOSTILE = "<script>alert('$x_1$ & \"y\"')</script>"
 SECTIONS = {  # what to pass, and what the page then holds

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from tet_deploy.runtimes.reference import ReferenceRuntime
 
 from tet_deploy.contracts import probe_names
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Delay, Flatten, Input, Linear, Readout
+from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import from_record, to_record
 
@@ -39,14 +40,11 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
         nodes.append(plain | {"arrays": sorted(arrays)})
         tensors.update({f"{node.name}{_SEPARATOR}{field}": np.array(array) for field, array in arrays.items()})
     header = {"format": FORMAT, "nodes": nodes, "metadata": dict(graph.metadata), "digest": graph.digest()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata={_HEADER_KEY: json.dumps(header)})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        with written_whole(path) as temporary:
+            save_file(tensors, temporary, metadata={_HEADER_KEY: json.dumps(header)})
+    except SafetensorError as error:
         raise ArtifactError(f"{path}: cannot be written ({error}). Choose a folder that exists and is writable.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

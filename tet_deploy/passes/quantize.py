@@ -176,9 +176,7 @@ def largest_possible_sum(weight: np.ndarray, largest_message: int) -> int:
 def _input_quantization(node: Input, frames: np.ndarray) -> Quantization:
     largest = float(np.abs(frames).max())
     if largest == 0:
-        raise DataError(
-            "calibration frames: must not be all zero. Take some that the network will really see."
-        )
+        raise DataError("calibration frames: must not be all zero. Take some that the network will really see.")
     exact = node.encoding == "events" and largest <= MESSAGE_LIMIT
     return Quantization(scale=1.0 if exact else MESSAGE_LIMIT / largest, bits=8)
 

@@ -1,0 +1,48 @@
+# make demo        the whole path on real digits, report and all
+# make test        every test but the slow proofs, in a modern Python and the core in CPython 3.10
+# make test-slow   the slow proofs too
+# make lint        ruff, and mypy on what ships
+PYTHON ?= python3
+VENV := .venv
+LAVA := .venv-lava
+BIN := $(VENV)/bin
+# Tests of the torch-free core; they also run in CPython 3.10 with numpy 1.26, beside Lava.
+CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py
+
+.PHONY: demo test test-slow test-core lint lava clean
+
+demo: $(VENV)/.ready lava
+	$(BIN)/tet-deploy demo
+
+test: $(VENV)/.ready lava test-core
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/.ready lava test-core
+	$(BIN)/python -m pytest -q
+
+# The core beside Lava; without a Lava Python it is skipped in one line, or fails where Lava is required.
+test-core: lava
+	@if [ -x $(LAVA)/bin/python ]; then \
+	    [ -e $(LAVA)/.tests-ready ] || { $(LAVA)/bin/python -m pip install -q --disable-pip-version-check \
+	        "numpy==1.26.4" pytest hypothesis safetensors && touch $(LAVA)/.tests-ready; } ; \
+	    $(LAVA)/bin/python -m pytest -q -m "not slow" -p no:cacheprovider $(CORE_TESTS) ; \
+	elif [ -n "$$TET_DEPLOY_REQUIRE_LAVA" ]; then echo "the core's tests need $(LAVA), which could not be built" >&2; exit 1 ; \
+	else echo "skipping the core's tests in CPython 3.10: no $(LAVA)" ; fi
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/typecheck.py
+
+# What the project needs, in an environment of its own; built once, and again when its description changes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+# Lava runs in CPython 3.10, found or fetched by the tool itself; a demo without it still does the rest.
+lava: $(VENV)/.ready
+	@$(BIN)/tet-deploy doctor --setup-lava --into $(LAVA) --quiet || [ -z "$$TET_DEPLOY_REQUIRE_LAVA" ]
+
+clean:
+	rm -rf $(VENV) $(LAVA) build out *.egg-info

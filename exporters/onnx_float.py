@@ -1,0 +1,120 @@
+"""A float network in ONNX: stateless layers once over the merged [T*B] axis, each LIF a scan over T."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import numpy as np
+from onnx import TensorProto
+
+from tet_deploy.contracts import ProbeNames
+from tet_deploy.errors import GraphError
+from tet_deploy.exporters.onnx_builder import FRAMES, FRAMES_TB, LOGITS, READOUT, OnnxBuilder
+from tet_deploy.exporters.onnx_neurons import lif_function
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.shapes import Shape
+
+
+@dataclass
+class _Network:
+    build: OnnxBuilder
+    graph: Graph
+    probes: ProbeNames
+    values: dict[str, str] = field(default_factory=dict)  # node -> ONNX value [T*B, *shape], float32
+
+    def unmerged(self, value: str, shape: Shape, output: str) -> str:
+        """[T*B, *shape] -> [T, B, *shape]."""
+        target = self.build.op("Concat", [FRAMES_TB, self.build.integers(shape)], f"{output}_shape", axis=0)
+        return self.build.op("Reshape", [value, target], output)
+
+    def merged(self, value: str, shape: Shape, output: str) -> str:
+        """[T, B, *shape] -> [T*B, *shape]."""
+        return self.build.op("Reshape", [value, self.build.integers([-1, *shape])], output)
+
+
+def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) -> None:
+    """Append the whole network to the ONNX graph.
+
+    Raises
+    ------
+    GraphError
+        A kind of node that has no ONNX form here.
+    """
+    network = _Network(build, graph, probes)
+    for node in graph:
+        network.values[node.name] = _emit(node, network)
+
+
+@singledispatch
+def _emit(node: Node, network: _Network) -> str:
+    raise GraphError(
+        f"node {node.name!r}: a {node.kind} cannot be exported to ONNX yet; feed-forward networks of Conv, Linear, Flatten "
+        "and LIF can. Use the reference runtime for it."
+    )
+
+
+@_emit.register
+def _(node: Input, network: _Network) -> str:
+    return network.merged(FRAMES, node.shape, f"{node.name}.merged")
+
+
+@_emit.register
+def _(node: Conv, network: _Network) -> str:
+    return network.build.op(
+        "Conv",
+        [network.values[node.inputs[0]], *_parameters(node, network.build)],
+        f"{node.name}.current",
+        kernel_shape=list(node.weight.shape[2:]),
+        strides=list(node.stride),
+        pads=[*node.padding, *node.padding],
+        dilations=list(node.dilation),
+        group=node.groups,
+    )
+
+
+@_emit.register
+def _(node: Linear, network: _Network) -> str:
+    inputs = [network.values[node.inputs[0]], *_parameters(node, network.build)]
+    return network.build.op("Gemm", inputs, f"{node.name}.current", transB=1)
+
+
+@_emit.register
+def _(node: Flatten, network: _Network) -> str:
+    return network.build.op("Flatten", [network.values[node.inputs[0]]], f"{node.name}.flat", axis=1)
+
+
+@_emit.register
+def _(node: LIF, network: _Network) -> str:
+    build, name, shape = network.build, node.name, network.graph.shapes[node.name]
+    current = network.unmerged(network.values[node.inputs[0]], shape, f"{name}.current")
+    potentials = name in network.probes.potentials
+    outputs = [f"{name}.fired", *([f"{name}.potentials"] if potentials else [])]
+    build.call(
+        lif_function(potentials=potentials), [current], outputs, decay=float(node.decay), threshold=float(node.threshold)
+    )
+    if potentials:
+        build.output(outputs[1], TensorProto.FLOAT, ["T", "B", *shape])
+    if name in network.probes.spikes:
+        spikes = build.op("Cast", [outputs[0]], f"{name}.spikes", to=TensorProto.UINT8)
+        build.output(spikes, TensorProto.UINT8, ["T", "B", *shape])
+    return network.merged(outputs[0], shape, f"{name}.merged")
+
+
+@_emit.register
+def _(node: Readout, network: _Network) -> str:
+    build, classes = network.build, network.graph.shapes[node.name][0]
+    readout = network.unmerged(network.values[node.inputs[0]], (classes,), READOUT)
+    build.op("ReduceMean", [readout, build.integers([0])], LOGITS, keepdims=0)
+    build.output(READOUT, TensorProto.FLOAT, ["T", "B", classes])
+    build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
+    return readout
+
+
+def _parameters(node: Conv | Linear, build: OnnxBuilder) -> list[str]:
+    arrays = {"weight": node.weight} if node.bias is None else {"weight": node.weight, "bias": node.bias}
+    for what, array in arrays.items():
+        if np.abs(array).max() > np.finfo(np.float32).max:
+            raise GraphError(f"node {node.name!r}: {what} must fit float32; its largest is {np.abs(array).max():.3g}.")
+    return [build.constant(f"{node.name}.{what}", array.astype(np.float32)) for what, array in arrays.items()]

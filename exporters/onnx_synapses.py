@@ -1,0 +1,123 @@
+"""Synaptic sums of a quantized network in ONNX: im2col and MatMulInteger, exact on every processor.
+
+Values are channels-last, [T, B, H, W, C] or [T, B, N]: a convolution is then one matrix product over all steps and samples.
+
+Messages are uint8. Signed ones (frames) travel as two parts along the channels, max(m, 0) and max(-m, 0), and meet the
+weights +W and -W. Both operands then stay within 127: x86 processors without VNNI add pairs of products in saturating
+16 bit, which 2 * 127 * 127 < 2^15 never reaches. Full-range uint8, as a zero point of 128 would need, can reach it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tet_deploy import dynamics
+from tet_deploy.errors import GraphError
+from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder
+from tet_deploy.ir.nodes import Conv, Linear, Node
+from tet_deploy.ir.shapes import Shape
+
+LARGEST_OPERAND = 127
+LARGEST_SUM = 2**31 - 1 - dynamics.STATE_LIMIT  # wrap24 adds 2^23 before it takes the remainder, in int32
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a node of a quantized network sends: messages (uint8) or synaptic sums (int32).
+
+    `largest` bounds |message| or |sum| over every possible input; `parts` is 2 for signed messages.
+    """
+
+    tensor: str
+    largest: int
+    parts: int = 1
+
+
+def synaptic_sums(node: Conv | Linear, x: Value, shape: Shape, build: OnnxBuilder) -> Value:
+    """`dynamics.wrap24` of the weighted sums, int32 [T, B, H', W', O] or [T, B, K]; `shape` is the node's output shape."""
+    if isinstance(node, Linear):
+        matrix = _weight_matrix(node, node.weight.T, x.parts)
+        sums = _product(node, x.tensor, matrix, build)
+    else:
+        matrix = _weight_matrix(node, node.weight.transpose(2, 3, 1, 0), x.parts)
+        columns = _im2col(node, x.tensor, shape, build)
+        sums = _product(node, columns, matrix, build) if node.groups == 1 else _by_group(node, columns, matrix, shape, build)
+    return _wrapped24(node, sums, _largest_sum(node, matrix, x.largest), build)
+
+
+def need_within(node: Node, what: str, found: int, limit: int) -> None:
+    """Refuse integers outside 0..limit.
+
+    Raises
+    ------
+    GraphError
+        Names the node, what was found and the limit.
+    """
+    if not 0 <= found <= limit:
+        raise GraphError(f"node {node.name!r}: {what} must lie in 0..{limit}; got {found}. Quantize the network again.")
+
+
+def _im2col(node: Conv, source: str, shape: Shape, build: OnnxBuilder) -> str:
+    """[T, B, H, W, parts*I] -> [T, B, H', W', kh*kw*parts*I]: one slice for each tap of the kernel, side by side."""
+    _, height, width = shape
+    if any(node.padding):
+        margins = [0, 0, *node.padding, 0]
+        source = build.op("Pad", [source, build.integers(margins * 2), build.scalar(0, np.uint8)], f"{node.name}.padded")
+    axes, strides = build.integers([2, 3]), build.integers(node.stride)
+    taps = []
+    for i, j in np.ndindex(*node.weight.shape[2:]):
+        start = (i * node.dilation[0], j * node.dilation[1])
+        end = (start[0] + node.stride[0] * (height - 1) + 1, start[1] + node.stride[1] * (width - 1) + 1)
+        window = [build.integers(start), build.integers(end), axes, strides]
+        taps.append(build.op("Slice", [source, *window], f"{node.name}.tap_{i}_{j}"))
+    return build.op("Concat", taps, f"{node.name}.columns", axis=-1)
+
+
+def _weight_matrix(node: Conv | Linear, weight: np.ndarray, parts: int) -> np.ndarray:
+    """[..., I, O] -> int8 [...*parts*I, O]; signed messages meet +W and -W."""
+    wide = weight.astype(np.int64)
+    need_within(node, "largest |weight|", int(np.abs(wide).max()), LARGEST_OPERAND)
+    signed = (wide,) if parts == 1 else (wide, -wide)
+    return np.stack(signed, axis=-3).reshape(-1, weight.shape[-1]).astype(np.int8)
+
+
+def _product(node: Conv | Linear, rows: str, matrix: np.ndarray, build: OnnxBuilder) -> str:
+    return build.op("MatMulInteger", [rows, build.constant(f"{node.name}.weight", matrix)], f"{node.name}.sums")
+
+
+def _by_group(node: Conv, columns: str, matrix: np.ndarray, shape: Shape, build: OnnxBuilder) -> str:
+    """One matrix product per group: [G, T*B*H'*W', K] x [G, K, O/G]."""
+    name, groups, in_per_group = node.name, node.groups, node.weight.shape[1]
+    out_channels, height, width = shape
+    size = len(matrix)  # K = kh*kw*parts*I/G
+    split = build.op("Reshape", [columns, build.integers([-1, size // in_per_group, groups, in_per_group])], f"{name}.split")
+    apart = build.op("Transpose", [split], f"{name}.apart", perm=[2, 0, 1, 3])
+    rows = build.op("Reshape", [apart, build.integers([groups, -1, size])], f"{name}.rows")
+    weight = build.constant(f"{name}.weight", matrix.reshape(size, groups, -1).transpose(1, 0, 2))
+    products = build.op("MatMulInteger", [rows, weight], f"{name}.products")
+    joined = build.op("Transpose", [products], f"{name}.joined", perm=[1, 0, 2])
+    target = build.op("Concat", [FRAMES_TB, build.integers([height, width, out_channels])], f"{name}.shape", axis=0)
+    return build.op("Reshape", [joined, target], f"{name}.sums")
+
+
+def _largest_sum(node: Conv | Linear, matrix: np.ndarray, largest_message: int) -> int:
+    """Bound of |sum| over all inputs, and of every partial sum on the way to it.
+
+    No operand but the weights is negative, so a sum lies between what a neuron's negative and what its positive weights
+    make of the largest messages.
+    """
+    one_sided = max(int(np.maximum(sign * matrix.astype(np.int64), 0).sum(axis=0).max()) for sign in (1, -1))
+    need_within(node, "largest possible synaptic sum", one_sided * largest_message, LARGEST_SUM)
+    return one_sided * largest_message
+
+
+def _wrapped24(node: Conv | Linear, sums: str, largest: int, build: OnnxBuilder) -> Value:
+    """`dynamics.wrap24`, left out where no input can make a sum leave 24 bit."""
+    if largest < dynamics.STATE_LIMIT:
+        return Value(sums, largest)
+    half = build.scalar(dynamics.STATE_LIMIT, np.int32)
+    lifted = build.op("Add", [sums, half], f"{node.name}.lifted")
+    remainder = build.op("Mod", [lifted, build.scalar(2 * dynamics.STATE_LIMIT, np.int32)], f"{node.name}.remainder")
+    return Value(build.op("Sub", [remainder, half], f"{node.name}.wrapped"), dynamics.STATE_LIMIT)

@@ -1,0 +1,53 @@
+"""The networks that tet_deploy brings, by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tet_deploy.errors import GraphError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS = {  # name -> module:constructor; imported when built, so that the table can be read without torch
+    "digits": "tet_deploy.models.digits:digits",
+    "event-digits": "tet_deploy.models.digits:event_digits",
+    "snn5": "tet_deploy.models.snn5:snn5",
+}
+
+
+def build(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Parameters
+    ----------
+    name
+        A key of MODELS.
+    seed
+        Seed of the initial weights; None draws them from torch's global generator.
+    arguments
+        For the constructor: shape (C, H, W), classes, width.
+
+    Raises
+    ------
+    GraphError
+        No model of that name, or an argument that it does not take.
+    MissingDependencyError
+        torch is not installed.
+    """
+    if name not in MODELS:
+        raise GraphError(f"model {name!r}: no such model; there are {', '.join(MODELS)}.")
+    module, _, constructor = MODELS[name].partition(":")
+    importlib.import_module("tet_deploy.nn")  # first: it says what to install where torch is missing
+    make = getattr(importlib.import_module(module), constructor)
+    import torch
+
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            model: nn.Module = make(**arguments)
+        except TypeError as error:
+            raise GraphError(f"model {name!r}: {error}. See help(tet_deploy.models.build).") from error
+    return model

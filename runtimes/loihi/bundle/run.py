@@ -1,0 +1,141 @@
+"""Run this bundle on Lava: python run.py frames.npy recording.npz
+
+frames.npy holds numbers [T, B, *shape], time first, in the layout of torch. recording.npz then holds `readout` [T, B, K]
+(int64), `spikes/<name>` (uint8) and `potentials/<name>` (int32) [T, B, *shape] of the probed populations, and `clock`, the
+second at which each step ended. All samples stream through the network back to back in one run.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: each Lava process is an operating-system process already
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import logging
+import sys
+import traceback
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+from network import build, run_config
+from supervision import FAILED, Supervisor, find_failure
+
+BUNDLE = Path(__file__).resolve().parent
+FORMAT = "tet_deploy lava bundle"
+VERSION = 1
+
+
+class UserError(Exception):
+    """Something that the user can put right, in one line."""
+
+
+def main() -> None:
+    """Parse the command line, run, and leave through the supervisor."""
+    options = _options()
+    try:
+        supervisor = Supervisor(options.recording, options.shared_memory_prefix)
+    except OSError as error:
+        sys.exit(f"error: {options.recording}: cannot write there: {error.strerror}.")
+    try:
+        _run(options, supervisor)
+    except UserError as error:
+        supervisor.end(FAILED, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        supervisor.end(FAILED, f"{type(error).__name__}: {error}")
+    supervisor.end(0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("frames", type=Path, help="numbers [T, B, *shape] in a .npy file")
+    parser.add_argument("recording", type=Path, help="the .npz file to write")
+    parser.add_argument("--probes", nargs="+", default=["all"], help="all, spikes, none, or names of populations")
+    parser.add_argument("--stock", action="store_true", help="Lava's own process models: the same integers, much slower")
+    parser.add_argument("--shared-memory-prefix", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
+    plan = json.loads((BUNDLE / "plan.json").read_text(encoding="utf-8"))
+    if plan.get("format") != FORMAT or plan.get("version") != VERSION:
+        raise UserError(f"plan.json is no {FORMAT} of version {VERSION}. Export the network again.")
+    names = [layer["population"]["name"] for layer in plan["layers"] if layer["population"]]
+    probes = _probes(options.probes, names)
+    steps, samples = _frame_counts(options.frames, plan["input"]["shape"])
+    process = build(plan, np.load(BUNDLE / "arrays.npz"), options.frames.resolve(), supervisor.scratch, probes)
+    logging.getLogger().handlers.clear()  # every Lava process has added one that prints
+    supervisor.watch(process)
+    _simulate(process, steps * samples + len(plan["layers"]), options.stock)
+    members = {f"{kind}/{name}": f"{kind}.{names.index(name)}.npy" for kind in probes for name in probes[kind]}
+    members["clock"] = "clock.npy"
+    readout = _readout(plan, np.load(supervisor.scratch / "readout.npy"))
+    partial = supervisor.scratch / "recording.npz"
+    _write_recording(partial, readout, {key: supervisor.scratch / file for key, file in members.items()})
+    partial.replace(options.recording)
+
+
+def _simulate(process: Any, steps: int, stock: bool) -> None:
+    config = run_config(stock)
+    try:
+        process.create_runtime(config)
+        print(f"progress 0 {steps}", file=sys.stderr, flush=True)
+        process.run(RunSteps(num_steps=steps), config)
+    except Exception as error:  # Lava's own message only counts the processes that failed
+        failure = find_failure(process)
+        if not failure:
+            raise
+        raise UserError(failure) from error
+
+
+def _frame_counts(path: Path, shape: Sequence[int]) -> tuple[int, int]:
+    """Steps and samples of the frames."""
+    try:
+        frames = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: must be a .npy file of numbers: {error}") from error
+    if list(frames.shape[2:]) != list(shape) or 0 in frames.shape or frames.dtype.kind not in "fiub":
+        wanted = ", ".join(map(str, shape))
+        raise UserError(f"{path}: must hold numbers [T, B, {wanted}]; got {frames.dtype} {frames.shape}.")
+    return frames.shape[0], frames.shape[1]
+
+
+def _probes(asked: list[str], names: list[str]) -> dict[str, list[str]]:
+    named: dict[str, dict[str, list[str]]] = {
+        "all": {"spikes": names, "potentials": names},
+        "spikes": {"spikes": names, "potentials": []},
+        "none": {"spikes": [], "potentials": []},
+    }
+    if len(asked) == 1 and asked[0] in named:
+        return named[asked[0]]
+    for name in asked:
+        if name not in names:
+            raise UserError(f"--probes {name}: must be all, spikes, none, or some of {' '.join(names)}.")
+    return {"spikes": asked, "potentials": asked}
+
+
+def _readout(plan: Any, sums: np.ndarray) -> np.ndarray:
+    """Readout in units of 64 * scale: (a << 6) + bias, added here and not on the chip."""
+    bias = plan["readout"]["bias"]
+    shifted = sums.astype(np.int64) << 6
+    return shifted + np.load(BUNDLE / "arrays.npz")[bias].astype(np.int64) if bias else shifted
+
+
+def _write_recording(path: Path, readout: np.ndarray, files: dict[str, Path]) -> None:
+    """Write an .npz file without reading the recorded files into memory."""
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("readout.npy", "w") as member:
+            np.lib.format.write_array(member, readout)
+        for key, file in files.items():
+            archive.write(file, f"{key}.npy")
+
+
+if __name__ == "__main__":
+    main()

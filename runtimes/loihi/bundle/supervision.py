@@ -1,0 +1,123 @@
+"""Ends a Lava run that failed, with its reason; left alone Lava would wait for ever.
+
+When a process model raises or is killed, Lava's run() does not return, its stop() hangs, and the processes and shared memory
+stay behind. So a thread watches the processes, and the run always leaves through `Supervisor.end`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Any, NoReturn
+
+FAILED = 70  # EX_SOFTWARE
+INTERRUPTED = 130
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class Supervisor:
+    """Owns the scratch folder, the shared-memory names and the end of a run.
+
+    Parameters
+    ----------
+    scratch_beside
+        File beside which the scratch folder is made.
+    shared_memory_prefix
+        At most 10 characters, '/' first; given by a supervising program. The run then ends when that program does.
+    """
+
+    def __init__(self, scratch_beside: Path, shared_memory_prefix: str | None) -> None:
+        self.scratch = Path(tempfile.mkdtemp(prefix=".lava-", dir=scratch_beside.resolve().parent))
+        tempfile.tempdir = str(self.scratch)  # the sockets of multiprocessing go there too
+        self._main_process = os.getpid()
+        self._network: Any = None
+        self._end = threading.RLock()  # whoever ends the run first decides how; a signal handler may come in between
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupted)
+        if shared_memory_prefix:
+            shared_memory._SHM_NAME_PREFIX = shared_memory_prefix  # type: ignore[attr-defined]  # no public way
+            _start_thread(self._watch_parent, os.getppid())
+
+    def watch(self, process: Any) -> None:
+        """Fail when an operating-system process behind a Lava network dies; call before the network is built."""
+        self._network = process
+        _start_thread(self._watch_network, process)
+
+    def end(self, code: int, reason: str = "") -> NoReturn:
+        """Kill what Lava started, remove the scratch folder and leave without running Lava's exit handlers, which hang."""
+        self._end.acquire()
+        if reason:
+            print(f"error: {reason}", file=sys.stderr)
+        for child in multiprocessing.active_children():
+            child.kill()
+        infrastructure = _infrastructure(self._network)
+        for segment in infrastructure.smm._shared_memory_handles if infrastructure else ():
+            with contextlib.suppress(OSError):
+                segment.unlink()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _interrupted(self, number: int, frame: Any) -> None:
+        if os.getpid() == self._main_process:  # the processes that Lava forks inherit this handler
+            self.end(INTERRUPTED, f"ended by signal {signal.Signals(number).name}")
+
+    def _watch_parent(self, parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self.end(FAILED, "the program that started this run has ended")
+
+    def _watch_network(self, process: Any) -> None:
+        while True:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            failure = find_failure(process)
+            if failure:
+                self.end(FAILED, failure)
+
+
+def find_failure(process: Any) -> str:
+    """Which process of a Lava network failed and how, after printing its traceback; empty while all are well."""
+    infrastructure = _infrastructure(process)
+    if infrastructure is None:
+        return ""
+    names = [f"process {process.name!r}" for process in process.runtime._executable.proc_builders]
+    for index, actor in enumerate(list(infrastructure.actors)):
+        name = names[index] if index < len(names) else "Lava's runtime service"
+        failure = _failure_of(actor)
+        if failure:
+            return f"{name} {failure}"
+    return ""
+
+
+def _infrastructure(process: Any) -> Any:
+    """What holds the network's operating-system processes and shared memory; None before they are built."""
+    infrastructure = getattr(getattr(process, "runtime", None), "_messaging_infrastructure", None)
+    return infrastructure if getattr(infrastructure, "smm", None) else None
+
+
+def _failure_of(actor: Any) -> str:
+    try:
+        if actor.exception:
+            error, trace = actor.exception
+            print(trace, file=sys.stderr)
+            return f"failed with {type(error).__name__}: {error}"
+        code = actor.exitcode
+    except (ValueError, OSError, EOFError):
+        return ""  # joined meanwhile
+    if code and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}" if code else ""
+
+
+def _start_thread(target: Any, argument: Any) -> None:
+    threading.Thread(target=target, args=(argument,), daemon=True).start()

@@ -1,0 +1,82 @@
+"""Does a Lava installation compute what it should? A tiny network, with Lava's own process models and with ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tet_deploy.errors import ExecutionError
+from tet_deploy.runtimes.loihi.interpreter import LavaPython
+from tet_deploy.runtimes.loihi.plan import FORMAT, VERSION
+from tet_deploy.runtimes.loihi.session import LavaRuntime
+
+_BUNDLE_CODE = Path(__file__).resolve().parent / "bundle"
+_STEPS, _SAMPLES = 4, 2
+
+
+def self_test(python: LavaPython) -> dict[str, Any]:
+    """Run a convolution, a population and a dense readout on real Lava twice; takes a few seconds.
+
+    Returns
+    -------
+    dict
+        "steps", "spikes" (how many were fired), "seconds", and "mismatches" between the two runs, which is 0.
+
+    Raises
+    ------
+    ExecutionError
+        Lava failed, or the two disagree.
+    """
+    start = time.perf_counter()
+    rng = np.random.default_rng(0)
+    frames = rng.poisson(0.5, (_STEPS, _SAMPLES, 2, 6, 6)).astype(np.float32)
+    with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
+        bundle = _tiny_bundle(Path(folder) / "bundle", rng)
+        own, lavas = (LavaRuntime(bundle, python.path, stock=stock).execute(frames, "all") for stock in (False, True))
+    observed = [key for key in own if key != "clock"]
+    mismatches = sum(int(np.count_nonzero(own[key] != lavas[key])) for key in observed)
+    spikes = int(own["spikes/lif"].sum())
+    if mismatches or not spikes:
+        raise ExecutionError(
+            f"{python.path}: Lava's self-test failed: {mismatches} values differ, {spikes} spikes. "
+            "Set Lava up again: tet-deploy doctor --setup-lava."
+        )
+    return {
+        "steps": _STEPS * _SAMPLES,
+        "spikes": spikes,
+        "mismatches": mismatches,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def _tiny_bundle(folder: Path, rng: np.random.Generator) -> Path:
+    """What an exporter would write for 3C3-LIF-FC2 with random weights."""
+    shutil.copytree(_BUNDLE_CODE, folder)
+    arrays = {
+        "conv": rng.integers(-60, 127, (3, 3, 3, 2), dtype=np.int8),
+        "fc": rng.integers(-127, 128, (2, 48), dtype=np.int8),
+        "bias": np.array([-300, 0, 500], np.int16),
+    }
+    np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
+    conv = {"name": "conv", "process": "Conv", "weight": "conv", "message_bits": 8, "input_shape": [6, 6, 2], "groups": 1}
+    pairs = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "flat_output": False}
+    lif = {"name": "lif", "shape": [3, 4, 4], "threshold": 200, "decay": 2048, "bias": "bias", "bias_exponent": 2}
+    dense = {"name": "fc", "process": "Dense", "weight": "fc", "message_bits": 0}
+    plan = {
+        "format": FORMAT,
+        "version": VERSION,
+        "digest": "",
+        "arrays_sha256": hashlib.sha256((folder / "arrays.npz").read_bytes()).hexdigest(),
+        "input": {"name": "input", "shape": [2, 6, 6], "encoding": "events", "scale": 1.0, "bits": 8},
+        "layers": [{"synapses": {**conv, **pairs}, "population": lif}, {"synapses": dense, "population": None}],
+        "readout": {"name": "readout", "shape": [2], "bias": None},
+    }
+    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    return folder

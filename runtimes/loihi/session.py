@@ -1,0 +1,139 @@
+"""Run a Lava bundle on real Lava and bring back what it recorded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from tet_deploy.contracts import Probes, Progress, Recording, check_frames, probe_names
+from tet_deploy.errors import ExecutionError
+from tet_deploy.runtimes.loihi.child import run_child
+from tet_deploy.runtimes.loihi.interpreter import check_lava_python, find_lava_python
+from tet_deploy.runtimes.loihi.plan import read_plan
+
+_LONGEST_SILENCE = 600.0  # seconds; a step of the slowest network, with Lava's own models, takes about a minute
+
+
+class LavaRuntime:
+    """Executes a Lava bundle: the very folder that `exporters.to_lava` wrote and users ship.
+
+    Lava runs in a process of its own, in CPython 3.10, so that it can neither hang nor crash this one.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle. Its run.py is executed: use bundles whose origin you trust.
+    python
+        Interpreter with Lava; found by `find_lava_python` if None.
+    stock
+        Use Lava's own process models instead of the bundle's faster ones. Both give the same integers.
+    timeout
+        Seconds after which a run that finishes no step is given up; None for ten minutes.
+
+    Raises
+    ------
+    ArtifactError
+        The folder is no bundle, or a damaged one.
+    MissingDependencyError
+        No Lava interpreter.
+
+    Examples
+    --------
+    >>> recording = LavaRuntime(Path("net.lava")).run(frames, probes="spikes")  # doctest: +SKIP
+    """
+
+    name = "lava"
+
+    def __init__(self, bundle: Path, python: Path | None = None, stock: bool = False, timeout: float | None = None) -> None:
+        self.bundle = Path(bundle)
+        self.plan = read_plan(self.bundle)
+        self.python = check_lava_python(python) if python else find_lava_python()
+        self.stock = stock
+        self.timeout = _LONGEST_SILENCE if timeout is None else timeout
+
+    def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
+        """Run the network over frames [T, B, *shape]; see `contracts.Runtime`.
+
+        Spikes are uint8 and potentials int32, [T, B, *shape] in the layout of torch; the readout is int64 [T, B, K].
+        `progress` counts time steps of Lava.
+
+        Raises
+        ------
+        DataError
+            Frames that do not fit the network.
+        ExecutionError
+            Lava failed, was killed, or fell silent; nothing of it is left behind.
+        """
+        frames = check_frames(frames, self.plan.input_shape, self.plan.encoding)
+        names = probe_names(tuple(self.plan.populations), probes)
+        arrays = self.execute(frames, probes, progress)
+        return Recording(
+            spikes={name: arrays[f"spikes/{name}"] for name in names.spikes},
+            potentials={name: arrays[f"potentials/{name}"] for name in names.potentials},
+            readout=arrays["readout"],
+            runtime=self.name,
+        )
+
+    def execute(self, frames: np.ndarray, probes: Probes, progress: Progress | None = None) -> dict[str, np.ndarray]:
+        """All arrays of the recording that the bundle's run.py writes, `clock` (the second each step ended) included."""
+        chosen = [probes] if isinstance(probes, str) else list(probes)
+        with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
+            scratch = Path(folder)
+            np.save(scratch / "frames.npy", frames)
+            options = ["--probes", *(chosen or ["none"]), *(["--stock"] if self.stock else [])]
+            script = [str(self.python.path), "-E", "-s", "-B", str(self.bundle.resolve() / "run.py")]
+            log = _Log(progress)
+            try:
+                code = run_child(
+                    [*script, str(scratch / "frames.npy"), str(scratch / "recording.npz"), *options],
+                    on_line=log.take,
+                    longest_silence=self.timeout,
+                    scratch=scratch,
+                )
+            except ExecutionError as error:
+                raise log.failure(self.bundle, str(error)) from None
+            if code:
+                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                raise log.failure(self.bundle, log.reason or f"it {how}.")
+            try:
+                with np.load(scratch / "recording.npz") as recording:
+                    return dict(recording)
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise log.failure(self.bundle, f"its recording cannot be read: {error}.") from error
+
+
+class _Log:
+    """Output of a run: progress is passed on, the rest kept for when something goes wrong."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._lines: list[str] = []
+        self.reason = ""
+
+    def take(self, line: str) -> bool:
+        """Take one line and say whether it reports progress."""
+        word, _, rest = line.partition(" ")
+        if word == "progress":
+            if self._progress:
+                done, total = map(int, rest.split())
+                self._progress(done, total)
+            return True
+        self._lines.append(line)
+        if word == "error:" and not self.reason:
+            self.reason = rest
+        return False
+
+    def failure(self, bundle: Path, reason: str) -> ExecutionError:
+        """An error that says what went wrong and where the whole output lies."""
+        handle, path = tempfile.mkstemp(prefix="tet-deploy-lava-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write("\n".join(self._lines) + "\n")
+        return ExecutionError(
+            f"{bundle}: the Lava run failed: {reason}\nIts whole output: {path}\n"
+            "Run `tet-deploy doctor` to test the Lava installation, or use the reference runtime."
+        )

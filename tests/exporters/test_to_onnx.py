@@ -1,0 +1,193 @@
+"""What an exported ONNX file is: valid, free in steps and samples, reproducible, and refused where it could not be exact."""
+
+import dataclasses
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.exporters.to_onnx import to_onnx
+from tet_deploy.ir.graph import Graph, chain
+from tet_deploy.ir.nodes import LIF, Delay, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.runtimes.reference import ReferenceRuntime
+from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
+
+MAKERS = [random_float_network, random_quantized_network]
+
+
+def _linear_network(
+    inputs: int = 4, *, weight: int = 100, threshold: float = 100, bits: int = 8, exponent: int = 0
+) -> Graph:
+    """Quantized: `inputs` neurons -> 2 LIF neurons -> 2 classes, all weights equal."""
+    unit = Quantization(scale=1.0)
+    return chain(
+        [
+            Input(name="input", shape=(inputs,), quantization=Quantization(scale=1.0, bits=bits)),
+            Linear(name="fc", weight=np.full((2, inputs), weight, dtype=np.int16), quantization=unit),
+            LIF(
+                name="lif",
+                threshold=threshold,
+                bias=np.ones(2, dtype=np.int16),
+                quantization=Quantization(scale=1.0, bits=17, bias_exponent=exponent),
+            ),
+            Linear(name="out", weight=np.eye(2, dtype=np.int8), quantization=unit),
+            Readout(name="readout", quantization=unit),
+        ]
+    )
+
+
+@pytest.mark.parametrize("probes", ["none", "spikes", "all"])
+@pytest.mark.parametrize("make", MAKERS)
+def test_files_pass_the_checker(make, probes, tmp_path):
+    """Files pass onnx.checker with full shape inference, for every choice of probes."""
+    graph = make(np.random.default_rng(1))
+    model = onnx.load(to_onnx(graph, tmp_path / "net.onnx", probes=probes))
+    onnx.checker.check_model(model, full_check=True)
+    lifs = [node.name for node in graph.of_kind(LIF)]
+    wanted = {"none": [], "spikes": ["spikes"], "all": ["spikes", "potentials"]}[probes]
+    assert {out.name for out in model.graph.output} == {"readout", "logits"} | {f"{n}.{w}" for n in lifs for w in wanted}
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_steps_and_samples_are_free(make, tmp_path):
+    """The numbers of steps and samples are symbols in every input and output, never numbers."""
+    model = onnx.load(to_onnx(make(np.random.default_rng(2)), tmp_path / "net.onnx", probes="all"))
+    for value in [*model.graph.input, *model.graph.output]:
+        leading = [dim.dim_param for dim in value.type.tensor_type.shape.dim][:2]
+        assert leading == (["B", ""] if value.name == "logits" else ["T", "B"])
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_bytes_are_deterministic(make, tmp_path):
+    """Equal networks give equal bytes, and another network gives others."""
+    first, again, other = (
+        to_onnx(make(np.random.default_rng(seed)), tmp_path / f"{i}.onnx").read_bytes() for i, seed in enumerate([3, 3, 4])
+    )
+    assert first == again != other
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_provenance_is_in_the_metadata(make, tmp_path):
+    """The file says which graph it came from, what goes in, and which populations it has."""
+    graph = make(np.random.default_rng(5), encoding="events").with_metadata(dataset="digits")
+    model = onnx.load(to_onnx(graph, tmp_path / "net.onnx"))
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    assert entries["tet_deploy.graph_digest"] == graph.digest()
+    assert json.loads(entries["tet_deploy.input"]) == {"shape": list(graph.input.shape), "encoding": "events"}
+    assert json.loads(entries["tet_deploy.metadata"]) == {"dataset": "digits"}
+    assert list(json.loads(entries["tet_deploy.populations"])) == [node.name for node in graph.of_kind(LIF)]
+    assert entries["tet_deploy.version"] == model.producer_version
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("make", MAKERS)
+def test_onnx_reference_evaluator_agrees(make, seed, tmp_path):
+    """The evaluator of the ONNX project, an implementation of its own, computes every spike and potential alike."""
+    rng = np.random.default_rng(seed)
+    graph = make(rng, layers=1)
+    frames = random_frames(graph, rng, steps=3, samples=2)
+    evaluator = ReferenceEvaluator(str(to_onnx(graph, tmp_path / "net.onnx", probes="all")))
+    found = dict(zip(evaluator.output_names, evaluator.run(None, {"frames": frames}), strict=True))
+    expected = ReferenceRuntime(graph).run(frames)
+    assert np.array_equal(found["readout"], expected.readout)
+    for name in expected.spikes:
+        assert np.array_equal(found[f"{name}.spikes"], expected.spikes[name])
+        assert np.array_equal(found[f"{name}.potentials"], expected.potentials[name])
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_logits_are_the_mean_readout_in_float_units(make, tmp_path):
+    """`logits` is the readout averaged over time; a quantized network's is divided by 64 * scale."""
+    rng = np.random.default_rng(6)
+    graph = make(rng, layers=1)
+    frames = random_frames(graph, rng, steps=4, samples=2)
+    evaluator = ReferenceEvaluator(str(to_onnx(graph, tmp_path / "net.onnx")))
+    readout, logits = evaluator.run(["readout", "logits"], {"frames": frames})
+    unit = 64 * graph.readout.quantization.scale if graph.is_quantized else 1
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, readout.astype(np.float64).mean(axis=0) / unit, rtol=1e-6)  # float32 rounding
+
+
+@pytest.mark.parametrize(("inputs", "wraps_once", "wraps_24"), [(10, False, False), (11, True, False), (700, True, True)])
+def test_wrapping_is_left_out_only_where_it_is_impossible(inputs, wraps_once, wraps_24, tmp_path):
+    """Sums of at most 127 * 100 * inputs wrap once from 2^17 on and lose their upper bits from 2^23 on."""
+    model = onnx.load(to_onnx(_linear_network(inputs), tmp_path / "net.onnx"))
+    kinds = [node.op_type for node in model.graph.node]
+    assert ("Where" in kinds, "Mod" in kinds) == (wraps_once, wraps_24)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (_linear_network(weight=128), r"'fc': largest \|weight\| must lie in 0..127; got 128"),
+        (_linear_network(threshold=131072), r"'lif': threshold must lie in 0..131071; got 131072"),
+        (_linear_network(bits=9), r"'input': largest message must lie in 0..127; got 255"),
+        (_linear_network(exponent=8), r"'lif': bias exponent must lie in 0..7; got 8"),
+        (_linear_network(inputs=200_000), r"'fc': largest possible synaptic sum must lie in 0..2139095039; got 2540000000"),
+    ],
+    ids=["weight", "threshold", "messages", "exponent", "sum"],
+)
+def test_integers_beyond_the_proof_are_refused(graph, message, tmp_path):
+    """What int8, 24 bit or int32 could not hold exactly is an error that names the node, and no file is written."""
+    with pytest.raises(GraphError, match=message):
+        to_onnx(graph, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_quantized_networks_are_refused(tmp_path):
+    """A population without its quantization in a quantized network is an error that names it."""
+    graph = _linear_network()
+    graph = graph.replace({"lif": dataclasses.replace(graph["lif"], quantization=None)})
+    with pytest.raises(GraphError, match="'lif': lacks its quantization"):
+        to_onnx(graph, tmp_path / "net.onnx")
+
+
+def test_weights_beyond_float32_are_refused(tmp_path):
+    """A float64 weight that float32 cannot hold is an error, not infinity in the file."""
+    nodes = [Input(name="input", shape=(2,)), Linear(name="fc", weight=np.full((2, 2), 1e39)), Readout(name="readout")]
+    with pytest.raises(GraphError, match="'fc': weight must fit float32"):
+        to_onnx(chain(nodes), tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_nodes_without_an_onnx_form_are_refused(make, tmp_path):
+    """A node that the exporter has no rule for is an error that names the node and its kind."""
+    graph = make(np.random.default_rng(7))
+    nodes = [node for node in graph if not isinstance(node, Flatten)]
+    flatten = graph.of_kind(Flatten)[0]
+    index = graph.nodes.index(flatten)
+    delay = Delay(name="wait", steps=1, inputs=flatten.inputs)
+    nodes[index:index] = [delay, dataclasses.replace(flatten, inputs=("wait",))]
+    with pytest.raises(GraphError, match=r"'wait': a (quantized )?Delay cannot be exported to ONNX yet"):
+        to_onnx(Graph(tuple(nodes)), tmp_path / "net.onnx")
+
+
+def test_unknown_probes_are_refused(tmp_path):
+    """A probe that names no population is an error."""
+    with pytest.raises(GraphError, match="no LIF node has that name"):
+        to_onnx(_linear_network(), tmp_path / "net.onnx", probes=["fc"])
+
+
+def test_names_of_nodes_never_clash_with_our_own(tmp_path):
+    """Nodes may be called like our inputs, outputs and values."""
+    unit = Quantization(scale=1.0)
+    nodes = [
+        Input(name="readout", shape=(2,), quantization=unit),
+        Linear(name="frames", weight=np.ones((2, 2), dtype=np.int8), quantization=unit),
+        LIF(name="readout.bias", threshold=5, quantization=unit),
+        Linear(name="logits", weight=np.ones((2, 2), dtype=np.int8), quantization=unit),
+        Readout(name="frames_TB", quantization=unit),
+    ]
+    assert to_onnx(chain(nodes), tmp_path / "net.onnx", probes="all").is_file()
+
+
+def test_an_unwritable_place_is_an_error_and_leaves_nothing(tmp_path):
+    """A missing folder, or a folder in the file's place, is an error; no temporary file stays."""
+    (tmp_path / "taken").mkdir()
+    for path in (tmp_path / "missing" / "net.onnx", tmp_path / "taken"):
+        with pytest.raises(ArtifactError, match="cannot be written"):
+            to_onnx(_linear_network(), path)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

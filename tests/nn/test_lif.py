@@ -1,0 +1,130 @@
+"""The LIF layer computes eqs. 1-3 forward and their gradient with the surrogate of eq. 5 backward, bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tet_deploy import dynamics
+from tet_deploy.errors import DataError, GraphError
+from tet_deploy.nn import LIF, lif, lif_by_steps, surrogate_gradient
+
+currents = st.builds(
+    lambda seed, steps, on_grid: draw_current(seed, steps, on_grid),
+    seed=st.integers(0, 2**32 - 1),
+    steps=st.integers(1, 8),
+    on_grid=st.booleans(),
+)
+parameters = st.fixed_dictionaries(
+    {
+        "decay": st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+        "threshold": st.sampled_from([0.5, 1.0, 1.3]),
+        "gamma": st.sampled_from([0.5, 1.0, 2.0]),
+    }
+)
+
+
+def draw_current(seed, steps, on_grid):
+    """Random input; on a grid of 1/4 many membrane potentials meet the threshold exactly."""
+    current = torch.randn(steps, 3, 17, generator=torch.Generator().manual_seed(seed)) * 1.2 + 0.3
+    return (current * 4).round() / 4 if on_grid else current
+
+
+def gradient(function, current, weights, **parameters):
+    current = current.clone().requires_grad_()
+    spikes = function(current, **parameters)
+    (spikes * weights).sum().backward()
+    return spikes.detach(), current.grad
+
+
+@given(current=currents, parameters=parameters)
+def test_spikes_and_gradients_equal_the_step_loop(current, parameters):
+    """Spikes and gradients are bit-equal to those of the plain loop under autograd."""
+    weights = torch.randn(current.shape, generator=torch.Generator().manual_seed(1))
+    spikes, grad = gradient(lif, current, weights, **parameters)
+    expected_spikes, expected_grad = gradient(lif_by_steps, current, weights, **parameters)
+    assert torch.equal(spikes, expected_spikes)
+    assert torch.equal(grad, expected_grad)
+
+
+@given(current=currents, parameters=parameters)
+def test_spikes_equal_those_of_the_neuron_stated_once(current, parameters):
+    """The layer fires exactly where dynamics.lif_step does in float32."""
+    v = np.zeros(current.shape[1:], np.float32)
+    expected = []
+    for step in current.numpy():
+        spikes, v = dynamics.lif_step(v, step, parameters["decay"], parameters["threshold"])
+        expected.append(spikes)
+    np.testing.assert_array_equal(lif(current, **parameters).numpy(), np.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("u", "threshold", "gamma", "expected"),
+    [
+        (1.0, 1.0, 1.0, 1.0),
+        (1.25, 1.0, 1.0, 0.75),
+        (0.25, 1.0, 1.0, 0.25),
+        (0.0, 1.0, 1.0, 0.0),
+        (-3.0, 1.0, 1.0, 0.0),
+        (2.5, 1.0, 1.0, 0.0),
+        (1.0, 1.0, 2.0, 0.5),
+        (2.0, 1.0, 2.0, 0.25),
+        (0.5, 0.5, 0.5, 2.0),
+    ],
+)
+def test_surrogate_is_the_triangle_of_eq_5(u, threshold, gamma, expected):
+    """ds/du = max(0, gamma - |u - threshold|) / gamma^2."""
+    assert surrogate_gradient(torch.tensor(u), threshold, gamma).item() == expected
+
+
+def test_gradient_flows_through_the_reset():
+    """With u(1) = 1.25 firing and u(2) = 0.75, ds(2)/dI(1) = h(u2) * decay * -u1 * h(u1), not 0 as with a detached reset."""
+    current = torch.tensor([[1.25], [0.75]], requires_grad=True)
+    lif(current)[1].sum().backward()
+    assert current.grad.flatten().tolist() == [0.75 * 0.5 * (-1.25 * 0.75), 0.75]
+
+
+def test_a_potential_at_the_threshold_does_not_fire():
+    """The comparison is strict."""
+    assert lif(torch.tensor([[1.0, 1.0 + 2**-20]])).tolist() == [[0.0, 1.0]]
+
+
+def test_only_the_input_is_kept_for_the_backward_pass():
+    """Memory for the backward pass is one tensor: the input itself, not a copy."""
+    kept = []
+    current = torch.randn(6, 2, 5, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        lif(current)
+    assert [tensor.data_ptr() for tensor in kept] == [current.data_ptr()]
+
+
+def test_memory_layout_does_not_matter():
+    """Channels-last input gives the spikes and gradients of contiguous input."""
+    current = draw_current(3, 4, False).reshape(4, 3, 17, 1, 1).expand(4, 3, 17, 2, 2) + torch.rand(2)
+    channels_last = current.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (4, 3))
+    weights = torch.rand(current.shape)
+    for found, expected in zip(gradient(lif, channels_last, weights), gradient(lif, current, weights), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_calls_do_not_remember_each_other():
+    """Each call starts from membrane potential zero."""
+    layer, current = LIF(), draw_current(5, 6, False)
+    assert torch.equal(layer(current), layer(current))
+
+
+@pytest.mark.parametrize("current", [torch.ones(4), torch.ones(0, 2, 3), torch.ones(2, 3, dtype=torch.int64)])
+def test_input_must_be_floats_over_time(current):
+    """Input without a time axis, without a step or of integers is refused."""
+    with pytest.raises(DataError, match=r"\[T, B, \.\.\.\]"):
+        LIF()(current)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"decay": 1.5}, {"decay": -0.1}, {"threshold": 0.0}, {"gamma": 0.0}, {"decay": float("nan")}]
+)
+def test_parameters_out_of_range_are_refused(arguments):
+    """A decay outside [0, 1] and a threshold or gamma that is not positive are refused."""
+    with pytest.raises(GraphError, match="LIF"):
+        LIF(**arguments)

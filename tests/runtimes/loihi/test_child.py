@@ -1,0 +1,182 @@
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tet_deploy.errors import ExecutionError
+from tet_deploy.exporters.to_lava import to_lava
+from tet_deploy.runtimes.loihi.child import run_child
+from tet_deploy.runtimes.loihi.session import LavaRuntime
+from tet_deploy.testing import random_frames, random_quantized_network
+
+ROOT = Path(__file__).resolve().parents[3]
+TOKEN = "ab12cd"  # stands in for the random part of the shared-memory names
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc").is_dir(), reason="looks for processes and shared memory as Linux shows them"
+)
+
+
+def leftovers(bundle: Path) -> list[str]:
+    """Processes of a run of this bundle, and shared memory under our prefix."""
+    segments = [str(path) for path in Path("/dev/shm").glob(f"td{TOKEN}_*")]
+    return segments + [command for command in commands() if str(bundle / "run.py") in command]
+
+
+def commands() -> list[str]:
+    """Command lines of all processes that live; arguments are separated by zero bytes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            found.append(path.read_bytes().decode(errors="replace"))
+    return found
+
+
+def sabotage(bundle: Path, name: str, statement: str, method: str = "run_spk") -> None:
+    """Put a statement at the start of a method of a process model."""
+    path = bundle / "loihi_models" / name
+    head = {"run_spk": "def run_spk(self) -> None:", "__init__": "def __init__(self, proc_params: Any) -> None:"}[method]
+    text = path.read_text()
+    assert head in text
+    path.write_text(text.replace(head, f"{head}\n        {statement}"))
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A bundle to break; its run's shared memory has names that the test knows."""
+    monkeypatch.setattr(secrets, "token_hex", lambda size: TOKEN)
+    return to_lava(random_quantized_network(np.random.default_rng(5), encoding="events", layers=2), tmp_path / "net.lava")
+
+
+@pytest.fixture
+def frames():
+    rng = np.random.default_rng(5)
+    graph = random_quantized_network(rng, encoding="events", layers=2)
+    return random_frames(graph, rng)
+
+
+KILL = "if self.time_step == 3: import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+HANG = "while self.time_step == 3: pass"
+RAISE = "if self.time_step == 3: raise RuntimeError('cosmic ray')"
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "method", "complaint"),
+    [
+        ("fast_models.py", KILL, "run_spk", "process 'layer.*' was killed by SIGKILL"),
+        ("recorders.py", KILL, "run_spk", "was killed by SIGKILL"),
+        ("frames.py", RAISE, "run_spk", "process 'frames' failed with RuntimeError: cosmic ray"),
+        ("fast_models.py", RAISE, "run_spk", "failed with RuntimeError: cosmic ray"),
+        ("fast_models.py", "if self.time_step == 3: import os; os._exit(9)", "run_spk", "ended with exit code 9"),
+        ("fast_models.py", "raise OSError('no core')", "__init__", "OSError: no core"),
+        ("frames.py", "import os; os.kill(os.getppid(), 9)", "__init__", "the Lava run failed: it was killed by SIGKILL"),
+        ("fast_models.py", HANG, "run_spk", "no step was finished for 3 s"),
+    ],
+)
+def test_a_failing_run_says_why_and_leaves_nothing(lava_python, bundle, frames, name, statement, method, complaint):
+    """Killed, raising and endless processes end the run with their reason; no process and no shared memory stays."""
+    sabotage(bundle, name, statement, method)
+    with pytest.raises(ExecutionError, match=complaint) as caught:
+        LavaRuntime(bundle, lava_python.path, timeout=3).run(frames)
+    assert leftovers(bundle) == []
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 3
+    log = Path(lines[1].partition("Its whole output: ")[2])
+    assert log.is_file()
+    log.unlink()
+
+
+def test_a_good_run_leaves_nothing(lava_python, bundle, frames):
+    """After a run that ended well no process and no shared memory stays."""
+    assert LavaRuntime(bundle, lava_python.path, timeout=60).run(frames).readout.any()
+    assert leftovers(bundle) == []
+
+
+HOST = """
+import secrets, sys
+from pathlib import Path
+import numpy as np
+secrets.token_hex = lambda size: {token!r}
+from tet_deploy.runtimes.loihi.session import LavaRuntime
+runtime = LavaRuntime(Path(sys.argv[1]), Path(sys.argv[2]))
+frames = np.load(sys.argv[3])
+runtime.run(frames, progress=lambda done, total: print("step", done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupting_the_host_leaves_nothing(lava_python, bundle, frames, tmp_path, number):
+    """Ctrl-C ends Lava and comes through as KeyboardInterrupt; when the host is killed, Lava notices and ends itself."""
+    sabotage(bundle, "fast_models.py", HANG)
+    np.save(tmp_path / "frames.npy", frames)
+    host = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HOST).format(token=TOKEN), bundle, lava_python.path, tmp_path / "frames.npy"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed host cannot remove its temporary folder
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert host.stdout.readline().startswith("step")
+    assert leftovers(bundle)
+    host.send_signal(number)
+    _, errors = host.communicate(timeout=30)
+    if number == signal.SIGINT:
+        assert errors.strip().endswith("KeyboardInterrupt")
+    else:  # nobody is left to wait for
+        deadline = time.monotonic() + 10
+        while leftovers(bundle) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert leftovers(bundle) == []
+
+
+def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
+    """python run.py frames.npy recording.npz works by hand and tidies up, also when something is wrong."""
+    np.save(tmp_path / "frames.npy", frames)
+    np.save(tmp_path / "short.npy", frames[:, :, 0])
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+    def run(frames_file, *options):
+        command = [lava_python.path, "-B", bundle / "run.py", frames_file, tmp_path / "recording.npz", *options]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    done = run(tmp_path / "frames.npy", "--probes", "spikes")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert all(line.startswith("progress ") for line in done.stderr.splitlines()), done.stderr
+    with np.load(tmp_path / "recording.npz") as recording:
+        expected = LavaRuntime(bundle, lava_python.path).run(frames)
+        assert np.array_equal(recording["readout"], expected.readout)
+        assert {key for key in recording if key.startswith("spikes/")} == {f"spikes/{name}" for name in expected.spikes}
+    (tmp_path / "recording.npz").unlink()
+    for frames_file, options, complaint in (
+        ("short.npy", [], "must hold numbers"),
+        ("absent.npy", [], "must be a .npy file"),
+        ("frames.npy", ["--probes", "nothing"], "--probes nothing: must be"),
+    ):
+        done = run(tmp_path / frames_file, *options)
+        assert done.returncode == 70
+        assert len(done.stderr.splitlines()) == 1
+        assert complaint in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.npy", "net.lava", "short.npy"]
+    assert leftovers(bundle) == []
+
+
+def test_any_program_is_followed_and_ended(tmp_path):
+    """Lines arrive as they are printed, grandchildren do not outlive the program, and its exit code comes back."""
+    code = (
+        "import subprocess, sys; print('one', flush=True); subprocess.Popen(['sleep', '1234.5']); print('two'); sys.exit(7)"
+    )
+    lines = []
+    status = run_child(
+        [sys.executable, "-c", code], on_line=lambda line: lines.append(line) is None, longest_silence=20, scratch=tmp_path
+    )
+    assert (status, lines) == (7, ["one", "two"])
+    assert "sleep\0001234.5\0" not in commands()

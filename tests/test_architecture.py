@@ -1,0 +1,103 @@
+"""Who may import whom, read from the code's own import statements."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CORE = {"errors", "ir", "dynamics", "contracts", "files", "_version"}
+TORCH_SIDE = {"nn", "models", "training", "tracing", "data"}
+ALLOWED = {  # area -> areas of ours that it may import, besides itself
+    "errors": set(),
+    "_version": set(),
+    "files": {"errors"},
+    "ir": {"errors", "files"},
+    "dynamics": {"ir"},
+    "contracts": {"errors", "ir"},
+    "passes": {"errors", "ir", "dynamics", "contracts"},
+    "counting": CORE,
+    "validation": CORE,
+    "inspection": CORE,
+    "reporting": CORE | {"counting", "inspection", "validation"},
+    "testing": CORE,
+    "exporters": CORE | {"testing"},
+    "runtimes": CORE,
+    "nn": CORE,
+    "models": CORE | {"nn"},
+    "data": CORE,
+    "training": CORE | TORCH_SIDE,
+    "tracing": CORE | {"nn"},
+    "terminal": {"contracts", "counting", "validation"},
+}
+ANYTHING = {"pipeline", "cli", "demo", "doctor", "__init__"}  # they tie the others together
+HEAVY = {  # library -> areas that exist for it
+    "torch": TORCH_SIDE - {"data"},
+    "onnx": {"exporters"},
+    "onnxruntime": {"runtimes"},
+    "tonic": {"data"},
+    "sklearn": {"data"},
+    "matplotlib": {"reporting"},
+    "jinja2": {"reporting"},
+    "rich": {"terminal", "demo", "doctor"},
+    "typer": {"cli"},
+}
+LAVA_SIDE = ROOT / "runtimes" / "loihi" / "bundle"
+
+
+def sources():
+    """Every file of ours, but the Lava side."""
+    for top in ("tet_deploy", "exporters", "runtimes", "models"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            if LAVA_SIDE not in path.parents:
+                yield path
+
+
+def area(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "tet_deploy" else parts[0]
+
+
+def imports(path):
+    """Dotted names that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_layers(path):
+    """Each area imports only the areas below it, by their full names."""
+    here = area(path)
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        assert top not in ("exporters", "runtimes", "models"), f"{path}: write tet_deploy.{top}"
+        target = rest.split(".")[0]
+        if top == "tet_deploy" and here not in ANYTHING and target not in (here, "__version__"):
+            assert target in ALLOWED[here], f"{here} may not import {target}"
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_stay_at_home(path):
+    """A heavy library is imported only in the areas that exist for it."""
+    for name in imports(path):
+        library = name.split(".")[0]
+        if library in HEAVY:
+            assert area(path) in HEAVY[library], f"{area(path)} may not import {library}"
+
+
+def test_the_lava_side_needs_numpy_and_lava_only():
+    """What runs beside Lava imports the standard library, numpy, lava and itself."""
+    import sys
+
+    files = sorted(LAVA_SIDE.rglob("*.py"))
+    assert files
+    own = {path.stem for path in files} | {path.name for path in LAVA_SIDE.rglob("*") if path.is_dir()}
+    for path in files:
+        for name in imports(path):
+            top = name.split(".")[0]
+            assert top in own or top in ("numpy", "lava") or top in sys.stdlib_module_names, f"{path}: {name}"

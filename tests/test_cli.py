@@ -1,0 +1,148 @@
+"""The command line takes a network through the whole path, and says in a line what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tet_deploy as td
+from tet_deploy.testing import random_float_network, random_frames
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*words, cwd, expect=0, env=None):
+    """Run `tet-deploy` as a user would, and return standard output and error."""
+    words = [sys.executable, "-c", "from tet_deploy.cli import main; main()", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **(env or {})}
+    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a small float network and frames for it."""
+    path = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    graph = td.lower(random_float_network(rng, layers=2, encoding="events"))
+    td.save(graph, path / "net.safetensors")
+    frames = random_frames(graph, rng, 4, 12)
+    np.savez(path / "frames.npz", frames=frames, labels=np.zeros(12, int))
+    command("quantize", "net.safetensors", "--calibration", "frames.npz", "--out", "int8.safetensors", cwd=path)
+    return path
+
+
+def test_quantize_prints_each_population(folder):
+    """`quantize --json` lists scale, error and wrap margin per population."""
+    out, _ = command(
+        "quantize", "net.safetensors", "--calibration", "frames.npz", "--out", "again.safetensors", "--json", cwd=folder
+    )
+    result = json.loads(out)
+    assert result["digest"] == td.load(folder / "int8.safetensors").digest()
+    assert set(result["populations"]) == {"layer0.lif", "layer1.lif", "readout"}
+
+
+def test_run_writes_what_was_recorded(folder):
+    """`run` prints accuracy and decisions, and writes readout and probes."""
+    out, _ = command(
+        "run", "int8.safetensors", "--frames", "frames.npz", "--probes", "all", "--out", "rec.npz", "--json", cwd=folder
+    )
+    with np.load(folder / "rec.npz") as recording:
+        assert recording["decisions"].tolist() == json.loads(out)["decisions"]
+        assert recording["layer0.lif.spikes"].dtype == np.uint8
+    assert json.loads(out)["samples"] == 12
+
+
+def test_validate_proves_onnx_equal(folder):
+    """`validate` exits with 0 and counts no mismatch, for the integer and for the snapped float network."""
+    for network in ("int8.safetensors", "net.safetensors"):
+        out, _ = command("validate", network, "--frames", "frames.npz", "--runtimes", "reference,onnx", "--json", cwd=folder)
+        result = json.loads(out)["onnx"]
+        assert (result["spikes"], result["potentials"], result["readout"]) == (0, 0, 0)
+        assert result["compared"] > 1000
+
+
+def test_validate_on_lava(folder, lava_python):
+    """`validate` runs real Lava and finds it equal."""
+    out, _ = command("validate", "int8.safetensors", "--frames", "frames.npz", "--samples", 3, cwd=folder)
+    assert "equal" in out
+    assert "lava" in out
+
+
+def test_export_energy_report_and_inspect(folder):
+    """The remaining commands write what they say they write."""
+    command("export", "int8.safetensors", "--to", "onnx", "--out", "net.onnx", cwd=folder)
+    command("export", "int8.safetensors", "--to", "lava", "--out", "bundle", cwd=folder)
+    assert (folder / "net.onnx").stat().st_size > 1000
+    assert (folder / "bundle" / "run.py").is_file()
+    out, _ = command("energy", "int8.safetensors", "--frames", "frames.npz", "--csv", "layers.csv", "--json", cwd=folder)
+    assert set(json.loads(out)["energy_pj"]) == {"event", "dense_in", "rate", "full", "ann"}
+    assert (folder / "layers.csv").read_text().count("\n") > 3
+    command("report", "int8.safetensors", "--frames", "frames.npz", "--out", "page.html", cwd=folder)
+    assert "<html" in (folder / "page.html").read_text()
+    out, _ = command("inspect", "int8.safetensors", cwd=folder)
+    assert "layer0.conv" in out
+    nodes = json.loads(command("inspect", "int8.safetensors", "--json", cwd=folder)[0])["nodes"]
+    assert nodes[0]["kind"] == "Input"
+
+
+def test_train_and_convert(tmp_path):
+    """A checkpoint of real digits becomes a network that still decides well."""
+    words = ("train", "--data", "digits", "--epochs", 3, "--out", "ckpt.safetensors", "--json")
+    trained = json.loads(command(*words, cwd=tmp_path)[0])
+    command("convert", "ckpt.safetensors", "--out", "net.safetensors", cwd=tmp_path)
+    ran = json.loads(command("run", "net.safetensors", "--json", cwd=tmp_path)[0])
+    assert ran["accuracy"] == pytest.approx(trained["accuracy_by_step"][-1], abs=0.01)  # one sample is 0.003
+
+
+MISTAKES = {
+    "no such file": (["run", "absent.safetensors"], "absent.safetensors: no such file", 2),
+    "not a network": (["inspect", "frames.npz"], "cannot be read as a network file", 2),
+    "text for frames": (["run", "net.safetensors", "--frames", "net.safetensors"], "cannot be read as .npz", 2),
+    "unknown runtime": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "gpu"], "Use one of reference", 2),
+    "unknown exporter": (["export", "net.safetensors", "--to", "tflite", "--out", "x"], "Use one of onnx, lava", 2),
+    "float on Lava": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "lava"], "quantize", 2),
+    "unknown probe": (["run", "net.safetensors", "--frames", "frames.npz", "--probes", "typo"], "'typo': no LIF", 2),
+    "unknown table": (["energy", "int8.safetensors", "--frames", "frames.npz", "--table", "7nm"], "45nm-fp32", 2),
+    "no folder": (["export", "net.safetensors", "--to", "onnx", "--out", "no/where.onnx"], "cannot be written", 2),
+    "steps": (["train", "--data", "digits", "--steps", "0"], "--steps", 2),
+    "lambda": (["train", "--data", "digits", "--mse-weight", "2"], "[0, 1]", 2),
+    "labels": (["train", "--data", "wrong_labels.npz"], "labels: must be at least 0", 2),
+    "unknown data": (["train", "--data", "mnist"], "mnist: no such file", 2),
+    "usage": (["run"], "NETWORK", 2),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_get_a_short_error(case, folder):
+    """An error of one to three lines without a traceback, an exit code, and no half-written file."""
+    words, message, code = MISTAKES[case]
+    np.savez(folder / "wrong_labels.npz", frames=np.zeros((2, 4, 2, 8, 8), np.float32), labels=np.array([0, 1, -3, 2]))
+    before = sorted(folder.iterdir())
+    _, err = command(*words, cwd=folder, expect=code)
+    assert message in err
+    assert "Traceback" not in err
+    if case not in ("usage", "steps"):  # those print the command's usage as well
+        lines = [line for line in err.splitlines() if line.startswith("error") or err.index("error") <= err.index(line)]
+        assert 1 <= len(lines) <= 3
+    assert sorted(folder.iterdir()) == before
+
+
+def test_debug_shows_the_traceback(folder):
+    """`--debug` shows where an error came from."""
+    _, err = command("--debug", "inspect", "absent", cwd=folder, expect=1)
+    assert "Traceback" in err
+
+
+def test_wrong_lava_python_is_named(folder):
+    """A Lava Python that is not 3.10 is refused in a line."""
+    words = ("run", "int8.safetensors", "--frames", "frames.npz", "--runtime", "lava")
+    modern = sys.executable if sys.version_info[:2] != (3, 10) else "/bin/sh"
+    _, err = command(*words, cwd=folder, expect=2, env={"TET_DEPLOY_LAVA_PYTHON": modern})
+    assert "TET_DEPLOY_LAVA_PYTHON" in err
+    assert "3.10" in err

@@ -1,0 +1,107 @@
+"""Frames and labels from plain .npz and .npy files, and the checks on labels. Needs numpy only."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from tet_deploy.errors import ArtifactError, DataError
+
+LARGEST_FILE_BYTES = 2**34  # of one array when unpacked; a file that claims more is broken or hostile
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledFrames:
+    """Frames [T, B, *shape], time first, and the classes of the samples, int64 [B], if they are known."""
+
+    frames: np.ndarray
+    labels: np.ndarray | None = None
+
+
+def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
+    """Read `frames` and, if it is there, `labels` from an .npz; or frames alone from an .npy. Pickles are refused.
+
+    Raises
+    ------
+    ArtifactError
+        No such file, not of this kind, damaged, too large, or without `frames`.
+    DataError
+        Frames that are not numbers [T, B, C, H, W] (or [T, B, N]), or labels that do not fit them.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file. Give an .npz with the array 'frames' [T, B, C, H, W].")
+    try:
+        arrays = _read_npz(path) if zipfile.is_zipfile(path) else {"frames": _read_npy(path)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        raise ArtifactError(
+            f"{path}: cannot be read as .npz or .npy ({error}). Write it with np.savez(path, frames=..., labels=...)."
+        ) from error
+    if "frames" not in arrays:
+        raise ArtifactError(f"{path}: holds no array 'frames'. Write it with np.savez(path, frames=..., labels=...).")
+    frames, labels = arrays["frames"], arrays.get("labels")
+    if frames.dtype.kind not in "fiub" or frames.ndim not in (3, 5) or 0 in frames.shape:
+        raise DataError(
+            f"{path}: frames must be numbers [T, B, C, H, W] or [T, B, N], time first; got {frames.dtype} {frames.shape}."
+        )
+    return LabelledFrames(frames=frames, labels=None if labels is None else check_labels(labels, samples=frames.shape[1]))
+
+
+def check_labels(labels: np.ndarray, *, samples: int, classes: int | None = None) -> np.ndarray:
+    """Labels as int64 [samples], in 0..classes-1 where the number of classes is known.
+
+    Raises
+    ------
+    DataError
+        Not integers, another number of them, or one out of range.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu" or labels.shape != (samples,):
+        raise DataError(f"labels: must be integers of shape ({samples},), one a sample; got {labels.dtype} {labels.shape}.")
+    labels = labels.astype(np.int64)
+    wrong = labels[(labels < 0) | (labels >= (np.inf if classes is None else classes))]
+    if len(wrong):
+        limit = "at least 0" if classes is None else f"in 0..{classes - 1}"
+        raise DataError(f"labels: must be {limit}; got {wrong[0]}. Count classes from 0.")
+    return labels
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in ("frames", "labels"):
+            if f"{name}.npy" in archive.namelist():
+                size = archive.getinfo(f"{name}.npy").file_size
+                with archive.open(f"{name}.npy") as header:
+                    _check_size(header, size)
+                with archive.open(f"{name}.npy") as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        _check_size(file, path.stat().st_size)
+        file.seek(0)
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _check_size(file: IO[bytes], size: int) -> None:
+    """Raise a ValueError where an .npy of `size` bytes cannot hold the array its header claims: numpy would allocate it."""
+    major, _ = np.lib.format.read_magic(file)
+    if major not in (1, 2):
+        raise ValueError(f"an .npy of version {major}; versions 1 and 2 are read")
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    claimed = dtype.itemsize
+    for axis in shape:
+        claimed *= axis
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, not numbers")
+    if not 0 <= claimed <= min(size, LARGEST_FILE_BYTES):
+        raise ValueError(f"its header claims {claimed} bytes; the file holds {size}, and {LARGEST_FILE_BYTES} are allowed")

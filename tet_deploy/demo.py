@@ -1,0 +1,203 @@
+"""The whole path on real data: train, fold, quantize, export, run, prove equal, count energy, report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from tet_deploy import counting, pipeline, terminal, validation
+from tet_deploy.contracts import Recording
+from tet_deploy.doctor import versions
+from tet_deploy.errors import ArtifactError, MissingDependencyError
+from tet_deploy.files import written_whole
+from tet_deploy.ir.artifact import save
+from tet_deploy.ir.graph import Graph
+from tet_deploy.passes import lower, quantize
+from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
+from tet_deploy.terminal import Stages
+from tet_deploy.validation import Agreement
+
+CALIBRATION_SAMPLES = 128  # of the training samples; more does not change the scales that are chosen
+
+
+@dataclass(kw_only=True)
+class DemoResult:
+    """What the demo found; `as_dict` is what `--json` prints."""
+
+    data: str
+    seed: int
+    folder: Path
+    accuracy: dict[str, float | None] = field(default_factory=dict)
+    accuracy_by_step: dict[str, list[float]] = field(default_factory=dict)
+    agreements: dict[str, Agreement | None] = field(default_factory=dict)
+    folding: Agreement | None = None
+    energy: counting.EnergyReport | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    digest: str = ""
+    lava_missing: str | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether every runtime that ran agrees with the reference in every value."""
+        return all(agreement is None or agreement.equal for agreement in self.agreements.values())
+
+    def show(self, console: Console) -> None:
+        """Print what a person wants to know first."""
+        by_step = [(name.upper(), *(f"{value:.2%}" for value in values)) for name, values in self.accuracy_by_step.items()]
+        steps = range(1, len(by_step[0]))
+        console.print(terminal.table("Test accuracy after each step", ("loss", *(f"step {t}" for t in steps)), by_step))
+        accuracies = [(name, "-" if value is None else f"{value:.2%}") for name, value in self.accuracy.items()]
+        console.print(terminal.table("Test accuracy of the TET network at each stage", ("stage", "accuracy"), accuracies))
+        console.print(terminal.agreement_table(self.agreements))
+        assert self.energy is not None
+        console.print(terminal.energy_table(self.energy))
+        if self.lava_missing:
+            console.print(f"Lava did not run: {self.lava_missing}", highlight=False)
+        console.print(f"Report: {self.folder / 'report.html'}", highlight=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """One JSON object; `lava` is null where no Lava Python was found."""
+        assert self.energy is not None and self.folding is not None
+        summary = self.energy.summary()
+        return {
+            "data": self.data,
+            "seed": self.seed,
+            "accuracy": self.accuracy,
+            "accuracy_by_step": self.accuracy_by_step,
+            "mismatches": {name: a and a.counts() for name, a in self.agreements.items()},
+            "samples": {name: a and a.samples for name, a in self.agreements.items()},
+            "folding": self.folding.counts() | {"largest_readout_error": self.folding.largest_readout_error},
+            "energy_pj": summary["energy_pj"],
+            "counts": summary["counts"],
+            "seconds": self.seconds,
+            "versions": self.versions,
+            "digest": self.digest,
+            "lava_missing": self.lava_missing,
+            "report": str(self.folder / "report.html"),
+        }
+
+
+def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samples: int | None = None) -> DemoResult:
+    """Run the whole path and write networks, ONNX files, Lava bundle and report into a folder.
+
+    Parameters
+    ----------
+    data
+        "event-digits" or "digits".
+    out
+        Folder to write into; made if need be.
+    seed
+        Of the split, the camera, the weights and the order of samples.
+    lava_samples
+        Number of test samples that are proved equal on Lava, all of them by default, as on ONNX Runtime.
+    """
+    from tet_deploy.training import session
+    from tet_deploy.training.recipes import sdt
+
+    folder, stages = _folder(out), Stages()
+    result = DemoResult(data=data, seed=seed, folder=folder, seconds=stages.seconds)
+
+    with stages("data", "loading " + data):
+        recipe, samples = session.prepare(data, seed=seed)
+    with stages("train_sdt", "training, SDT loss") as progress:
+        baseline = session.fit(sdt(recipe), samples, progress=progress)
+    with stages("train_tet", "training, TET loss") as progress:
+        trained = session.fit(recipe, samples, progress=progress)
+    checkpoint = session.store(trained, samples, folder / "checkpoint.safetensors")
+
+    with stages("fold", "tracing, folding"):
+        traced = session.traced(checkpoint)
+        folded = lower(traced)
+    with stages("quantize", "quantizing") as progress:
+        int8 = quantize(folded, samples.train_frames[:, :CALIBRATION_SAMPLES], progress=progress)
+    with stages("export", "exporting"):
+        _write(folded, int8, folder)
+
+    frames = samples.test_frames
+    with stages("reference", "reference runtime") as progress:
+        as_traced = pipeline.run(traced, frames)
+        as_folded = pipeline.run(folded, frames)
+        as_integers = pipeline.run(int8, frames, progress=progress)
+    result.folding = validation.compare(as_traced, as_folded, validation.thresholds(folded))
+
+    compared = {
+        "onnx_float": ("onnx", folded, as_folded, frames.shape[1]),
+        "onnx_int8": ("onnx", int8, as_integers, frames.shape[1]),
+        "lava": ("lava", int8, as_integers, lava_samples or frames.shape[1]),
+    }
+    found: dict[str, Recording | None] = {}
+    for name, (runtime, graph, expected, count) in compared.items():
+        found[name] = None
+        with stages(name, f"{name} against reference") as progress:
+            try:
+                found[name] = pipeline.run(graph, frames[:, :count], runtime=runtime, progress=progress)
+            except MissingDependencyError as error:
+                if runtime != "lava":
+                    raise
+                result.lava_missing = str(error)
+        result.agreements[name] = _agreement(graph, expected, found[name])
+
+    result.accuracy_by_step = {"sdt": list(baseline.accuracy_by_step), "tet": list(trained.accuracy_by_step)}
+    recordings = {"folded": as_folded, "int8_reference": as_integers, **found}
+    result.accuracy["trained"] = trained.accuracy_by_step[-1]
+    for name, recording in recordings.items():
+        labels = None if recording is None else samples.test_labels[: recording.samples]
+        result.accuracy[name] = None if recording is None else float(np.mean(recording.decisions == labels))
+    with stages("energy", "counting"):
+        result.energy = counting.estimate(int8, as_integers, frames, baseline=traced)
+    result.digest, result.versions = int8.digest(), versions()
+    with stages("report", "writing the report"):
+        _write_report(result, int8, as_integers, frames, samples.test_labels)
+    return result
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(folder / "writable") as temporary:
+            temporary.touch()
+        (folder / "writable").unlink()
+    except (OSError, ArtifactError) as error:
+        raise ArtifactError(f"{folder}: cannot be written to. Choose another folder with --out.") from error
+    return folder
+
+
+def _write(folded: Graph, int8: Graph, folder: Path) -> None:
+    """Everything a user takes away: both networks, both ONNX files, the Lava bundle."""
+    save(folded, folder / "network.float.safetensors")
+    save(int8, folder / "network.int8.safetensors")
+    pipeline.export(folded, folder / "network.float.onnx", to="onnx")
+    pipeline.export(int8, folder / "network.int8.onnx", to="onnx")
+    pipeline.export(int8, folder / "lava", to="lava")
+
+
+def _agreement(graph: Graph, expected: Recording, found: Recording | None) -> Agreement | None:
+    if found is None:
+        return None
+    return validation.compare(expected.sample(0, found.samples), found, validation.thresholds(graph))
+
+
+def _write_report(result: DemoResult, int8: Graph, recording: Recording, frames: np.ndarray, labels: np.ndarray) -> None:
+    agreements = {name: agreement for name, agreement in result.agreements.items() if agreement is not None}
+    data = ReportData(
+        title=f"tet_deploy: {result.data}, seed {result.seed}",
+        provenance={"data": result.data, "seed": str(result.seed), "network": result.digest, **result.versions},
+        accuracy={name: value for name, value in result.accuracy.items() if value is not None},
+        accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
+        firing_rates=firing_rates(recording),
+        mismatches={name: agreement.counts() for name, agreement in agreements.items()},
+        divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
+        energy=result.energy,
+        energy_accuracy_by_step=list(np.mean(recording.decisions_by_step == labels, axis=1)),
+        sample=SampleView.of(recording, frames, 0, int(labels[0])),
+        graph=int8,
+        seconds=result.seconds,
+    )
+    write_report(data, result.folder / "report.html")

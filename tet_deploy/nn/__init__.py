@@ -1,0 +1,14 @@
+"""Layers for training spiking networks with torch, time-major: [T, B, ...]."""
+
+from tet_deploy.errors import MissingDependencyError
+
+try:
+    import torch  # noqa: F401  # models, training and tracing import this package first: here they hear what to install
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("models, training and tracing need torch. Run: pip install 'tet_deploy[train]'") from error
+
+from tet_deploy.nn.lif import LIF, lif, surrogate_gradient
+from tet_deploy.nn.lif_by_steps import lif_by_steps
+from tet_deploy.nn.time_major import TimeMajor, sees_time
+
+__all__ = ["LIF", "TimeMajor", "lif", "lif_by_steps", "sees_time", "surrogate_gradient"]

@@ -1,0 +1,263 @@
+"""Export, run, compare, count, report: the one place that knows exporters and runtimes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tet_deploy import counting, reporting, validation
+from tet_deploy.contracts import Probes, Progress, Recording, Runtime
+from tet_deploy.counting import EnergyReport
+from tet_deploy.errors import DataError, GraphError
+from tet_deploy.exporters import EXPORTERS
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.spec import DEPLOYABLE, check
+from tet_deploy.passes.snap_to_grid import frames_fit
+from tet_deploy.runtimes import RUNTIMES
+from tet_deploy.validation import Agreement
+
+
+def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: Any) -> Path:
+    """Write a deployable network in another tool's format.
+
+    Parameters
+    ----------
+    graph
+        A lowered network (ONNX), or a quantized one (ONNX, Lava).
+    path
+        File (ONNX) or folder (Lava) to write; nothing is left half-written.
+    to
+        "onnx" or "lava".
+    options
+        For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout.
+
+    Returns
+    -------
+    Path
+        What was written.
+
+    Raises
+    ------
+    GraphError
+        Something in the network cannot be mapped exactly.
+    ArtifactError
+        The path cannot be written.
+
+    Examples
+    --------
+    >>> td.export(int8, "out/net.onnx", to="onnx")  # doctest: +SKIP
+    """
+    return Path(_named(EXPORTERS, to, "exporter")(check(graph, DEPLOYABLE), Path(path), **options))
+
+
+@contextlib.contextmanager
+def deployed(graph: Graph, runtime: str, *, probes: Probes = "all", **options: Any) -> Iterator[Runtime]:
+    """The network in the form that a runtime executes, exported to a temporary folder if need be.
+
+    `options` go to the runtime: `dtype` (reference), `threads` and `micro_batch` (onnx), `stock`, `timeout` and `python`
+    (lava).
+    """
+    make = _named({name: entry.location for name, entry in RUNTIMES.items()}, runtime, "runtime")
+    form = RUNTIMES[runtime].form
+    if form == "graph":
+        yield cast(Runtime, make(graph, **options))
+        return
+    with tempfile.TemporaryDirectory(prefix="tet_deploy-") as folder:
+        path = Path(folder) / ("network.onnx" if form == "onnx" else "bundle")
+        extra = {"probes": probes} if form == "onnx" else {}
+        yield cast(Runtime, make(export(graph, path, to=form, **extra), **options))
+
+
+def run(
+    graph: Graph,
+    frames: np.ndarray,
+    *,
+    runtime: str = "reference",
+    probes: Probes = "all",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Recording:
+    """Run a network over frames and record what it did.
+
+    Parameters
+    ----------
+    graph
+        The network; "lava" needs a quantized one, "onnx" a lowered one, "reference" takes any.
+    frames
+        [T, B, C, H, W], or [T, B, N] for a network without convolutions.
+    runtime
+        "reference", "onnx" or "lava".
+    probes
+        "all" (spikes and membrane potentials of every LIF), "spikes", "none", or names of LIF nodes.
+    progress
+        Called as progress(done, total).
+    options
+        For the runtime, see `deployed`.
+
+    Returns
+    -------
+    Recording
+        Spikes, potentials and readout, time first.
+
+    Examples
+    --------
+    >>> recording = td.run(int8, frames, runtime="onnx")  # doctest: +SKIP
+    >>> recording.decisions  # doctest: +SKIP
+    """
+    with deployed(graph, runtime, probes=probes, **options) as runner:
+        return runner.run(frames, probes=probes, progress=progress)
+
+
+def validate(
+    graph: Graph,
+    frames: np.ndarray,
+    *,
+    runtimes: Sequence[str] = ("reference", "onnx", "lava"),
+    probes: Probes = "all",
+    samples: Mapping[str, int] | None = None,
+    progress: Callable[[str], Progress | None] | None = None,
+) -> dict[str, Agreement]:
+    """Compare runtimes value by value: spikes, membrane potentials and readout at every step.
+
+    Parameters
+    ----------
+    graph, frames
+        As in `run`.
+    runtimes
+        The first is the one that the others are compared with.
+    samples
+        Per runtime, the number of leading samples to compare; all by default.
+    progress
+        Given a runtime's name, returns its progress callback.
+
+    Returns
+    -------
+    dict
+        Per runtime but the first, its `Agreement`; see `equality_expected` for when anything but equality is a fault.
+    """
+    if len(runtimes) < 2:
+        raise DataError(f"runtimes: need two or more to compare; got {list(runtimes)}.")
+    reference, *others = runtimes
+    expected = run(graph, frames, runtime=reference, probes=probes, progress=progress and progress(reference))
+    return {
+        name: compare(
+            graph, expected, frames, runtime=name, samples=(samples or {}).get(name), probes=probes, progress=progress
+        )
+        for name in others
+    }
+
+
+def compare(
+    graph: Graph,
+    expected: Recording,
+    frames: np.ndarray,
+    *,
+    runtime: str,
+    samples: int | None = None,
+    probes: Probes = "all",
+    progress: Callable[[str], Progress | None] | None = None,
+) -> Agreement:
+    """Run one runtime and compare it with a recording that exists already."""
+    count = min(samples or expected.samples, expected.samples)
+    found = run(graph, frames[:, :count], runtime=runtime, probes=probes, progress=progress and progress(runtime))
+    return validation.compare(expected.sample(0, count), found, validation.thresholds(graph))
+
+
+def energy(
+    graph: Graph,
+    frames: np.ndarray,
+    *,
+    table: str = "45nm-fp32",
+    runtime: str = "reference",
+    progress: Progress | None = None,
+    **policies: Any,
+) -> EnergyReport:
+    """Run a network and count every addition and multiplication of its spike traffic.
+
+    Parameters
+    ----------
+    graph, frames, runtime
+        As in `run`.
+    table
+        Name of an energy table, see `counting.TABLES`.
+    policies
+        For `counting.estimate`: `input_policy`, `pool_policy`, `effective`, `baseline`.
+
+    Returns
+    -------
+    EnergyReport
+        Several named energies in picojoules per inference, with the counts behind them.
+
+    Examples
+    --------
+    >>> td.energy(int8, frames).summary()["energy_pj"]  # doctest: +SKIP
+    """
+    recording = run(graph, frames, runtime=runtime, probes="spikes", progress=progress)
+    return counting.estimate(graph, recording, frames, table=table, **policies)
+
+
+def report(
+    graph: Graph,
+    frames: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    path: str | os.PathLike[str] = "report.html",
+    runtimes: Sequence[str] = ("reference", "onnx"),
+    table: str = "45nm-fp32",
+    progress: Callable[[str], Progress | None] | None = None,
+) -> Path:
+    """Run a network, compare runtimes, count energy, and write one self-contained HTML page with JSON and CSV beside it.
+
+    Parameters
+    ----------
+    graph, frames
+        As in `run`.
+    labels
+        Classes of the samples, [B], for the accuracy.
+    path
+        The page to write.
+    runtimes
+        The first is the reference for the others, and its spikes are counted.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    reference, *others = runtimes
+    recording = run(graph, frames, runtime=reference, progress=progress and progress(reference))
+    agreements = {name: compare(graph, recording, frames, runtime=name, progress=progress) for name in others}
+    by_step = [] if labels is None else list(np.mean(recording.decisions_by_step == labels, axis=1))
+    data = reporting.ReportData(
+        title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
+        provenance={"network": graph.digest(), **{k: v for k, v in graph.metadata.items() if not v.startswith("{")}},
+        accuracy={reference: float(by_step[-1])} if by_step else {},
+        accuracy_by_step={reference: by_step} if by_step else {},
+        firing_rates=reporting.firing_rates(recording),
+        mismatches={name: agreement.counts() for name, agreement in agreements.items()},
+        divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
+        energy=counting.estimate(graph, recording, frames, table=table),
+        energy_accuracy_by_step=by_step,
+        sample=reporting.SampleView.of(recording, frames, 0, None if labels is None else int(labels[0])),
+        graph=graph,
+    )
+    return reporting.write_report(data, Path(path))
+
+
+def equality_expected(graph: Graph, frames: np.ndarray) -> bool:
+    """Whether runtimes must agree in every bit: always for integers, for floats if weights and frames lie on the grid."""
+    return graph.is_quantized or frames_fit(graph, frames)
+
+
+def _named(table: Mapping[str, str], name: str, what: str) -> Callable[..., Any]:
+    if name not in table:
+        raise GraphError(f"{what} {name!r}: there is none of that name. Use one of {', '.join(table)}.")
+    module, _, attribute = table[name].partition(":")
+    return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))

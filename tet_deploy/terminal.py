@@ -1,0 +1,103 @@
+"""What a person sees while waiting, and tables; all of it goes to standard error, so that results can be piped."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from tet_deploy.contracts import Progress
+from tet_deploy.counting import ENERGIES, EnergyReport, to_dict
+from tet_deploy.validation import Agreement
+
+console = Console(stderr=True)
+output = Console()
+
+
+@contextlib.contextmanager
+def progress_bar(description: str) -> Iterator[Progress]:
+    """A bar with count, time passed and time left; give what this yields to anything that takes a progress callback."""
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=console) as bars:
+        task = bars.add_task(description, total=None)
+
+        def update(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        yield update
+        total = bars.tasks[0].total or 1
+        bars.update(task, completed=total, total=total)
+
+
+class Stages:
+    """Runs the parts of a long command one after another, each with a bar, and remembers how long they took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str, description: str) -> Iterator[Progress]:
+        """One stage: its key in `seconds`, and what the person reads."""
+        start = time.perf_counter()
+        with progress_bar(description) as progress:
+            yield progress
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table whose first column is text and whose others are aligned as numbers."""
+    result = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        result.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        result.add_row(*("" if cell is None else str(cell) for cell in row))
+    return result
+
+
+def agreement_table(agreements: Mapping[str, Agreement | None], *, must_be_equal: bool = True) -> Table:
+    """How runtimes agree with the reference: values that differ, of how many."""
+    rows: list[tuple[object, ...]] = []
+    for name, a in agreements.items():
+        if a is None:
+            rows.append((name, *("-" * 5), "did not run"))
+            continue
+        verdict = "equal" if a.equal else "DIFFERENT" if must_be_equal else "differs"
+        rows.append((name, a.spikes, a.potentials, a.readout, f"{a.compared:,}", a.samples, verdict))
+    columns = ("runtime", "spikes", "potentials", "readout", "compared", "samples", "verdict")
+    return table("Values that differ from the reference", columns, rows)
+
+
+def energy_table(report: EnergyReport) -> Table:
+    """The named energies of one inference."""
+    rows = [
+        (name, f"{report.mean(name) / 1000:,.3f}", f"{report.std(name) / 1000:,.3f}", ENERGIES[name])
+        for name in ENERGIES
+        if name in report.names
+    ]
+    title = f"Energy per inference, nJ; table {report.table.name}, mean and standard deviation of {report.samples} samples"
+    result = table(title, ("energy", "mean", "std", "what it is"), rows)
+    result.columns[-1].justify = "left"
+    return result
+
+
+def layer_table(report: EnergyReport) -> Table:
+    """Counts and the default energy of each layer, means per inference."""
+    columns = ("layer", "kind", "events", "additions", "mac_event", "mac_dense", "bias_additions", "neuron_updates")
+    rows = []
+    for layer in to_dict(report)["layers"]:
+        counts = layer["counts"]
+        cells = [f"{counts[column]:,.1f}" if counts.get(column) else "" for column in columns[2:]]
+        rows.append((layer["layer"], layer["kind"], *cells, f"{layer['energy_pj'][report.default]['mean'] / 1000:,.3f}"))
+    return table("Per layer and inference", (*columns, f"{report.default}, nJ"), rows)

@@ -1,0 +1,151 @@
+"""Each torch layer that can be traced, and the node that it becomes; all others stop with an error.
+
+Layers are looked up by their exact type: a subclass may compute something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pair
+from tet_deploy.ir.shapes import Shape
+from tet_deploy.nn import LIF as LIFLayer
+
+Converter = Callable[[Any, str, str, Shape], "Node | None"]  # see `convert`
+
+
+def convert(layer: nn.Module, name: str, source: str, shape: Shape) -> Node | None:
+    """The node of a torch layer in eval mode, or None where it passes its input on.
+
+    Parameters
+    ----------
+    layer
+        An exact type of LAYERS.
+    name, source
+        Name of the new node and of the one that feeds it.
+    shape
+        What feeds it, for one sample: (C, H, W) or (N,).
+
+    Raises
+    ------
+    GraphError
+        A setting of the layer that cannot be expressed.
+    """
+    return LAYERS[type(layer)](layer, name, source, shape)
+
+
+def _conv(layer: nn.Conv2d, name: str, source: str, shape: Shape) -> Node:
+    if layer.padding_mode != "zeros":
+        raise GraphError(f"layer {name!r}: padding_mode must be 'zeros'; got {layer.padding_mode!r}. Retrain with it.")
+    return Conv(
+        name=name,
+        inputs=(source,),
+        weight=_array(layer.weight),
+        bias=None if layer.bias is None else _array(layer.bias),
+        stride=_pair(layer.stride),
+        padding=_padding(layer, name),
+        dilation=_pair(layer.dilation),
+        groups=layer.groups,
+    )
+
+
+def _padding(layer: nn.Conv2d, name: str) -> Pair:
+    if layer.padding == "valid":
+        return (0, 0)
+    if layer.padding != "same":
+        return _pair(layer.padding)
+    total = [dilation * (kernel - 1) for dilation, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
+    if total[0] % 2 or total[1] % 2:
+        raise GraphError(
+            f"layer {name!r}: padding='same' with kernel {layer.kernel_size} pads one side more than the other, which no "
+            "node can express. Use an odd kernel."
+        )
+    return (total[0] // 2, total[1] // 2)
+
+
+def _linear(layer: nn.Linear, name: str, source: str, shape: Shape) -> Node:
+    bias = None if layer.bias is None else _array(layer.bias)
+    return Linear(name=name, inputs=(source,), weight=_array(layer.weight), bias=bias)
+
+
+def _batch_norm(layer: nn.BatchNorm2d, name: str, source: str, shape: Shape) -> Node:
+    if layer.running_mean is None or layer.running_var is None:
+        raise GraphError(
+            f"layer {name!r}: batch norm must have running statistics to be folded. Retrain with track_running_stats=True."
+        )
+    channels = layer.num_features
+    return BatchNorm(
+        name=name,
+        inputs=(source,),
+        mean=_array(layer.running_mean),
+        variance=_array(layer.running_var),
+        gamma=_array(layer.weight) if layer.affine else np.ones(channels, np.float32),
+        beta=_array(layer.bias) if layer.affine else np.zeros(channels, np.float32),
+        epsilon=layer.eps,
+    )
+
+
+def _avg_pool(layer: nn.AvgPool2d, name: str, source: str, shape: Shape) -> Node:
+    if _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None:
+        raise GraphError(
+            f"layer {name!r}: AvgPool2d must have padding 0, ceil_mode False and no divisor_override; got padding "
+            f"{layer.padding}, ceil_mode {layer.ceil_mode}, divisor_override {layer.divisor_override}."
+        )
+    return AvgPool(name=name, inputs=(source,), kernel=_pair(layer.kernel_size), stride=_pair(layer.stride))
+
+
+def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, name: str, source: str, shape: Shape) -> Node:
+    wanted = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
+    size = tuple(have if want is None else want for want, have in zip(wanted, shape[-2:], strict=True))
+    if shape[-2] % size[0] or shape[-1] % size[1]:
+        raise GraphError(
+            f"layer {name!r}: AdaptiveAvgPool2d to {size} needs windows of one size; its input is {shape[-2:]}. "
+            "Choose an output size that divides it."
+        )
+    kernel = (shape[-2] // size[0], shape[-1] // size[1])
+    return AvgPool(name=name, inputs=(source,), kernel=kernel, stride=kernel)
+
+
+def _lif(layer: LIFLayer, name: str, source: str, shape: Shape) -> Node:
+    return LIF(name=name, inputs=(source,), decay=layer.decay, threshold=layer.threshold)
+
+
+def _without_effect(layer: nn.Module, name: str, source: str, shape: Shape) -> None:
+    return None
+
+
+LAYERS: dict[type[nn.Module], Converter] = {
+    nn.Conv2d: _conv,
+    nn.Linear: _linear,
+    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm1d: _batch_norm,
+    nn.SyncBatchNorm: _batch_norm,
+    nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    LIFLayer: _lif,
+    nn.Dropout: _without_effect,
+    nn.Dropout2d: _without_effect,
+    nn.Identity: _without_effect,
+}
+RESHAPING_LAYERS = (nn.Flatten, nn.Unflatten)
+_FINDS_CHANNELS_SECOND = (nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+def layout_needed(layer: nn.Module) -> str | None:
+    """Whether a layer computes what its node says on "separate" or on "merged" axes of time and batch; None if on both."""
+    if isinstance(layer, LIFLayer):
+        return "separate"
+    return "merged" if isinstance(layer, _FINDS_CHANNELS_SECOND) else None
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.array(tensor.detach().cpu().float().numpy())
+
+
+def _pair(value: Any) -> Pair:
+    return (int(value[0]), int(value[1])) if isinstance(value, (tuple, list)) else (int(value), int(value))

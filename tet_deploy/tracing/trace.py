@@ -1,0 +1,196 @@
+"""Capture a time-major torch model as a graph.
+
+Every layer that forward() calls becomes a node; reshaping that only moves the axes of time and batch disappears; anything
+else stops with an error.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout
+from tet_deploy.ir.shapes import Shape
+from tet_deploy.ir.spec import TRACED, check
+from tet_deploy.tracing.capture import capture, time_layout
+from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, layout_needed
+
+_ADDITIONS = (operator.add, torch.add, "add")  # functions, and names of methods
+_RESHAPES = (torch.flatten, torch.reshape, torch.unflatten, "flatten", "unflatten", "reshape", "view", "contiguous")
+_DROPOUTS = (nn.functional.dropout, nn.functional.dropout2d)
+_SUPPORTED = (
+    f"Supported layers: {', '.join(kind.__name__ for kind in [*LAYERS, *RESHAPING_LAYERS])}; functions: a + b, flatten, "
+    "reshape, view, dropout."
+)
+
+
+def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog") -> Graph:
+    """Turn a torch model, as it is in eval mode, into a graph; the model is left as it was.
+
+    Parameters
+    ----------
+    model
+        Takes frames [T, B, *input_shape] and returns the readout of each step, [T, B, K].
+    input_shape
+        Of one sample in one step: (C, H, W) or (N,).
+    encoding
+        "analog" (images) or "events" (event counts).
+
+    Returns
+    -------
+    Graph
+        Nodes are named by module paths ("block1.lif"), a layer's second call gets "_2"; weights are float32 copies. The
+        first node is called "input", the last "readout".
+
+    Raises
+    ------
+    GraphError
+        A layer, function or setting that cannot be expressed: with its path, its type and what can be.
+
+    Examples
+    --------
+    >>> graph = trace(model, input_shape=(2, 20, 20), encoding="events")
+    """
+    shape = tuple(int(size) for size in input_shape)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        program, results = capture(model, shape)
+        translation = _Translation(program, results, Input(name="input", shape=shape, encoding=encoding))
+        for call in program.graph.nodes:
+            translation.add(call)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
+
+
+class _Translation:
+    """The nodes so far, and for each call of the program the name of the node that holds its result."""
+
+    def __init__(self, program: fx.GraphModule, results: dict[fx.Node, Any], first: Input) -> None:
+        self.program, self.results = program, results
+        self.nodes: list[Node] = [first]
+        self.sources: dict[fx.Node, str] = {}
+        self.taken = {"input", "readout"}
+
+    def add(self, call: fx.Node) -> None:
+        if not isinstance(self.results[call], Tensor) and call.op != "output":
+            return  # a shape, or a number made from one
+        if call.op == "get_attr":
+            return  # a parameter used as such: an error where something takes it
+        if call.op == "placeholder":
+            self._take_input(call)
+        elif call.op == "call_module":
+            self._take_layer(call)
+        elif call.op == "output":
+            self._take_output(call)
+        elif call.target in _ADDITIONS:
+            self._take_addition(call)
+        elif call.target in _RESHAPES:
+            self._take_reshape(call, _owner(call, "flatten"))
+        elif call.target in _DROPOUTS and call.kwargs.get("training") is False:
+            self.sources[call] = self._source(call, _operand(call))
+        else:
+            raise _unsupported(call)
+
+    def _take_input(self, call: fx.Node) -> None:
+        if self.sources:
+            raise GraphError(f"the model's forward() must take frames only; it also takes {call.target!r}.")
+        self.sources[call] = "input"
+
+    def _take_layer(self, call: fx.Node) -> None:
+        path, layer = str(call.target), self.program.get_submodule(str(call.target))
+        if isinstance(layer, RESHAPING_LAYERS):
+            self._take_reshape(call, path)
+            return
+        if type(layer) not in LAYERS:
+            kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
+            raise GraphError(f"layer {path!r}: a {kind} cannot be traced. {_SUPPORTED}")
+        source = self._source(call, _operand(call))
+        layout, shape = self._layout(_operand(call), path)
+        if layout_needed(layer) not in (None, layout):
+            raise GraphError(
+                f"layer {path!r}: {type(layer).__name__} needs time and batch {layout_needed(layer)}; they are {layout}. "
+                "Let a TimeMajor hold the layers: it merges them where that is right."
+            )
+        self._append(call, convert(layer, self._unique(path), source, shape), source)
+
+    def _take_addition(self, call: fx.Node) -> None:
+        terms = [*call.args, *(call.kwargs[key] for key in ("input", "other") if key in call.kwargs)]
+        name = _owner(call, "add")
+        sources = tuple(self._source(call, term) for term in terms)
+        layouts = [self._layout(term, name) for term in terms]
+        if call.kwargs.get("alpha", 1) != 1 or layouts[1:] != layouts[:1]:
+            raise GraphError(f"{name!r}: an addition must be a + b of one shape; got {layouts}.")
+        self._append(call, Add(name=self._unique(name), inputs=sources), "")
+
+    def _take_reshape(self, call: fx.Node, name: str) -> None:
+        source = self._source(call, _operand(call))
+        before, after = self._layout(_operand(call), name)[1], self._layout(call, name)[1]
+        if after == before:
+            self.sources[call] = source  # only time and batch were merged or separated
+        elif len(after) == 1:
+            self._append(call, Flatten(name=self._unique(name), inputs=(source,)), source)
+        else:
+            raise GraphError(f"{name!r}: may flatten a sample, not turn {before} into {after}. {_SUPPORTED}")
+
+    def _take_output(self, call: fx.Node) -> None:
+        (result,) = call.args
+        value = self.results[call]
+        layout = time_layout(value) if isinstance(value, Tensor) else None
+        if layout is None or layout[0] != "separate" or len(layout[1]) != 1:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise GraphError(
+                f"the model must return the readout of every step, [T, B, K] (here T=2, B=3); got {found}. "
+                "Leave the mean over time to the evaluation."
+            )
+        self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
+
+    def _append(self, call: fx.Node, node: Node | None, source: str) -> None:
+        if node is not None:
+            self.nodes.append(node)
+        self.sources[call] = source if node is None else node.name
+
+    def _source(self, call: fx.Node, argument: Any) -> str:
+        if not isinstance(argument, fx.Node) or argument not in self.sources:
+            name = _owner(call, call.name)
+            raise GraphError(f"{name!r}: must work on values of the network only; got {argument!r}. {_SUPPORTED}")
+        return self.sources[argument]
+
+    def _layout(self, argument: Any, name: str) -> tuple[str, Shape]:
+        layout = time_layout(self.results[argument])
+        if layout is None:
+            shape = tuple(self.results[argument].shape)
+            raise GraphError(f"{name!r}: must keep [T, B, ...] or [T*B, ...], time first; got {shape} for T=2, B=3.")
+        return layout
+
+    def _unique(self, name: str) -> str:
+        candidate, number = name, 1
+        while candidate in self.taken:
+            number += 1
+            candidate = f"{name}_{number}"
+        self.taken.add(candidate)
+        return candidate
+
+
+def _operand(call: fx.Node) -> Any:
+    return call.args[0] if call.args else call.kwargs.get("input")
+
+
+def _owner(call: fx.Node, name: str) -> str:
+    """Name for what a function gives: the path of the module whose forward() calls it, then its own."""
+    modules = [path for path in call.meta.get("nn_module_stack", {}) if path]
+    return f"{modules[-1]}.{name}" if modules else name
+
+
+def _unsupported(call: fx.Node) -> GraphError:
+    kind = call.op.removeprefix("call_")
+    name = call.target if isinstance(call.target, str) else getattr(call.target, "__name__", str(call.target))
+    return GraphError(f"{_owner(call, call.name)!r}: {kind} {name!r} cannot be traced. {_SUPPORTED}")

@@ -1,0 +1,148 @@
+"""Checkpoints of trained networks: safetensors, with the network's description as JSON in the header; never pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.files import written_whole
+from tet_deploy.models import build
+
+FORMAT = 1
+_HEADER_KEY = "tet_deploy_checkpoint"
+_FIELDS: dict[str, tuple[type, ...]] = {  # of a Description, as JSON reads them
+    "model": (str,),
+    "shape": (list,),
+    "encoding": (str,),
+    "steps": (int,),
+    "seed": (int,),
+    "data": (str,),
+    "arguments": (dict,),
+    "accuracy": (float, type(None)),
+    "recipe": (dict,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a checkpoint's weights belong to.
+
+    Attributes
+    ----------
+    model, arguments
+        Name in `models.MODELS`, and its constructor's arguments as JSON values.
+    shape, encoding
+        Of one frame: (C, H, W), and "analog" or "events".
+    steps, seed
+        T and seed of the training.
+    data
+        Name of the data set.
+    accuracy
+        On held-out data, with the last epoch's weights; None if it was not measured.
+    recipe
+        How it was trained, as JSON values.
+    """
+
+    model: str
+    shape: tuple[int, ...]
+    encoding: str
+    steps: int
+    seed: int
+    data: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: float | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(model: nn.Module, description: Description, path: str | os.PathLike[str]) -> Path:
+    """Write weights and description to a .safetensors file, whole or not at all.
+
+    Raises
+    ------
+    ArtifactError
+        The folder does not exist or cannot be written.
+    """
+    path = Path(path)
+    header = {"format": FORMAT, **dataclasses.asdict(description)}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with written_whole(path) as temporary:
+        temporary.write_bytes(save(state, metadata={_HEADER_KEY: json.dumps(header)}))
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Description]:
+    """Rebuild the network of a checkpoint, in eval mode.
+
+    Raises
+    ------
+    ArtifactError
+        No such file, not a checkpoint of ours, damaged, or weights that do not fit the model it names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file. Write one with `tet-deploy train`.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = _description(path, file.metadata())
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it cannot be iterated
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{path}: is no checkpoint, or a damaged one ({error}). Train again.") from error
+    try:
+        with torch.device("meta"):  # shapes only: a file cannot make us allocate more than it holds
+            model = build(description.model, **description.arguments)
+    except (GraphError, RuntimeError) as error:
+        raise ArtifactError(f"{path}: its model cannot be built: {error}") from error
+    load_weights(model, state, source=str(path))
+    return model.eval(), description
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Put a state dict into a model, which may live on torch's meta device.
+
+    Raises
+    ------
+    ArtifactError
+        Names every key that is missing or unknown, or the first that has another shape or dtype or is not finite.
+    """
+    wanted = model.state_dict()
+    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    if missing or unknown:
+        raise ArtifactError(
+            f"{source}: its keys do not fit the model; missing: {', '.join(missing) or 'none'}; "
+            f"unknown: {', '.join(unknown) or 'none'}."
+        )
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape or tensor.dtype != wanted[name].dtype:
+            raise ArtifactError(
+                f"{source}: {name!r} must be {wanted[name].dtype} {tuple(wanted[name].shape)} to fit the model; "
+                f"got {tensor.dtype} {tuple(tensor.shape)}."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ArtifactError(f"{source}: {name!r} holds NaN or infinite values. Did training diverge? Train again.")
+    model.load_state_dict(dict(state), assign=True)
+
+
+def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
+    if not metadata or _HEADER_KEY not in metadata:
+        raise ArtifactError(f"{path}: not a checkpoint that tet_deploy wrote. Write one with `tet-deploy train`.")
+    header: Any = json.loads(metadata[_HEADER_KEY])
+    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
+        raise ArtifactError(f"{path}: must be of format {FORMAT}, and is not. Use the version that wrote it.")
+    wrong = [name for name, kinds in _FIELDS.items() if type(header.get(name)) not in kinds]
+    if wrong or header.keys() != _FIELDS.keys() or not all(type(size) is int for size in header["shape"]):
+        raise ArtifactError(
+            f"{path}: its description must hold {', '.join(_FIELDS)}; wrong or missing: {', '.join(wrong) or 'other keys'}. "
+            "The file is damaged, or a newer version wrote it."
+        )
+    return Description(**{**header, "shape": tuple(header["shape"])})
