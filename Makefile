@@ -23,7 +23,7 @@ test-slow: $(VENV)/.ready lava test-core
 # The core beside Lava; without a Lava Python it is skipped in one line, or fails where Lava is required.
 test-core: lava
 	@if [ -x $(LAVA)/bin/python ]; then \
-	    [ -e $(LAVA)/.tests-ready ] || { $(LAVA)/bin/python -m pip install -q --disable-pip-version-check \
+	    [ -e $(LAVA)/.tests-ready ] || { $(LAVA)/bin/python -m pip install -qq --disable-pip-version-check \
 	        "numpy==1.26.4" pytest hypothesis safetensors && touch $(LAVA)/.tests-ready; } ; \
 	    $(LAVA)/bin/python -m pytest -q -m "not slow" -p no:cacheprovider $(CORE_TESTS) ; \
 	elif [ -n "$$TET_DEPLOY_REQUIRE_LAVA" ]; then echo "the core's tests need $(LAVA), which could not be built" >&2; exit 1 ; \
@@ -36,8 +36,9 @@ lint: $(VENV)/.ready
 
 # What the project needs, in an environment of its own; built once, and again when its description changes.
 $(VENV)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@echo "building $(VENV) with torch, onnx, tonic and what else is needed; this takes a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 # Lava runs in CPython 3.10, found or fetched by the tool itself; a demo without it still does the rest.

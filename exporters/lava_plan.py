@@ -116,7 +116,7 @@ def _(node: Linear, plan: LavaPlan) -> None:
     outputs, inputs = node.weight.shape
     shape = _shape_before_flatten(node, plan.graph)
     weight = node.weight.reshape(outputs, *shape).transpose(0, *range(len(shape), 0, -1)).reshape(outputs, inputs)
-    if True:
+    if largest_sum < dynamics.STATE_LIMIT:
         _add_synapses(node, plan, weight, {"process": "Dense"})
         return
     ones = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}

@@ -79,7 +79,33 @@ def test_event_counts_stay_exact():
     assert graph.input.encoding == "events"
 
 
+def test_images_on_a_power_of_two_grid_stay_exact():
+    """Pixels in sixteenths are sent as whole sixteenths, not rounded to 127 levels."""
+    rng = np.random.default_rng(0)
+    graph = random_float_network(rng, encoding="analog", layers=1)
+    frames = rng.integers(0, 17, (2, 8, *graph.input.shape)) / 16
+    assert quantize(graph, frames).input.quantization.scale == 16.0
+    assert quantize(graph, frames / 3).input.quantization.scale == pytest.approx(127 * 3)
+
+
+def test_a_large_bias_forces_a_smaller_scale():
+    """A bias that the usual scales cannot hold in 13 bit << 7 is still quantized, with coarser weights."""
+    rng = np.random.default_rng(2)
+    graph = random_float_network(rng, layers=1, encoding="events")
+    conv = graph["layer0.conv"]
+    conv = dataclasses.replace(conv, weight=conv.weight / 64, bias=np.full_like(conv.bias, 2.0))
+    quantized = quantize(graph.replace({"layer0.conv": conv}), random_frames(graph, rng))
+    assert np.abs(quantized["layer0.conv"].weight.astype(int)).max() < 127
+    assert quantized["layer0.lif"].quantization.bias_exponent >= 6
+
+
+def _huge_bias(graph, frames):
+    conv = graph["layer0.conv"]
+    return quantize(graph.replace({"layer0.conv": dataclasses.replace(conv, bias=conv.bias * 0 + 1e6)}), frames)
+
+
 BAD = {
+    "bias": (_huge_bias, GraphError, "no scale fits"),
     "twice": (lambda g, f: quantize(quantize(g, f), f), GraphError, "quantized already"),
     "bits": (lambda g, f: quantize(g, f, bits=9), GraphError, "must lie in 2..8"),
     "zero": (lambda g, f: quantize(g, f * 0), DataError, "all zero"),

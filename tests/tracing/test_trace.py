@@ -176,6 +176,14 @@ def test_weights_are_float32_copies():
     np.testing.assert_array_equal(graph["conv1"].weight, before)
 
 
+def test_weights_that_are_not_finite_are_named():
+    """The node with the NaN is named."""
+    model = net(nn.Conv2d(2, 3, 3), LIF(), features=72)
+    model[3].bias.data[1] = float("nan")
+    with pytest.raises(GraphError, match="node '3': bias holds NaN"):
+        trace(model, SHAPE)
+
+
 class Calls(nn.Module):
     """Applies a function between a convolution and the readout."""
 

@@ -30,8 +30,9 @@ METADATA_KEY = "quantization"
 WEIGHT_BITS = 8
 THRESHOLD_BITS = 17
 MESSAGE_LIMIT = 127
-# Scales tried, relative to the one that maps the largest weight to 127. Above 1 the largest weights are clipped.
-RELATIVE_SCALES = (0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 1.45, 1.7)
+# Scales tried, relative to the one that maps the largest weight to 127. Above 1 the largest weights are clipped; far below
+# 1 weights get coarse, but a large bias or threshold may leave no other choice.
+RELATIVE_SCALES = (0.15, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 1.45, 1.7)
 
 
 def quantize(graph: Graph, calibration: np.ndarray, *, bits: int = WEIGHT_BITS, progress: Progress | None = None) -> Graph:
@@ -122,8 +123,9 @@ class _Quantizer:
         ]
         if not fits:
             raise GraphError(
-                f"node {node.name!r}: no scale fits weights, bias and threshold into the chip's integers without wrapping "
-                f"on the calibration frames. Largest |weight| {np.abs(layer.weight).max():.3g}; retrain with weight decay."
+                f"node {node.name!r}: no scale fits its weights (largest {np.abs(layer.weight).max():.3g}), bias "
+                f"(largest {0 if layer.bias is None else np.abs(layer.bias).max():.3g}) and threshold into the chip's integers "
+                "without wrapping on the calibration frames. Retrain with weight decay, or scale the input."
             )
         best = min(fits, key=lambda fit: fit.error)
         self.nodes += [
@@ -174,11 +176,15 @@ def largest_possible_sum(weight: np.ndarray, largest_message: int) -> int:
 
 
 def _input_quantization(node: Input, frames: np.ndarray) -> Quantization:
+    """Messages that stand for the frames exactly, where a power of two makes whole numbers of them; else the finest."""
     largest = float(np.abs(frames).max())
     if largest == 0:
         raise DataError("calibration frames: must not be all zero. Take some that the network will really see.")
-    exact = node.encoding == "events" and largest <= MESSAGE_LIMIT
-    return Quantization(scale=1.0 if exact else MESSAGE_LIMIT / largest, bits=8)
+    for power in range(8):
+        scaled = frames * np.float32(2**power)
+        if largest * 2**power <= MESSAGE_LIMIT and np.array_equal(scaled, np.rint(scaled)):
+            return Quantization(scale=float(2**power))
+    return Quantization(scale=MESSAGE_LIMIT / largest)
 
 
 def _over_time(layer: Conv | Linear, messages: np.ndarray) -> np.ndarray:

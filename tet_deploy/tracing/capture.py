@@ -49,7 +49,7 @@ def capture(model: nn.Module, shape: Shape) -> tuple[fx.GraphModule, dict[fx.Nod
             f"{type(model).__name__}: cannot run on frames [T, B, *{shape}] ({reason}). "
             "Check input_shape, and that plain layers stand inside a TimeMajor."
         ) from error
-    if isinstance(expected, Tensor) and not torch.equal(expected, found):
+    if isinstance(expected, Tensor) and not torch.allclose(expected, found, rtol=0, atol=0, equal_nan=True):
         raise GraphError(
             f"{type(model).__name__}: forward() gives other values than the calls that torch.fx saw. "
             "Does it change values in place, or draw random numbers?"

@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 FAILED = 70  # EX_SOFTWARE
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LOOKS = 0.1
+_LONGEST_FOLDER_FOR_SOCKETS = 60
 
 
 class Supervisor:
-    """Owns the scratch folder, the shared-memory names and the end of a run.
+    """Owns the temporary folders, the shared-memory names and the end of a run.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ class Supervisor:
 
     def __init__(self, scratch_beside: Path, shared_memory_prefix: str | None) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix=".lava-", dir=scratch_beside.resolve().parent))
-        tempfile.tempdir = str(self.scratch)  # the sockets of multiprocessing go there too
+        self._sockets = tempfile.tempdir = tempfile.mkdtemp(prefix="lava-", dir=_folder_for_sockets())
         self._main_process = os.getpid()
         self._network: Any = None
         self._end = threading.RLock()  # whoever ends the run first decides how; a signal handler may come in between
@@ -53,19 +54,18 @@ class Supervisor:
         _start_thread(self._watch_network, process)
 
     def end(self, code: int, reason: str = "") -> NoReturn:
-        """Kill what Lava started, remove the scratch folder and leave without running Lava's exit handlers, which hang."""
+        """Kill what Lava started, remove temporary folders and leave without running Lava's exit handlers, which hang."""
         self._end.acquire()
         if reason:
-            print(f"error: {reason}", file=sys.stderr)
+            _say(f"error: {reason}")
         for child in multiprocessing.active_children():
             child.kill()
         infrastructure = _infrastructure(self._network)
         for segment in infrastructure.smm._shared_memory_handles if infrastructure else ():
             with contextlib.suppress(OSError):
                 segment.unlink()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for folder in (self.scratch, self._sockets):
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(code)
 
     def _interrupted(self, number: int, frame: Any) -> None:
@@ -109,7 +109,7 @@ def _failure_of(actor: Any) -> str:
     try:
         if actor.exception:
             error, trace = actor.exception
-            print(trace, file=sys.stderr)
+            _say(trace)
             return f"failed with {type(error).__name__}: {error}"
         code = actor.exitcode
     except (ValueError, OSError, EOFError):
@@ -117,6 +117,17 @@ def _failure_of(actor: Any) -> str:
     if code and code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}" if code else ""
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may be listening any more
+        print(text, file=sys.stderr, flush=True)
+
+
+def _folder_for_sockets() -> str:
+    """The folder for temporary files; multiprocessing puts sockets there, whose paths may have 107 characters in all."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _LONGEST_FOLDER_FOR_SOCKETS else "/tmp"
 
 
 def _start_thread(target: Any, argument: Any) -> None:

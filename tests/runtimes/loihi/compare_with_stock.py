@@ -54,6 +54,8 @@ def lif_pair(rng):
     span = int(rng.choice([40, 3000, 2**18]))
 
     def draw():
+        if rng.random() < 0.4:  # one value at its limit, the others harmless
+            return np.where(np.arange(24).reshape(shape) == 7, rng.choice(EXTREMES), 1)
         return np.where(rng.random(shape) < 0.5, rng.choice(EXTREMES, shape), rng.integers(-span, span + 1, shape))
 
     return pair, [model.a_in for model in pair], [model.s_out for model in pair], draw, ("u", "v")

@@ -142,20 +142,22 @@ def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
     """python run.py frames.npy recording.npz works by hand and tidies up, also when something is wrong."""
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "short.npy", frames[:, :, 0])
+    deep = tmp_path / ("deep" * 30)  # longer than the path of a socket may be
+    deep.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
     def run(frames_file, *options):
-        command = [lava_python.path, "-B", bundle / "run.py", frames_file, tmp_path / "recording.npz", *options]
+        command = [lava_python.path, "-B", bundle / "run.py", frames_file, deep / "recording.npz", *options]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
 
     done = run(tmp_path / "frames.npy", "--probes", "spikes")
     assert (done.returncode, done.stdout) == (0, "")
     assert all(line.startswith("progress ") for line in done.stderr.splitlines()), done.stderr
-    with np.load(tmp_path / "recording.npz") as recording:
+    with np.load(deep / "recording.npz") as recording:
         expected = LavaRuntime(bundle, lava_python.path).run(frames)
         assert np.array_equal(recording["readout"], expected.readout)
         assert {key for key in recording if key.startswith("spikes/")} == {f"spikes/{name}" for name in expected.spikes}
-    (tmp_path / "recording.npz").unlink()
+    (deep / "recording.npz").unlink()
     for frames_file, options, complaint in (
         ("short.npy", [], "must hold numbers"),
         ("absent.npy", [], "must be a .npy file"),
@@ -165,7 +167,8 @@ def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
         assert done.returncode == 70
         assert len(done.stderr.splitlines()) == 1
         assert complaint in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.npy", "net.lava", "short.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [deep.name, "frames.npy", "net.lava", "short.npy"]
+    assert list(deep.iterdir()) == []
     assert leftovers(bundle) == []
 
 
