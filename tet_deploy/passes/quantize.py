@@ -124,8 +124,8 @@ class _Quantizer:
         if not fits:
             raise GraphError(
                 f"node {node.name!r}: no scale fits its weights (largest {np.abs(layer.weight).max():.3g}), bias "
-                f"(largest {0 if layer.bias is None else np.abs(layer.bias).max():.3g}) and threshold into the chip's integers "
-                "without wrapping on the calibration frames. Retrain with weight decay, or scale the input."
+                f"(largest {0 if layer.bias is None else np.abs(layer.bias).max():.3g}) and threshold into the chip's "
+                "integers without wrapping on the calibration frames. Retrain with weight decay, or scale the input."
             )
         best = min(fits, key=lambda fit: fit.error)
         self.nodes += [
