@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 LAVA := .venv-lava
 BIN := $(VENV)/bin
+# numpy's second BLAS thread only waits for its turn where other programs run.
+export OPENBLAS_NUM_THREADS ?= 1
 # Tests of the torch-free core; they also run in CPython 3.10 with numpy 1.26, beside Lava.
 CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py
 

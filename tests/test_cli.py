@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def command(*words, cwd, expect=0, env=None):
     """Run `tet-deploy` as a user would, and return standard output and error."""
-    words = [sys.executable, "-c", "from tet_deploy.cli import main; main()", *map(str, words)]
+    words = [sys.executable, "-m", "tet_deploy", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **(env or {})}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == expect, done.stdout + done.stderr
