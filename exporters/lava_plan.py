@@ -169,8 +169,9 @@ def _checked_sum(node: Conv | Linear, plan: LavaPlan) -> int:
     _need_integers(node, "weight", node.weight)
     if node.bias is not None:
         raise GraphError(f"node {node.name!r}: synapses must have no bias; td.quantize moves it to the neurons.")
+    for extreme in (node.weight.min(), node.weight.max()):
+        _need(node, "weight", extreme, -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
     magnitude = np.abs(node.weight.astype(np.int64))
-    _need(node, "weight", int(magnitude.max()), -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
     largest_message = 2 ** (plan.input["bits"] - 1) - 1 if _is_graded(node, plan.graph) else 1
     return int(magnitude.reshape(len(magnitude), -1).sum(axis=1).max()) * largest_message
 

@@ -82,7 +82,7 @@ def to_lava(graph: Graph, path: Path) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written: {error.strerror}. Choose another folder.") from error
+        raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}. Choose another folder.") from error
     return path
 
 

@@ -10,8 +10,10 @@ import contextlib
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,21 +24,20 @@ _SHARED_MEMORY = Path("/dev/shm")
 _PROCESSES = Path("/proc")
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_FOR_TRACKER = 3.0
+_LONGEST_FOLDER_FOR_SOCKETS = 50
 
 
-def run_child(command: Sequence[str], *, on_line: Callable[[str], bool], longest_silence: float, scratch: Path) -> int:
+def run_child(command: Sequence[str], *, on_line: Callable[[str], bool], longest_silence: float) -> int:
     """Run a command to its end and clean up after it, whatever happens.
 
     Parameters
     ----------
     command
-        Program and arguments; `--shared-memory-prefix PREFIX` is added.
+        Program and arguments; `--shared-memory-prefix PREFIX` is added, which also names its folder of sockets in TMPDIR.
     on_line
         Called with each line of output; says whether it is a sign of progress.
     longest_silence
         Seconds without progress after which the command is given up.
-    scratch
-        Folder for its temporary files.
 
     Returns
     -------
@@ -49,12 +50,13 @@ def run_child(command: Sequence[str], *, on_line: Callable[[str], bool], longest
         No progress for too long.
     """
     prefix = f"/td{secrets.token_hex(3)}_"  # Lava's names leave room for ten characters
+    temporary = _folder_for_sockets()
     child = subprocess.Popen(
         [*command, "--shared-memory-prefix", prefix],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": str(scratch)},
+        env={**os.environ, "TMPDIR": temporary},
         start_new_session=True,
     )
     try:
@@ -66,6 +68,13 @@ def run_child(command: Sequence[str], *, on_line: Callable[[str], bool], longest
         with _interrupts_held():
             _end_session(child)
             _unlink_segments(prefix)
+            shutil.rmtree(temporary + prefix, ignore_errors=True)  # its sockets
+
+
+def _folder_for_sockets() -> str:
+    """The folder for temporary files; Lava puts sockets below it, whose paths may have about a hundred characters in all."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= _LONGEST_FOLDER_FOR_SOCKETS else "/tmp"
 
 
 def _follow(child: subprocess.Popen[bytes], on_line: Callable[[str], bool], longest_silence: float) -> None:

@@ -1,13 +1,15 @@
 """Find an interpreter that can run Lava, or set one up. lava-nc 0.10 needs CPython 3.10.
 
-In order: the one that TET_DEPLOY_LAVA_PYTHON names; this one, if it is a 3.10 with Lava; the sidecar of a checkout,
-.venv-lava; the sidecar in the user's cache folder. Every candidate is run and asked, never believed.
+In order: the one that TET_DEPLOY_LAVA_PYTHON names (unless it is a 3.10 without Lava: that is one to build a sidecar
+from); this one, if it is a 3.10 with Lava; the sidecar of a checkout, .venv-lava; the sidecar in the user's cache folder.
+Every candidate is run and asked, never believed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ VARIABLE = "TET_DEPLOY_LAVA_PYTHON"
 LAVA_VERSION = "0.10.0"
 NUMPY_VERSION = "1.26.4"
 _SECONDS = 60.0  # a cold disk is slow
+_good_answers: dict[
+    tuple[Path, int], dict[str, str]
+] = {}  # asking takes most of a second; a file that changed is asked again
 _QUESTION = """
 import json, sys
 answer = {"python": "%d.%d" % sys.version_info[:2]}
@@ -50,9 +55,9 @@ def find_lava_python() -> LavaPython:
         None does, or the one that the variable names does not.
     """
     named = os.environ.get(VARIABLE)
-    if named:
-        return check_lava_python(Path(named), origin=VARIABLE)
     candidates = [(sidecar_python(folder), "sidecar") for folder in sidecar_folders()]
+    if named and not _is_bare_python310(Path(named)):
+        return check_lava_python(Path(named), origin=VARIABLE)
     if sys.version_info[:2] == (3, 10):
         candidates.insert(0, (Path(sys.executable), "this interpreter"))
     for path, origin in candidates:
@@ -60,10 +65,18 @@ def find_lava_python() -> LavaPython:
             found = _lava_python(path, origin)
             if isinstance(found, LavaPython):
                 return found
+    if named:
+        return check_lava_python(Path(named), origin=VARIABLE)
     raise MissingDependencyError(
         f"Lava: needs CPython 3.10 with lava-nc {LAVA_VERSION}; none was found. "
         f"Run `tet-deploy doctor --setup-lava`, or set {VARIABLE} to such an interpreter."
     )
+
+
+def _is_bare_python310(path: Path) -> bool:
+    """Whether an interpreter is a 3.10 without Lava: one to build a sidecar from, not to run Lava in."""
+    answer = ask(path)
+    return answer.get("python") == "3.10" and "lava" not in answer
 
 
 def check_lava_python(path: Path, origin: str = "given") -> LavaPython:
@@ -74,7 +87,7 @@ def check_lava_python(path: Path, origin: str = "given") -> LavaPython:
     MissingDependencyError
         It does not run, is no 3.10, or has no Lava.
     """
-    found = _lava_python(Path(path), origin)
+    found = _lava_python(Path(shutil.which(path) or path).absolute(), origin)
     if isinstance(found, LavaPython):
         return found
     name = f"{VARIABLE}={path}" if origin == VARIABLE else str(path)
@@ -100,9 +113,14 @@ def sidecar_python(folder: Path) -> Path:
 def ask(path: Path) -> dict[str, str]:
     """What an interpreter says about itself: "python", then "lava" and "numpy", or an "error"."""
     try:
-        # Isolated, so that neither a folder called lava nor the caller's PYTHONPATH is taken for the library.
+        # -E and the folder: neither the caller's PYTHONPATH nor a folder called lava must be taken for the library.
         answer = subprocess.run(
-            [str(path), "-I", "-c", _QUESTION], capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL
+            [str(path.absolute()), "-E", "-c", _QUESTION],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            stdin=subprocess.DEVNULL,
+            cwd=os.sep,
         )
         if answer.returncode == 0:
             return {key: str(value) for key, value in json.loads(answer.stdout.splitlines()[-1]).items()}
@@ -118,12 +136,24 @@ def ask(path: Path) -> dict[str, str]:
 
 def _lava_python(path: Path, origin: str) -> LavaPython | str:
     """The interpreter, or what is wrong with it."""
-    answer = ask(path)
+    key = (path, path.stat().st_mtime_ns if path.exists() else 0)
+    if key not in _good_answers:
+        answer = ask(path)
+        problem = _problem(answer)
+        if problem:
+            return problem
+        _good_answers[key] = answer
+    return LavaPython(path, _good_answers[key]["lava"], _good_answers[key]["numpy"], origin)
+
+
+def _problem(answer: dict[str, str]) -> str:
+    """Why an interpreter with this answer cannot run Lava; empty if it can."""
     version = answer.get("python")
     if version is not None and version != "3.10":
         return f"it is Python {version}"
     if "lava" not in answer:
-        return f"it has no Lava: {answer['error']}" if version else answer["error"]
+        error = answer.get("error", "it is no Python interpreter")
+        return f"it has no Lava: {error}" if version else error
     if not answer["lava"].startswith("0.10."):
         return f"it has lava-nc {answer['lava']}"
-    return LavaPython(path, answer["lava"], answer["numpy"], origin)
+    return ""

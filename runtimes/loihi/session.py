@@ -60,7 +60,7 @@ class LavaRuntime:
         """Run the network over frames [T, B, *shape]; see `contracts.Runtime`.
 
         Spikes are uint8 and potentials int32, [T, B, *shape] in the layout of torch; the readout is int64 [T, B, K].
-        `progress` counts time steps of Lava.
+        `progress` counts time steps of Lava: T for each sample and one for each layer.
 
         Raises
         ------
@@ -86,14 +86,13 @@ class LavaRuntime:
             scratch = Path(folder)
             np.save(scratch / "frames.npy", frames)
             options = ["--probes", *(chosen or ["none"]), *(["--stock"] if self.stock else [])]
-            script = [str(self.python.path), "-E", "-s", "-B", str(self.bundle.resolve() / "run.py")]
+            script = [str(self.python.path), "-E", "-B", str(self.bundle.resolve() / "run.py")]
             log = _Log(progress)
             try:
                 code = run_child(
                     [*script, str(scratch / "frames.npy"), str(scratch / "recording.npz"), *options],
                     on_line=log.take,
                     longest_silence=self.timeout,
-                    scratch=scratch,
                 )
             except ExecutionError as error:
                 raise log.failure(self.bundle, str(error)) from None
@@ -118,10 +117,10 @@ class _Log:
     def take(self, line: str) -> bool:
         """Take one line and say whether it reports progress."""
         word, _, rest = line.partition(" ")
-        if word == "progress":
+        numbers = [int(number) for number in rest.split() if number.isdigit()]
+        if word == "progress" and len(numbers) == 2:
             if self._progress:
-                done, total = map(int, rest.split())
-                self._progress(done, total)
+                self._progress(*numbers)
             return True
         self._lines.append(line)
         if word == "error:" and not self.reason:

@@ -56,7 +56,7 @@ def setup_sidecar(folder: Path, log: Log = print) -> LavaPython:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise ArtifactError(f"{folder}: cannot be written: {error.strerror}. Choose another folder.") from error
+        raise ArtifactError(f"{folder}: cannot be written: {error.strerror or error}. Choose another folder.") from error
     log(f"Making a virtual environment of {python} in {folder}")
     _command([str(python), "-m", "venv", str(folder)])
     log(f"Installing {' and '.join(_REQUIREMENTS)}")
@@ -90,7 +90,7 @@ def find_python310(log: Log = print) -> Path:
 def _candidates() -> Iterator[Path]:
     """Interpreters that may be a 3.10. A pyenv shim may be among them that fails when it is run."""
     if os.environ.get(VARIABLE):
-        yield Path(os.environ[VARIABLE])
+        yield Path(shutil.which(os.environ[VARIABLE]) or os.environ[VARIABLE])
     if sys.version_info[:2] == (3, 10):
         yield Path(sys.executable)
     for folder in os.get_exec_path():

@@ -69,7 +69,7 @@ def test_wide_graded_linear_becomes_a_conv(tmp_path):
 @pytest.mark.parametrize(
     ("node", "changes", "complaint"),
     [
-        ("conv", {"weight": np.full((3, 2, 2, 3), -128, np.int8)}, "weight must be .* -127..127 .* got 128"),
+        ("conv", {"weight": np.full((3, 2, 2, 3), -128, np.int8)}, "weight must be .* -127..127 .* got -128"),
         ("conv", {"weight": np.full((3, 2, 2, 3), 300, np.int16)}, "got 300"),
         ("conv", {"weight": np.ones((3, 2, 2, 3), np.float32)}, "must hold integers; got float32"),
         ("conv", {"bias": np.zeros(3, np.int16)}, "must have no bias"),

@@ -88,6 +88,7 @@ def _simulate(process: Any, steps: int, stock: bool) -> None:
         process.create_runtime(config)
         print(f"progress 0 {steps}", file=sys.stderr, flush=True)
         process.run(RunSteps(num_steps=steps), config)
+        print(f"progress {steps} {steps}", file=sys.stderr, flush=True)
     except Exception as error:  # Lava's own message only counts the processes that failed
         failure = find_failure(process)
         if not failure:

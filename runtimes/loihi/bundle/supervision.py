@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 FAILED = 70  # EX_SOFTWARE
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LOOKS = 0.1
-_LONGEST_FOLDER_FOR_SOCKETS = 60
+_LONGEST_FOLDER_FOR_SOCKETS = 50
 
 
 class Supervisor:
@@ -33,12 +33,13 @@ class Supervisor:
     scratch_beside
         File beside which the scratch folder is made.
     shared_memory_prefix
-        At most 10 characters, '/' first; given by a supervising program. The run then ends when that program does.
+        At most 10 characters, '/' first; given by a supervising program. It also names the folder of sockets. The run then
+        ends when that program does.
     """
 
     def __init__(self, scratch_beside: Path, shared_memory_prefix: str | None) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix=".lava-", dir=scratch_beside.resolve().parent))
-        self._sockets = tempfile.tempdir = tempfile.mkdtemp(prefix="lava-", dir=_folder_for_sockets())
+        self._sockets = tempfile.tempdir = _folder_for_sockets(shared_memory_prefix)
         self._main_process = os.getpid()
         self._network: Any = None
         self._end = threading.RLock()  # whoever ends the run first decides how; a signal handler may come in between
@@ -56,17 +57,19 @@ class Supervisor:
     def end(self, code: int, reason: str = "") -> NoReturn:
         """Kill what Lava started, remove temporary folders and leave without running Lava's exit handlers, which hang."""
         self._end.acquire()
-        if reason:
-            _say(f"error: {reason}")
-        for child in multiprocessing.active_children():
-            child.kill()
-        infrastructure = _infrastructure(self._network)
-        for segment in infrastructure.smm._shared_memory_handles if infrastructure else ():
-            with contextlib.suppress(OSError):
-                segment.unlink()
-        for folder in (self.scratch, self._sockets):
-            shutil.rmtree(folder, ignore_errors=True)
-        os._exit(code)
+        try:
+            if reason:
+                _say(f"error: {reason}")
+            for child in multiprocessing.active_children():
+                child.kill()
+            infrastructure = _infrastructure(self._network)
+            for segment in infrastructure.smm._shared_memory_handles if infrastructure else ():
+                with contextlib.suppress(OSError):
+                    segment.unlink()
+            for folder in (self.scratch, self._sockets):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os._exit(code)
 
     def _interrupted(self, number: int, frame: Any) -> None:
         if os.getpid() == self._main_process:  # the processes that Lava forks inherit this handler
@@ -124,10 +127,15 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _folder_for_sockets() -> str:
-    """The folder for temporary files; multiprocessing puts sockets there, whose paths may have 107 characters in all."""
-    folder = tempfile.gettempdir()
-    return folder if len(folder) <= _LONGEST_FOLDER_FOR_SOCKETS else "/tmp"
+def _folder_for_sockets(name: str | None) -> str:
+    """A new folder in which multiprocessing puts sockets, whose paths may have about a hundred characters in all."""
+    temporary = tempfile.gettempdir()
+    if len(temporary) > _LONGEST_FOLDER_FOR_SOCKETS:
+        temporary = "/tmp"
+    if name is None:
+        return tempfile.mkdtemp(prefix="lava-", dir=temporary)
+    Path(temporary + name).mkdir(mode=0o700)
+    return temporary + name
 
 
 def _start_thread(target: Any, argument: Any) -> None:

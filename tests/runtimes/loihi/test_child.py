@@ -26,9 +26,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def leftovers(bundle: Path) -> list[str]:
-    """Processes of a run of this bundle, and shared memory under our prefix."""
-    segments = [str(path) for path in Path("/dev/shm").glob(f"td{TOKEN}_*")]
-    return segments + [command for command in commands() if str(bundle / "run.py") in command]
+    """Processes of a run of this bundle, and shared memory and sockets under our prefix."""
+    files = [str(path) for folder in ("/dev/shm", "/tmp") for path in Path(folder).glob(f"td{TOKEN}_*")]
+    return files + [command for command in commands() if str(bundle / "run.py") in command]
 
 
 def commands() -> list[str]:
@@ -172,14 +172,12 @@ def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
     assert leftovers(bundle) == []
 
 
-def test_any_program_is_followed_and_ended(tmp_path):
+def test_any_program_is_followed_and_ended():
     """Lines arrive as they are printed, grandchildren do not outlive the program, and its exit code comes back."""
     code = (
         "import subprocess, sys; print('one', flush=True); subprocess.Popen(['sleep', '1234.5']); print('two'); sys.exit(7)"
     )
     lines = []
-    status = run_child(
-        [sys.executable, "-c", code], on_line=lambda line: lines.append(line) is None, longest_silence=20, scratch=tmp_path
-    )
+    status = run_child([sys.executable, "-c", code], on_line=lambda line: lines.append(line) is None, longest_silence=20)
     assert (status, lines) == (7, ["one", "two"])
     assert "sleep\0001234.5\0" not in commands()

@@ -45,7 +45,7 @@ def elsewhere(tmp_path, monkeypatch):
         ("echo 7", "it is no Python interpreter"),
     ],
 )
-def test_an_interpreter_that_cannot_run_lava_is_refused(tmp_path, monkeypatch, body, complaint):
+def test_an_interpreter_that_cannot_run_lava_is_refused(tmp_path, elsewhere, monkeypatch, body, complaint):
     """The interpreter that the variable names is run and asked; a wrong one gives a short error with the way out."""
     path = script(tmp_path / "python", body)
     monkeypatch.setenv(interpreter.VARIABLE, str(path))
@@ -55,6 +55,18 @@ def test_an_interpreter_that_cannot_run_lava_is_refused(tmp_path, monkeypatch, b
         find_lava_python()
     assert "doctor --setup-lava" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_a_named_310_without_lava_gives_way_to_the_sidecar_built_from_it(tmp_path, elsewhere, monkeypatch):
+    """TET_DEPLOY_LAVA_PYTHON may name a bare 3.10: once a sidecar stands, that is taken."""
+    bare = script(
+        tmp_path / "python3.10", """echo '{"python": "3.10", "error": "ModuleNotFoundError: No module named lava"}'"""
+    )
+    monkeypatch.setenv(interpreter.VARIABLE, str(bare))
+    sidecar = elsewhere / "bin" / "python"
+    sidecar.parent.mkdir(parents=True)
+    script(sidecar, """echo '{"python": "3.10", "lava": "0.10.0", "numpy": "1.26.4"}'""")
+    assert find_lava_python().path == sidecar
 
 
 def test_a_path_that_is_no_program_is_refused(tmp_path):
