@@ -106,7 +106,7 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
     if integers is None:
         return LIF(name=name, decay=decay, threshold=float(rng.choice([0.5, 1.0])))
     if integers == "wrap":
-        mantissas, exponent, threshold = rng.integers(-32768, 32768, channels), 7, int(rng.integers(1, 131072))
+        mantissas, exponent, threshold = rng.integers(-4095, 4096, channels), 7, int(2 ** rng.uniform(0, 17))
     else:
         mantissas, exponent = rng.integers(-500, 1500, channels), int(rng.integers(0, 3))
         threshold = int(rng.integers(20, 60 + 8 * fan_in))
