@@ -158,7 +158,7 @@ def _assemble(rows: list[_Row], steps_samples: tuple[int, ...], static: bool) ->
         input_fed=np.array([row.input_fed for row in rows]),
         per_event={name: stack(name) for name in PER_EVENT},
         per_step={name: np.array([row.per_step.get(name, 0) for row in rows], dtype=np.int64) for name in PER_STEP},
-        input_mean=np.stack([np.broadcast_to(np.float64(row.input_mean), steps_samples) for row in rows]),
+        input_mean=np.stack([np.broadcast_to(np.asarray(row.input_mean, np.float64), steps_samples) for row in rows]),
         static_input=static,
     )
 

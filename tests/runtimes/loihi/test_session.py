@@ -40,7 +40,7 @@ def forced(rng) -> Graph:
         node.name: dataclasses.replace(
             node,
             bias=rng.choice([-4096, 4095, 0, 900], len(node.bias)).astype(np.int16),
-            threshold=int(rng.integers(1, 40000)),
+            threshold=int(rng.integers(1, 4000)),
         )
         for node in graph.of_kind(LIF)
     }
