@@ -154,7 +154,7 @@ def export(
 ) -> None:
     """Write a network as an ONNX file or as a Lava bundle."""
     path = pipeline.export(load(network), out, to=to, **({"probes": probes} if to == "onnx" else {}))
-    hint = f"\nrun it with: see {path / 'README.md'}" if path.is_dir() else ""
+    hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
     _result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")
 
 
@@ -265,9 +265,11 @@ def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
     else:
         kind = "quantized" if graph.is_quantized else "float"
         title = f"{network}: {kind} network, digest {graph.digest()[:16]}"
-        terminal.output.print(terminal.table(title, list(rows[0]), [list(row.values()) for row in rows]))
-        for key, value in graph.metadata.items():
-            terminal.output.print(f"{key}: {value}", highlight=False)
+        columns = [column for column in rows[0] if column != "inputs"]
+        cells = [[row[column] for column in columns] for row in rows]
+        terminal.output.print(terminal.table(title, columns, cells, text=("settings",)))
+        known = {key: value for key, value in graph.metadata.items() if not value.startswith("{")}
+        terminal.output.print(", ".join(f"{key} {value}" for key, value in known.items()), highlight=False)
 
 
 @app.command(epilog="Example: `tet-deploy doctor --setup-lava`")

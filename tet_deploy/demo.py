@@ -150,7 +150,7 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
         labels = None if recording is None else samples.test_labels[: recording.samples]
         result.accuracy[name] = None if recording is None else float(np.mean(recording.decisions == labels))
     with stages("energy", "counting"):
-        result.energy = counting.estimate(int8, as_integers, frames, baseline=traced)
+        result.energy = counting.estimate(int8, as_integers, frames)
     result.digest, result.versions = int8.digest(), versions()
     with stages("report", "writing the report"):
         _write_report(result, int8, as_integers, frames, samples.test_labels)

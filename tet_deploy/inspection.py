@@ -22,7 +22,7 @@ def graph_rows(graph: Graph) -> list[dict[str, Any]]:
             "node": node.name,
             "kind": node.kind,
             "inputs": ", ".join(node.inputs),
-            "shape": " x ".join(map(str, graph.shapes[node.name])),
+            "shape": "x".join(map(str, graph.shapes[node.name])),
             "settings": _settings(node),
             "parameters": sum(array.size for array in to_record(node)[1].values()),
             "bits": _bits(node),
@@ -35,12 +35,12 @@ def graph_rows(graph: Graph) -> list[dict[str, Any]]:
 def _settings(node: Node) -> str:
     """The node's parameters that are not arrays, the usual values left out."""
     plain, arrays = to_record(node)
-    parts = ["kernel " + " x ".join(map(str, arrays["weight"].shape[2:]))] if node.kind == "Conv" else []
+    parts = ["kernel " + "x".join(map(str, arrays["weight"].shape[2:]))] if node.kind == "Conv" else []
     usual = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1, "reset": "zero"}
     for name, value in plain.items():
         if name in ("kind", "name", "inputs", "shape", "quantization") or usual.get(name) == value:
             continue
-        parts.append(f"{name} {' x '.join(map(str, value)) if isinstance(value, list) else value}")
+        parts.append(f"{name} {'x'.join(map(str, value)) if isinstance(value, list) else value}")
     return ", ".join(parts)
 
 

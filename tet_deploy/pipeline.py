@@ -188,7 +188,7 @@ def energy(
     table
         Name of an energy table, see `counting.TABLES`.
     policies
-        For `counting.estimate`: `input_policy`, `pool_policy`, `effective`, `baseline`.
+        For `counting.estimate`: `input_policy`, `pool_policy`, `effective`.
 
     Returns
     -------

@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from tet_deploy.contracts import Progress
-from tet_deploy.counting import ENERGIES, EnergyReport, to_dict
+from tet_deploy.counting import ENERGIES, EnergyReport
 from tet_deploy.validation import Agreement
 
 console = Console(stderr=True)
@@ -56,11 +57,12 @@ class Stages:
         self.seconds[name] = round(time.perf_counter() - start, 2)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table whose first column is text and whose others are aligned as numbers."""
-    result = Table(title=title, title_justify="left", header_style="bold")
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], text: Sequence[str] = ()) -> Table:
+    """A table whose first column and those named in `text` are text, which may wrap; the others are numbers."""
+    result = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        result.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        words = column in text
+        result.add_column(column, justify="left" if words or not index else "right", no_wrap=not words, overflow="fold")
     for row in rows:
         result.add_row(*("" if cell is None else str(cell) for cell in row))
     return result
@@ -87,17 +89,19 @@ def energy_table(report: EnergyReport) -> Table:
         if name in report.names
     ]
     title = f"Energy per inference, nJ; table {report.table.name}, mean and standard deviation of {report.samples} samples"
-    result = table(title, ("energy", "mean", "std", "what it is"), rows)
-    result.columns[-1].justify = "left"
-    return result
+    return table(title, ("energy", "mean", "std", "what it is"), rows, text=("what it is",))
 
 
 def layer_table(report: EnergyReport) -> Table:
-    """Counts and the default energy of each layer, means per inference."""
-    columns = ("layer", "kind", "events", "additions", "mac_event", "mac_dense", "bias_additions", "neuron_updates")
+    """Operations and the default energy of each synaptic layer, means per inference."""
+    counts = {
+        "events": report.traffic["events"],
+        "multiplications": report.multiplications(report.policies.input),
+        "additions": report.additions(),
+        f"{report.default}, nJ": report.picojoules(report.default) / 1000,
+    }
     rows = []
-    for layer in to_dict(report)["layers"]:
-        counts = layer["counts"]
-        cells = [f"{counts[column]:,.1f}" if counts.get(column) else "" for column in columns[2:]]
-        rows.append((layer["layer"], layer["kind"], *cells, f"{layer['energy_pj'][report.default]['mean'] / 1000:,.3f}"))
-    return table("Per layer and inference", (*columns, f"{report.default}, nJ"), rows)
+    for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
+        if kind != "lif":
+            rows.append((layer, kind, *(f"{values[index].sum() / report.samples:,.1f}" for values in counts.values())))
+    return table("Per layer and inference", ("layer", "kind", *counts), rows)

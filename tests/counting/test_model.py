@@ -7,7 +7,7 @@ import pytest
 
 from tet_deploy.counting import ENERGIES, TABLES, estimate, table
 from tet_deploy.counting.export import to_dict, write_csv, write_json
-from tet_deploy.errors import ArtifactError, DataError, GraphError, TetDeployError
+from tet_deploy.errors import ArtifactError, DataError, TetDeployError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
@@ -132,20 +132,14 @@ def test_integrate_and_fire_multiplies_no_leak():
     assert estimate(*still_run()).traffic["leak_multiplications"].sum() == 0
 
 
-def test_baseline_prices_the_network_before_folding():
-    """Folding widens kernels; with the traced network as baseline the dense pass does not grow."""
+def test_the_dense_pass_is_that_of_the_network_before_folding():
+    """Folding widens kernels, which a network without spikes would not have: `ann` stays as it was, as do the others."""
     graph, recording, frames = still_run()
     folded = fold_pooling(graph)
-    traced, own, fair = (
-        estimate(graph, recording, frames),
-        estimate(folded, recording, frames),
-        estimate(folded, recording, frames, baseline=graph),
-    )
-    assert own.mean("ann") > fair.mean("ann") == traced.mean("ann")
-    for name in ("event", "dense_in", "full"):
-        assert own.mean(name) == fair.mean(name) == pytest.approx(traced.mean(name), rel=1e-12)  # pooling counts as folded
-    with pytest.raises(GraphError, match="baseline: must have the same Conv and Linear nodes"):
-        estimate(folded, recording, frames, baseline=random_run()[0])
+    before, after = estimate(graph, recording, frames), estimate(folded, recording, frames)
+    assert after.traffic["mac_padded"].sum() > before.traffic["mac_padded"].sum()
+    for name in ("ann", "event", "dense_in", "full"):
+        assert after.mean(name) == pytest.approx(before.mean(name), rel=1e-12)  # pooling counts as folded; sums reorder
 
 
 def test_quantized_input_events_are_non_zero_messages():

@@ -70,10 +70,8 @@ def notes(report: EnergyReport) -> list[str]:
     found.append(f"Synapses whose weight is 0 are {zero_weights} ('rate' and 'ann' always include them).")
     if report.table.dense_mac is None:
         found.append(f"The table {report.table.name} has no price for a network without spikes, so 'ann' is missing.")
-    elif report.baseline == report.digest:
-        found.append("'ann' is one dense pass of this very network; kernels that folded pooling enlarged count in full.")
     else:
-        found.append("'ann' is one dense pass of the network before lowering.")
+        found.append("'ann' is one dense pass with the kernels as they were before average pooling was folded into them.")
     found += [f"The price of one {name} is a secondary number." for name, p in report.table.prices.items() if p.secondary]
     return [*found, "Memory accesses are not priced. 'full' alone includes the neurons."]
 

@@ -6,6 +6,7 @@ One number would hide its assumptions, so every report carries all of `ENERGIES`
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from tet_deploy.counting.tables import table as named_table
 from tet_deploy.counting.traffic import Traffic, count, merge
 from tet_deploy.errors import DataError, GraphError, TetDeployError
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.shapes import DENSE_MACS_KEY
 
 _SAMPLES_AT_ONCE = 32  # bounds the integer copies of spikes made while counting
 
@@ -35,9 +37,10 @@ class EnergyReport:
     table
         Prices and their sources.
     dense_macs
-        int64 [L]: multiply-accumulates of the dense pass that `ann` prices.
-    runtime, digest, baseline
-        Which runtime the spikes come from, which network ran, and whose dense pass `ann` prices (digests).
+        int64 [L]: multiply-accumulates of the dense pass that `ann` prices; of the kernels as they were before average
+        pooling was folded into them, which a network without spikes would not do.
+    runtime, digest
+        Which runtime the spikes come from, and which network ran.
     """
 
     traffic: Traffic
@@ -46,7 +49,6 @@ class EnergyReport:
     dense_macs: np.ndarray
     runtime: str
     digest: str
-    baseline: str
 
     @property
     def default(self) -> str:
@@ -154,7 +156,7 @@ class EnergyReport:
 
     def __add__(self, other: EnergyReport) -> EnergyReport:
         """The report of this report's samples followed by the other's."""
-        fields = ("digest", "baseline", "table", "policies", "runtime")
+        fields = ("digest", "table", "policies", "runtime")
         if any(getattr(self, field) != getattr(other, field) for field in fields):
             raise DataError("energy: only reports of one network, runtime, table and policy can be joined. Keep them apart.")
         return dataclasses.replace(self, traffic=merge([self.traffic, other.traffic]))
@@ -175,7 +177,6 @@ def estimate(
     input_policy: str | None = None,
     pool_policy: str = "fold",
     effective: bool = False,
-    baseline: Graph | None = None,
 ) -> EnergyReport:
     """Estimate the energy of a recorded run from its spikes.
 
@@ -196,9 +197,6 @@ def estimate(
         'fold' or 'mac', for networks whose average pooling has not been folded yet.
     effective
         Leave out synapses whose weight is 0.
-    baseline
-        The network whose dense pass `ann` prices: pass the traced network to compare a lowered one with, since folding
-        a pooling layer enlarges kernels that the non-spiking network would not have. By default `graph` itself.
 
     Returns
     -------
@@ -222,7 +220,6 @@ def estimate(
         pool=pool_policy,
         zero_weights="left out" if effective else "counted",
     )
-    baseline = graph if baseline is None else baseline
     frames = check_frames(frames, graph.input.shape, graph.input.encoding)
     if frames.shape[:2] != (recording.steps, recording.samples):
         raise DataError(
@@ -235,10 +232,9 @@ def estimate(
         traffic=traffic,
         table=prices,
         policies=policies,
-        dense_macs=_dense_macs(traffic, baseline),
+        dense_macs=_dense_macs(graph, traffic),
         runtime=recording.runtime,
         digest=graph.digest(),
-        baseline=baseline.digest(),
     )
 
 
@@ -247,12 +243,11 @@ def _part(graph: Graph, recording: Recording, frames: np.ndarray, start: int) ->
     return count(graph, recording.sample(start, stop), frames[:, start:stop])
 
 
-def _dense_macs(traffic: Traffic, baseline: Graph) -> np.ndarray:
-    padded = {layer.node.name: layer.padded for layer in synapses(baseline)}
-    synaptic = {name for name, kind in zip(traffic.layers, traffic.kinds, strict=True) if kind not in ("lif", "add")}
-    if set(padded) != synaptic:
-        raise GraphError(
-            f"baseline: must have the same Conv and Linear nodes as the network, {sorted(synaptic)}; got {sorted(padded)}. "
-            "Pass the traced network that this one was lowered from."
-        )
+def _dense_macs(graph: Graph, traffic: Traffic) -> np.ndarray:
+    """One dense pass per layer, int64 [L]: as it was before pooling was folded, where the network says so."""
+    padded = {layer.node.name: layer.padded for layer in synapses(graph)}
+    unfolded = json.loads(graph.metadata.get(DENSE_MACS_KEY, "{}"))
+    if not isinstance(unfolded, dict) or not all(type(macs) is int and macs >= 0 for macs in unfolded.values()):
+        raise GraphError(f"the network's metadata {DENSE_MACS_KEY!r} must hold a count per layer. Lower the network again.")
+    padded |= {name: macs for name, macs in unfolded.items() if name in padded}
     return np.array([padded.get(name, 0) for name in traffic.layers], dtype=np.int64)

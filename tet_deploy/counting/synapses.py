@@ -27,7 +27,7 @@ from tet_deploy.ir.nodes import (
     Node,
     Readout,
 )
-from tet_deploy.ir.shapes import Shape, conv_size, fan_out
+from tet_deploy.ir.shapes import Shape, conv_size, fan_out, padded_macs
 
 SYNAPTIC_KINDS = {
     "analog": "fed by the network's input or another value that is no spike: multiplications",
@@ -103,7 +103,7 @@ def _synapses(node: Conv | Linear, kind: str, input_fed: bool, x: Shape, y: Shap
         fan_out_effective=effective_fan_out(node, x),
         inputs=int(np.prod(x, dtype=np.int64)),
         outputs=outputs,
-        padded=outputs * int(np.prod(node.weight.shape[1:], dtype=np.int64)),
+        padded=padded_macs(node, y),
     )
 
 

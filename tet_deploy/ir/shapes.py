@@ -13,6 +13,7 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
 
 Shape = tuple[int, ...]
+DENSE_MACS_KEY = "dense_macs"  # metadata: `padded_macs` per layer, as they were before average pooling was folded
 LARGEST_ACTIVATION = 2**31  # elements of one sample in one step; a file that asks for more is broken or hostile
 
 
@@ -150,6 +151,14 @@ def _need_rank(node: Node, x: Shape, rank: int) -> None:
 def _need_vector(node: Node, field: str, value: np.ndarray | None, length: int) -> None:
     if value is not None and value.shape != (length,):
         raise GraphError(f"node {node.name!r}: {field} must have shape ({length},); got {value.shape}.")
+
+
+def padded_macs(node: Conv | Linear, y: Shape) -> int:
+    """Multiply-accumulates of a dense pass as the literature counts them: outputs x weights per output, border included."""
+    macs = node.weight.size // node.weight.shape[0]
+    for size in y:
+        macs *= size
+    return macs
 
 
 def fan_out(node: Conv | Linear, x: Shape) -> np.ndarray:

@@ -11,13 +11,14 @@ must neither overlap nor leave a rest (k = s, H and W divisible by k). Without p
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import AvgPool, Conv, Flatten, Linear, Node
-from tet_deploy.ir.shapes import Shape
+from tet_deploy.ir.nodes import WEIGHTED, AvgPool, Conv, Flatten, Linear, Node
+from tet_deploy.ir.shapes import DENSE_MACS_KEY, Shape, padded_macs
 
 
 def fold_pooling(graph: Graph) -> Graph:
@@ -29,9 +30,16 @@ def fold_pooling(graph: Graph) -> Graph:
         A pool whose consumers are not convolutions (or linear layers behind a flatten), or whose folding would change
         what is computed at the border.
     """
+    if graph.of_kind(AvgPool):
+        graph = graph.with_metadata(**{DENSE_MACS_KEY: json.dumps(_dense_macs(graph))})
     while pools := graph.of_kind(AvgPool):
         graph = _fold_one(graph, pools[-1])  # the last first: a pool behind a pool then meets a widened convolution
     return graph
+
+
+def _dense_macs(graph: Graph) -> dict[str, int]:
+    """What the layers cost without spikes, before folding: such a network would not have the wider kernels."""
+    return {node.name: padded_macs(node, graph.shapes[node.name]) for node in graph if isinstance(node, WEIGHTED)}
 
 
 def _fold_one(graph: Graph, pool: AvgPool) -> Graph:
