@@ -56,7 +56,7 @@ def test_recordings_of_different_runs_are_refused():
     """Different steps, samples or probes cannot be compared."""
     with pytest.raises(DataError, match="same steps, samples and classes"):
         compare(recording(), recording(readout=np.zeros((4, 2, 5))))
-    with pytest.raises(DataError, match="no node was probed in both"):
+    with pytest.raises(DataError, match="must hold the spikes of the same nodes"):
         compare(recording(), recording(spikes={"c": np.zeros((3, 2, 4))}))
 
 

@@ -92,7 +92,7 @@ def examine(
     setup_lava
         Build a Lava Python if there is none.
     into
-        Folder to build it in; by default in the user's cache folder.
+        Folder in which to have one, whatever others there are; by default, if there is none, the user's cache folder.
     self_test
         Run a tiny network through real Lava, with its own and with our process models, and compare.
     quiet
@@ -110,11 +110,11 @@ def examine(
 
 
 def _lava_python(setup_lava: bool, into: Path | None, quiet: bool) -> LavaPython:
-    try:
+    if not setup_lava:
         return find_lava_python()
-    except TetDeployError:
-        if not setup_lava:
-            raise
+    if into is None:
+        with contextlib.suppress(TetDeployError):
+            return find_lava_python()
     log = (lambda line: None) if quiet else terminal.console.print
     return setup_sidecar(into or sidecar_folders()[-1], log=log)
 

@@ -11,6 +11,11 @@ class TetDeployError(Exception):
     exit_code = 2
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one short line, to stand inside another's."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 class GraphError(TetDeployError):
     """A network, a node or an edge that cannot be built, lowered or exported."""
 

@@ -25,6 +25,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     temporary.write_text("{}")
     """
     path = Path(path)
+    if not path.name or path.is_dir():
+        raise ArtifactError(f"{path}: cannot be written, as it names a folder. Add a file name.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -35,7 +37,25 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}). Choose a folder that exists and is writable."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # whatever kept it from being written
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before long work whether a file can be written.
+
+    Raises
+    ------
+    ArtifactError
+        As `written_whole` would.
+    """
+    with contextlib.suppress(_Abandoned), written_whole(path) as temporary:
+        temporary.touch()
+        raise _Abandoned
+
+
+class _Abandoned(Exception):
+    """Leaves `written_whole` without renaming."""
 
 
 def _umask() -> int:

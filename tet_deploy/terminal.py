@@ -1,4 +1,4 @@
-"""What a person sees while waiting, and tables; all of it goes to standard error, so that results can be piped."""
+"""What a person sees: progress on standard error, so that results can be piped, and tables on standard output."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 
 from tet_deploy.contracts import Progress
 from tet_deploy.counting import ENERGIES, EnergyReport
@@ -22,11 +31,12 @@ output = Console()
 
 @contextlib.contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-    """A bar with count, time passed and time left; give what this yields to anything that takes a progress callback."""
+    """A bar with count, rate, time passed and left; give what this yields to anything that takes a progress callback."""
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -40,6 +50,14 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield update
         total = bars.tasks[0].total or 1
         bars.update(task, completed=total, total=total)
+
+
+class _Rate(ProgressColumn):
+    """How many of what is counted are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if not speed else f"{speed:.3g}/s")
 
 
 class Stages:

@@ -94,26 +94,31 @@ def compare(reference: Recording, other: Recording, thresholds: Mapping[str, flo
     Parameters
     ----------
     reference, other
-        Recordings over the same steps and samples. Nodes probed in both are compared.
+        Recordings over the same steps and samples, with the same probes.
     thresholds
         Firing threshold per node in the units of the potentials (see `thresholds`), for the distance of a divergence.
 
     Raises
     ------
     DataError
-        The recordings have different steps, samples or classes, or no probed node in common although both have probes.
+        The recordings have different steps, samples, classes or probes.
     """
     if reference.readout.shape != other.readout.shape:
         raise DataError(
             f"recordings of {reference.runtime!r} and {other.runtime!r}: must cover the same steps, samples and classes; "
             f"got readouts {reference.readout.shape} and {other.readout.shape}."
         )
-    spike_nodes = [name for name in reference.spikes if name in other.spikes]
-    potential_nodes = [name for name in reference.potentials if name in other.potentials]
-    if reference.spikes and other.spikes and not spike_nodes:
-        raise DataError(f"recordings of {reference.runtime!r} and {other.runtime!r}: no node was probed in both.")
-    spikes = {name: reference.spikes[name] != other.spikes[name] for name in spike_nodes}
-    potentials = {name: reference.potentials[name] != other.potentials[name] for name in potential_nodes}
+    for what, ours, theirs in (
+        ("spikes", reference.spikes, other.spikes),
+        ("membrane potentials", reference.potentials, other.potentials),
+    ):
+        if set(ours) != set(theirs):
+            raise DataError(
+                f"recordings of {reference.runtime!r} and {other.runtime!r}: must hold the {what} of the same nodes; "
+                f"got {sorted(ours) or 'none'} and {sorted(theirs) or 'none'}. Run both with the same probes."
+            )
+    spikes = {name: reference.spikes[name] != other.spikes[name] for name in reference.spikes}
+    potentials = {name: reference.potentials[name] != other.potentials[name] for name in reference.potentials}
     readout = reference.readout != other.readout
     masks = [*spikes.values(), *potentials.values(), readout]
     by_node = {

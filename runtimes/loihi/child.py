@@ -56,7 +56,7 @@ def run_child(command: Sequence[str], *, on_line: Callable[[str], bool], longest
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": temporary},
+        env={**os.environ, "TMPDIR": temporary, "TET_DEPLOY_HOST_PID": str(os.getpid())},
         start_new_session=True,
     )
     try:

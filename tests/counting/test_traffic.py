@@ -11,7 +11,7 @@ from tet_deploy.contracts import Recording
 from tet_deploy.counting.traffic import count, merge
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Readout
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Quantization, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
@@ -206,6 +206,13 @@ def test_graded_values_count_once():
     assert traffic.input_mean[row, 1, 0] == 2 / 16
 
 
+def quantized(node):
+    """The node with int8 weights and a scale, where its kind has one."""
+    weight = {"weight": node.weight.astype(np.int8)} if hasattr(node, "weight") else {}
+    scale = {"quantization": Quantization(scale=1.0)} if hasattr(node, "quantization") else {}
+    return dataclasses.replace(node, **weight, **scale)
+
+
 @pytest.mark.parametrize("where", ["own", "batch norm", "quantized"])
 def test_bias_additions(where):
     """One per output element and step, be the bias the layer's own, a batch norm to fold, or the quantized population's."""
@@ -218,7 +225,8 @@ def test_bias_additions(where):
         "batch norm": [conv, dataclasses.replace(norm, inputs=("conv",)), dataclasses.replace(lif, inputs=("norm",))],
         "quantized": [conv, dataclasses.replace(lif, bias=np.zeros(2, dtype=np.int16))],
     }[where]
-    graph = Graph((graph["input"], *changed, graph["flatten"], graph["fc"], graph["readout"]))
+    nodes = [graph["input"], *changed, graph["flatten"], graph["fc"], graph["readout"]]
+    graph = Graph(tuple(quantized(node) for node in nodes) if where == "quantized" else tuple(nodes))
     frames = np.ones((2, 1, 1, 4, 4), dtype=np.float32)
     traffic = count(graph, spikes_of(graph, frames), frames)
     assert traffic["bias_additions"][:, 1, 0].tolist() == [32, 0, 0]

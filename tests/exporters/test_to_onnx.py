@@ -137,14 +137,6 @@ def test_integers_beyond_the_proof_are_refused(graph, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_half_quantized_networks_are_refused(tmp_path):
-    """A population without its quantization in a quantized network is an error that names it."""
-    graph = _linear_network()
-    graph = graph.replace({"lif": dataclasses.replace(graph["lif"], quantization=None)})
-    with pytest.raises(GraphError, match="'lif': lacks its quantization"):
-        to_onnx(graph, tmp_path / "net.onnx")
-
-
 def test_weights_beyond_float32_are_refused(tmp_path):
     """A float64 weight that float32 cannot hold is an error, not infinity in the file."""
     nodes = [Input(name="input", shape=(2,)), Linear(name="fc", weight=np.full((2, 2), 1e39)), Readout(name="readout")]

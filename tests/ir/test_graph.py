@@ -1,12 +1,14 @@
 """Graphs are verified when they are built."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tet_deploy.dynamics import synaptic_sum
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Quantization, Readout
 from tet_deploy.ir.shapes import fan_out
 
 
@@ -57,7 +59,7 @@ def ones(*shape):
 BAD_GRAPHS = {
     "channels": (lambda: [Conv(name="c", weight=ones(4, 3, 3, 3))], r"takes 3 channels; its input 'input' has 2"),
     "kernel too large": (lambda: [Conv(name="c", weight=ones(4, 2, 9, 9))], "between 1 and"),
-    "absurd padding": (lambda: [Conv(name="c", weight=ones(4, 2, 3, 3), padding=(10**9, 10**9))], "between 1 and"),
+    "absurd padding": (lambda: [Conv(name="c", weight=ones(4, 2, 3, 3), padding=(10**9, 10**9))], "padded input exceeds"),
     "bias": (lambda: [Conv(name="c", weight=ones(4, 2, 3, 3), bias=ones(5))], r"bias must have shape \(4,\)"),
     "stride": (lambda: [Conv(name="c", weight=ones(4, 2, 3, 3), stride=(0, 1))], "stride and dilation"),
     "NaN": (lambda: [Conv(name="c", weight=ones(4, 2, 3, 3) * np.nan)], "NaN or infinite"),
@@ -77,6 +79,43 @@ def test_impossible_graphs_are_refused(case):
     middle, message = BAD_GRAPHS[case]
     with pytest.raises(GraphError, match=message):
         chain([Input(name="input", shape=(2, 6, 5)), *middle(), Flatten(name="f"), Readout(name="readout")])
+
+
+HALF_QUANTIZED = {
+    "float weights": ("fc", {"weight": ones(3, 4)}, "holds integer weights and no bias"),
+    "bias on synapses": ("fc", {"bias": np.zeros(3, np.int32)}, "holds integer weights and no bias"),
+    "layer left out": ("fc", {"quantization": None}, "must be quantized like the readout"),
+    "input left out": ("input", {"quantization": None}, "must be quantized like the readout"),
+    "population left out": ("lif", {"quantization": None}, "must be quantized like the readout"),
+    "fractional threshold": ("lif", {"threshold": 0.5}, "whole number; got 0.5"),
+    "fractional bias": ("lif", {"bias": ones(4)}, "must hold integers"),
+    "scale": ("lif", {"quantization": Quantization(scale=float("nan"))}, "positive scale"),
+    "exponent": ("lif", {"quantization": Quantization(scale=1.0, bias_exponent=1000)}, "bias exponent"),
+    "reset": ("lif", {"reset": "subtract"}, "reset must be 'zero'; got 'subtract'"),
+}
+
+
+@pytest.mark.parametrize("case", HALF_QUANTIZED)
+def test_half_quantized_networks_are_refused(case):
+    """What a runtime would overlook cannot be built: floats among integers, or a bias where none is read."""
+    name, changes, message = HALF_QUANTIZED[case]
+    q = Quantization(scale=1.0)
+    nodes = [
+        Input(name="input", shape=(4,), quantization=q),
+        Linear(name="first", weight=np.ones((4, 4), np.int8), quantization=q),
+        LIF(name="lif", threshold=3, quantization=q),
+        Linear(name="fc", weight=np.ones((3, 4), np.int8), quantization=q),
+        Readout(name="readout", quantization=q),
+    ]
+    graph = chain(nodes)
+    with pytest.raises(GraphError, match=message):
+        graph.replace({name: dataclasses.replace(graph[name], **changes)})
+
+
+def test_the_bias_of_a_float_network_belongs_to_the_layer():
+    """A bias on a float LIF would be overlooked, so it is refused."""
+    with pytest.raises(GraphError, match="'lif': a float network's bias"):
+        small().replace({"lif": LIF(name="lif", inputs=("conv",), bias=ones(4))})
 
 
 def test_a_network_needs_a_readout():

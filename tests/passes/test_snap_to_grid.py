@@ -1,7 +1,6 @@
 """On a dyadic grid, float32 sums are exact whatever their order."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ from hypothesis import strategies as st
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import WEIGHTED
-from tet_deploy.passes.snap_to_grid import frames_fit, snap_to_grid
-from tet_deploy.testing import random_float_network
+from tet_deploy.passes.snap_to_grid import ANALOG, EVENTS, fraction_bits, frames_fit, grid_of, snap_to_grid
+from tet_deploy.testing import random_float_network, random_frames
 
 
 def unsnapped(rng):
@@ -26,17 +25,20 @@ def unsnapped(rng):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32))
-def test_every_order_of_summation_gives_the_same_float32(seed):
+@given(seed=st.integers(0, 2**32), shown=st.booleans())
+def test_every_order_of_summation_gives_the_same_float32(seed, shown):
     """Sums in float32, in the given and in random order, equal the float64 sum, at the largest inputs allowed."""
     rng = np.random.default_rng(seed)
-    graph = snap_to_grid(unsnapped(rng))
-    grid = json.loads(graph.metadata["grid"])
+    before = unsnapped(rng)
+    frames = random_frames(before, rng) if shown else None
+    found = grid_of(frames) if shown else (EVENTS if before.input.encoding == "events" else ANALOG)
+    limit, bits = found.limit * (2 if shown else 1), found.fraction_bits
+    graph = snap_to_grid(before, frames)
     for index, node in enumerate(node for node in graph if isinstance(node, WEIGHTED)):
-        limit, bits = (grid["input_limit"], grid["input_fraction_bits"]) if index == 0 else (1, 0)
+        largest, steps = (limit, 2**bits) if index == 0 else (1, 1)
         for row in range(len(node.weight)):
             weights = node.weight[row].ravel()
-            x = rng.integers(-limit * 2**bits, limit * 2**bits + 1, weights.size) / 2**bits
+            x = rng.integers(-largest * steps, largest * steps + 1, weights.size) / steps
             terms = np.append(weights.astype(np.float64) * x, 0 if node.bias is None else node.bias[row])
             assert np.array_equal(terms, terms.astype(np.float32))
             for _ in range(3):
@@ -46,24 +48,37 @@ def test_every_order_of_summation_gives_the_same_float32(seed):
                 assert float(total) == terms.sum()
 
 
-def test_snapping_moves_weights_by_half_a_grid_step_at_most():
-    """The weight error is at most 2^-(k+1), with the k that the metadata reports."""
+def test_the_frames_shown_make_the_grid_finer():
+    """Counts up to 9 leave four bits more to the weights than counts up to 255 would, and move them by less."""
     before = unsnapped(np.random.default_rng(5))
-    after = snap_to_grid(before)
-    for name, bits in json.loads(after.metadata["grid"])["weight_fraction_bits"].items():
-        assert np.abs(before[name].weight - after[name].weight).max() <= 2.0 ** -(bits + 1)
-        assert bits >= 8
+    frames = np.full((1, 1, *before.input.shape), 9.0)
+    name = next(node.name for node in before if isinstance(node, WEIGHTED))
+    coarse, fine = snap_to_grid(before)[name].weight, snap_to_grid(before, frames)[name].weight
+    assert fraction_bits(fine) >= fraction_bits(coarse) + 3
+    errors = [np.abs(before[name].weight - weight).max() for weight in (coarse, fine)]
+    assert errors[1] <= 2.0 ** -(fraction_bits(fine) + 1) < errors[0]
 
 
-def test_frames_off_the_grid_are_recognised():
-    """`frames_fit` tells whether exactness is promised for given frames."""
-    graph = snap_to_grid(
-        random_float_network(np.random.default_rng(0), encoding="analog"), input_limit=1, input_fraction_bits=4
-    )
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1.0, 100.0])
+def test_weights_of_any_size_keep_their_precision(factor):
+    """The grid follows the weights: tiny ones do not vanish."""
+    before = unsnapped(np.random.default_rng(5))
+    node = next(node for node in before if isinstance(node, WEIGHTED))
+    scaled = dataclasses.replace(node, weight=node.weight * np.float32(factor), bias=node.bias * np.float32(factor))
+    after = snap_to_grid(before.replace({node.name: scaled}))[node.name]
+    assert np.abs(after.weight - scaled.weight).max() <= 1e-2 * np.abs(scaled.weight).max()  # 8 of 24 bits at the least
+
+
+def test_frames_for_which_sums_are_not_exact_are_recognised():
+    """`frames_fit` recomputes from weights and frames whether exactness is promised."""
+    graph = random_float_network(np.random.default_rng(0), encoding="analog")
     frames = np.full((1, 1, *graph.input.shape), 0.5, np.float32)
-    assert frames_fit(graph, frames)
-    assert not frames_fit(graph, frames / 10)
-    assert not frames_fit(graph, frames * 4)
+    snapped = snap_to_grid(graph, frames)
+    assert frames_fit(snapped, frames)
+    assert frames_fit(snapped, frames * 2)
+    assert not frames_fit(snapped, frames / 10)
+    assert not frames_fit(unsnapped(np.random.default_rng(0)), frames)
+    assert not frames_fit(snapped, frames * 2.0**20)
 
 
 def test_a_layer_that_fits_no_grid_is_refused():

@@ -148,14 +148,14 @@ def test_files_hold_the_numbers(tmp_path):
     """JSON and CSV lie beside the page and hold what it shows; nothing temporary stays."""
     data = full_data()
     path = write_report(data, tmp_path / "report.html")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["layers.csv", "report.html", "report.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.csv", "report.html", "report.json"]
     plain = json.loads((tmp_path / "report.json").read_text())
     assert path.read_text(encoding="utf-8") == render_page(data)  # the same data gives the same page
     assert plain["accuracy"] == {"trained": 0.975, "lava": 0.97}
     assert plain["mismatches"]["lava"]["potentials"] == 2
     assert plain["energy"]["energy_pj"]["ann"] == data.energy.mean("ann")
     assert [row["node"] for row in plain["graph"]] == [node.name for node in data.graph]
-    with (tmp_path / "layers.csv").open() as file:
+    with (tmp_path / "report.csv").open() as file:
         assert [row["layer"] for row in csv.DictReader(file)] == ["conv", "lif", "fc"]
 
 
@@ -163,7 +163,7 @@ def test_sections_left_out_are_left_out_of_the_json(tmp_path):
     """JSON names only what was given, and without an energy report there is no CSV."""
     write_report(ReportData(title="t", accuracy={"trained": 1.0}), tmp_path / "r.html")
     assert json.loads((tmp_path / "r.json").read_text()) == {"title": "t", "accuracy": {"trained": 1.0}}
-    assert not (tmp_path / "layers.csv").exists()
+    assert not (tmp_path / "report.csv").exists()
 
 
 def test_bad_input(tmp_path):

@@ -97,7 +97,7 @@ class EnergyReport:
             macs[:, 0] = price("dense_mac") * self.dense_macs[:, None]
             return macs, np.zeros_like(macs)
         if name == "rate":
-            analog, padded = traffic.of_kind("analog"), traffic["mac_padded"]
+            analog, padded = traffic.of_kind("analog"), self.dense_macs[:, None, None]
             return price("mac") * (analog * padded), price("addition") * (~analog * traffic.input_mean * padded)
         first = {"event": "event", "dense_in": "dense"}.get(name, self.policies.input)
         return price("mac") * self.multiplications(first), price("addition") * self.additions()

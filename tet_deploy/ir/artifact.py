@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.errors import ArtifactError, GraphError, first_line
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import from_record, to_record
@@ -63,9 +63,12 @@ def load(path: str | os.PathLike[str]) -> Graph:
         with safe_open(path, framework="np") as file:
             header = _header(path, file.metadata())
             return _graph(path, header, file)
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
+    except ArtifactError:
+        raise
+    except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
         raise ArtifactError(
-            f"{path}: cannot be read as a network file, it is damaged or of another kind ({error}). Write it again."
+            f"{path}: cannot be read as a network file, it is damaged or of another kind ({first_line(error)}). "
+            "Write it again."
         ) from error
 
 

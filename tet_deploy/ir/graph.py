@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import Input, Node, Readout, to_record
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Readout, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
 
 N = TypeVar("N", bound=Node)
@@ -58,6 +58,7 @@ class Graph:
             found = [node.name for node in self.nodes if isinstance(node, kind)]
             if len(found) != 1:
                 raise GraphError(f"a network needs exactly one {kind.__name__}; found {found or 'none'}.")
+        _check_quantization(self)
         for node in self.nodes:
             if not isinstance(node, Readout) and not self.consumers(node.name):
                 raise GraphError(f"node {node.name!r}: nothing uses its output. Remove it or connect it.")
@@ -162,6 +163,27 @@ def chain(nodes: Iterable[Node], metadata: Mapping[str, str] | None = None) -> G
 
 def _rewired(node: N, inputs: tuple[str, ...]) -> N:
     return node if node.inputs == inputs else dataclasses.replace(node, inputs=inputs)
+
+
+def _check_quantization(graph: Graph) -> None:
+    """A network holds integers throughout or not at all; what a runtime would overlook is refused."""
+    for node in graph.nodes:
+        if not isinstance(node, (Input, *WEIGHTED, LIF, Readout)):
+            continue
+        q, weight, bias = node.quantization, getattr(node, "weight", None), getattr(node, "bias", None)
+        if (q is not None) != graph.is_quantized:
+            raise GraphError(f"node {node.name!r}: must be quantized like the readout, or not at all. Use td.quantize.")
+        if q is None:
+            if isinstance(node, (LIF, Readout)) and bias is not None:
+                raise GraphError(f"node {node.name!r}: a float network's bias belongs to the layer that feeds the node.")
+        elif isinstance(node, WEIGHTED) and (bias is not None or weight is None or weight.dtype.kind != "i"):
+            raise GraphError(f"node {node.name!r}: a quantized {node.kind} holds integer weights and no bias.")
+        elif not (np.isfinite(q.scale) and q.scale > 0 and 2 <= q.bits <= 32 and 0 <= q.bias_exponent <= 31):
+            raise GraphError(f"node {node.name!r}: needs a positive scale, 2..32 bits and a bias exponent 0..31; got {q}.")
+        elif isinstance(node, LIF) and node.threshold != int(node.threshold):
+            raise GraphError(f"node {node.name!r}: a quantized threshold must be a whole number; got {node.threshold}.")
+        elif bias is not None and bias.dtype.kind != "i":
+            raise GraphError(f"node {node.name!r}: a quantized bias must hold integers; got {bias.dtype}.")
 
 
 def _need_finite(node: Node) -> None:

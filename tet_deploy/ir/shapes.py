@@ -14,7 +14,8 @@ from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatt
 
 Shape = tuple[int, ...]
 DENSE_MACS_KEY = "dense_macs"  # metadata: `padded_macs` per layer, as they were before average pooling was folded
-LARGEST_ACTIVATION = 2**31  # elements of one sample in one step; a file that asks for more is broken or hostile
+LARGEST_ACTIVATION = 2**28  # elements of one sample in one step; a file that asks for more is broken or hostile
+LARGEST_DELAY = 2**12  # steps
 
 
 def output_shape(node: Node, inputs: tuple[Shape, ...]) -> Shape:
@@ -66,6 +67,8 @@ def _(node: Conv, x: Shape) -> Shape:
         )
     if min(*node.stride, *node.dilation) < 1 or min(node.padding) < 0:
         raise GraphError(f"node {node.name!r}: stride and dilation must be >= 1 and padding >= 0.")
+    if x[0] * (x[1] + 2 * node.padding[0]) * (x[2] + 2 * node.padding[1]) > LARGEST_ACTIVATION:
+        raise GraphError(f"node {node.name!r}: its padded input exceeds {LARGEST_ACTIVATION} elements; see {node.padding=}.")
     _need_vector(node, "bias", node.bias, out_channels)
     height, width = (conv_size(x[i + 1], kernel[i], node.stride[i], node.padding[i], node.dilation[i]) for i in (0, 1))
     return (out_channels, height, width)
@@ -119,8 +122,8 @@ def _(node: Add, *inputs: Shape) -> Shape:
 
 @_shape.register
 def _(node: Delay, x: Shape) -> Shape:
-    if node.steps < 0:
-        raise GraphError(f"node {node.name!r}: steps must be >= 0; got {node.steps}.")
+    if not 0 <= node.steps <= LARGEST_DELAY:
+        raise GraphError(f"node {node.name!r}: steps must lie in 0..{LARGEST_DELAY}; got {node.steps}.")
     return x
 
 
@@ -130,6 +133,8 @@ def _(node: LIF, x: Shape) -> Shape:
         raise GraphError(
             f"node {node.name!r}: decay must lie in [0, 1] and threshold be positive; got {node.decay} and {node.threshold}."
         )
+    if node.reset != "zero":
+        raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. Retrain with reset='zero'.")
     _need_vector(node, "bias", node.bias, x[0])
     return x
 
@@ -155,7 +160,7 @@ def _need_vector(node: Node, field: str, value: np.ndarray | None, length: int) 
 
 def padded_macs(node: Conv | Linear, y: Shape) -> int:
     """Multiply-accumulates of a dense pass as the literature counts them: outputs x weights per output, border included."""
-    macs = node.weight.size // node.weight.shape[0]
+    macs = int(node.weight.size) // int(node.weight.shape[0])
     for size in y:
         macs *= size
     return macs
@@ -180,7 +185,9 @@ def fan_out(node: Conv | Linear, x: Shape) -> np.ndarray:
 
 
 def _axis_fan_out(size: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
-    outputs = np.arange(conv_size(size, kernel, stride, padding, dilation))
-    reached = outputs[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation
-    inside = reached[(reached >= 0) & (reached < size)]
-    return np.bincount(inside, minlength=size).astype(np.int64)
+    starts = np.arange(conv_size(size, kernel, stride, padding, dilation)) * stride - padding
+    count = np.zeros(size, np.int64)
+    for k in range(kernel):
+        reached = starts + k * dilation  # each output reaches another element with this tap
+        count[reached[(reached >= 0) & (reached < size)]] += 1
+    return count

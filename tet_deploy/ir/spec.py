@@ -61,15 +61,7 @@ def check(graph: Graph, spec: Spec) -> Graph:
             if allowed and not isinstance(graph[source], allowed):
                 raise GraphError(
                     f"node {node.name!r}: a {node.kind} of a {spec.name} network must be fed by "
-                    f"{' or '.join(kind.__name__ for kind in allowed)}; {source!r} is a {graph[source].kind}. {spec.remedy}"
+                    f"{' or '.join(kind.__name__ for kind in allowed)}; {source!r} is a {graph[source].kind}. "
+                    f"{'Change the layers there.' if isinstance(graph[source], spec.kinds) else spec.remedy}"
                 )
-        if spec is DEPLOYABLE:
-            _check_deployable(node)
     return graph
-
-
-def _check_deployable(node: Node) -> None:
-    if isinstance(node, LIF) and node.reset != "zero":
-        raise GraphError(
-            f"node {node.name!r}: reset must be 'zero' to be deployed; got {node.reset!r}. Retrain with reset='zero'."
-        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, TRACED, check
 from tet_deploy.passes.fold_batch_norm import fold_batch_norm
@@ -14,12 +16,11 @@ from tet_deploy.passes.snap_to_grid import snap_to_grid
 LOWERING: tuple[Callable[[Graph], Graph], ...] = (
     fold_batch_norm,  # first: it needs the convolution and the batch norm side by side
     fold_pooling,  # then: it widens convolutions, and a batch norm between pool and convolution has gone
-    snap_to_grid,  # last: the others make new weights
 )
 
 
-def lower(graph: Graph) -> Graph:
-    """Fold and snap a traced network until it may be deployed; see each pass in `LOWERING`.
+def fold(graph: Graph) -> Graph:
+    """Fold a traced network until it may be deployed; see each pass in `LOWERING`. What it computes stays as it was.
 
     Raises
     ------
@@ -32,4 +33,23 @@ def lower(graph: Graph) -> Graph:
     return check(graph, DEPLOYABLE)
 
 
-__all__ = ["LOWERING", "fold_batch_norm", "fold_pooling", "lower", "quantize", "snap_to_grid"]
+def lower(graph: Graph, frames: np.ndarray | None = None) -> Graph:
+    """Fold a traced network and snap its weights to a grid on which all runtimes agree exactly.
+
+    Parameters
+    ----------
+    graph
+        From `trace`.
+    frames
+        Some that the network will see, [T, B, *shape], training frames for example: the grid is then as fine as they allow.
+        Without them it must allow for large frames, and the coarser weights move some spikes.
+
+    Raises
+    ------
+    GraphError
+        Something that cannot be mapped exactly, with the node and the way out.
+    """
+    return snap_to_grid(fold(graph), frames)  # last: folding makes new weights
+
+
+__all__ = ["LOWERING", "fold", "fold_batch_norm", "fold_pooling", "lower", "quantize", "snap_to_grid"]

@@ -238,6 +238,8 @@ def _fit(
 def _quantized_population(node: LIF | Readout, bias: np.ndarray | None, scale: float) -> LIF | Readout | None:
     shifted = np.zeros(1) if bias is None else bias.astype(np.float64) * scale * 2.0**dynamics.FRACTION_BITS
     if isinstance(node, Readout):
+        if np.abs(shifted).max() > np.iinfo(np.int32).max:
+            return None
         integers = None if bias is None else np.rint(shifted).astype(np.int32)
         return dataclasses.replace(node, bias=integers, quantization=Quantization(scale=scale, bits=32))
     exponent = _bias_exponent(shifted)

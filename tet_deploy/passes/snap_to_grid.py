@@ -5,13 +5,15 @@ as none exceeds 2^(24-k-g), float32 holds all of them exactly and the order of s
 
     largest input * sum |w| + |b|  <=  2^(24 - k - g)          for each output channel
 
-Spikes are 0 or 1 (g = 0). Each layer gets the finest grid that keeps the bound.
+Spikes are 0 or 1 (g = 0). Each layer gets the finest grid that keeps the bound; the nearer the stated frames are to the
+real ones, the finer it is.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,47 +22,74 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Flatten, Input, Linear, Node
 
 SIGNIFICANT_BITS = 24  # of float32
-EVENT_GRID = (255.0, 0)  # counts up to 255
-ANALOG_GRID = (4.0, 8)  # multiples of 1/256 within -4..4
-METADATA_KEY = "grid"
+FINEST = 120  # fraction bits; float32 holds 2^-126 without denormals
 
 
-def snap_to_grid(graph: Graph, *, input_limit: float | None = None, input_fraction_bits: int | None = None) -> Graph:
+class Grid(NamedTuple):
+    """Values that are multiples of 2^-fraction_bits, up to a limit in magnitude."""
+
+    limit: float
+    fraction_bits: int
+
+
+SPIKES = Grid(1.0, 0)
+EVENTS = Grid(255.0, 0)  # what is allowed for where no frames are shown
+ANALOG = Grid(4.0, 8)
+
+
+def grid_of(frames: np.ndarray) -> Grid | None:
+    """The coarsest grid that frames lie on; None if they lie on none that leaves half of float32's bits to the weights."""
+    bits = fraction_bits(frames, SIGNIFICANT_BITS // 2)
+    return None if bits is None else Grid(float(np.abs(frames).max()), bits)
+
+
+def fraction_bits(array: np.ndarray, most: int = FINEST) -> int | None:
+    """Smallest k such that all values are multiples of 2^-k; None if it exceeds `most`."""
+    wide = array.astype(np.float64)
+    for bits in range(most + 1):
+        scaled = wide * 2.0**bits
+        if np.array_equal(scaled, np.rint(scaled)):
+            return bits
+    return None
+
+
+def snap_to_grid(graph: Graph, frames: np.ndarray | None = None) -> Graph:
     """Round weights and biases to the finest power-of-two grid on which float32 sums are exact.
 
     Parameters
     ----------
     graph
         A float network without batch norm and pooling.
-    input_limit, input_fraction_bits
-        The frames for which exactness is promised: multiples of 2^-input_fraction_bits up to input_limit in magnitude.
-        Default: counts up to 255 for events, multiples of 1/256 up to 4 for analog frames.
+    frames
+        Some that the network will see, [T, B, *shape]: exactness then holds for frames up to twice as large on the same
+        grid. Without any, or with frames on no grid, it holds for counts up to 255 (events) or for multiples of 1/256 up to
+        4 (analog), which costs precision where the real frames are smaller.
 
     Raises
     ------
     GraphError
         A layer whose sums do not fit 24 bit on any useful grid.
     """
-    limit, bits = EVENT_GRID if graph.input.encoding == "events" else ANALOG_GRID
-    limit = limit if input_limit is None else max(input_limit, 1.0)
-    bits = bits if input_fraction_bits is None else input_fraction_bits
-    changes: dict[str, Node | None] = {}
-    grids: dict[str, int] = {}
-    for node in graph:
-        if isinstance(node, WEIGHTED):
-            analog = isinstance(_source(graph, node), Input)
-            changes[node.name], grids[node.name] = _snapped(node, limit if analog else 1.0, bits if analog else 0)
-    record = {"input_limit": limit, "input_fraction_bits": bits, "weight_fraction_bits": grids}
-    return graph.replace(changes).with_metadata(**{METADATA_KEY: json.dumps(record)})
+    found = None if frames is None else grid_of(frames)
+    default = EVENTS if graph.input.encoding == "events" else ANALOG
+    grid = default if found is None else Grid(2.0 * max(found.limit, 2.0**-found.fraction_bits), found.fraction_bits)
+    return graph.replace(
+        {
+            node.name: _snapped(node, grid if isinstance(_source(graph, node), Input) else SPIKES)
+            for node in graph
+            if isinstance(node, WEIGHTED)
+        }
+    )
 
 
 def frames_fit(graph: Graph, frames: np.ndarray) -> bool:
-    """Whether frames lie on the grid for which the snapped graph promises exact float32 sums."""
-    if METADATA_KEY not in graph.metadata:
-        return False
-    grid = json.loads(graph.metadata[METADATA_KEY])
-    scaled = frames * 2.0 ** grid["input_fraction_bits"]
-    return bool(np.abs(frames).max() <= grid["input_limit"] and np.array_equal(scaled, np.rint(scaled)))
+    """Whether every float32 sum of the network is exact for these frames, in any order; recomputed from the weights."""
+    grid = grid_of(frames)
+    return grid is not None and all(
+        _is_exact(node, grid if isinstance(_source(graph, node), Input) else SPIKES)
+        for node in graph
+        if isinstance(node, WEIGHTED)
+    )
 
 
 def _source(graph: Graph, node: Node) -> Node:
@@ -70,17 +99,32 @@ def _source(graph: Graph, node: Node) -> Node:
     return source
 
 
-def _snapped(node: Conv | Linear, limit: float, input_bits: int) -> tuple[Conv | Linear, int]:
-    for bits in range(SIGNIFICANT_BITS - input_bits, -1, -1):
-        weight = _rounded(node.weight, bits)
-        bias = None if node.bias is None else _rounded(node.bias, bits + input_bits)
-        sums = limit * np.abs(weight).reshape(len(weight), -1).sum(axis=1) + (0 if bias is None else np.abs(bias))
-        if sums.max() <= 2.0 ** (SIGNIFICANT_BITS - bits - input_bits):
+def _is_exact(node: Conv | Linear, inputs: Grid) -> bool:
+    bits = fraction_bits(node.weight)
+    biases = 0 if node.bias is None else fraction_bits(node.bias)
+    if bits is None or biases is None:
+        return False
+    finest = max(bits + inputs.fraction_bits, biases)
+    return bool(_largest_sum(node.weight, node.bias, inputs.limit) <= 2.0 ** (SIGNIFICANT_BITS - finest))
+
+
+def _largest_sum(weight: np.ndarray, bias: np.ndarray | None, limit: float) -> float:
+    sums = limit * np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
+    return float((sums if bias is None else sums + np.abs(bias)).max())
+
+
+def _snapped(node: Conv | Linear, inputs: Grid) -> Conv | Linear:
+    largest = _largest_sum(node.weight, node.bias, inputs.limit)
+    bits = SIGNIFICANT_BITS - inputs.fraction_bits - (math.ceil(math.log2(largest)) if largest else 0)
+    for k in (min(bits, FINEST), min(bits, FINEST) - 1):  # rounding up may pass the bound by a hair
+        weight = _rounded(node.weight, k)
+        bias = None if node.bias is None else _rounded(node.bias, k + inputs.fraction_bits)
+        if k >= 0 and _largest_sum(weight, bias, inputs.limit) <= 2.0 ** (SIGNIFICANT_BITS - k - inputs.fraction_bits):
             narrow = None if bias is None else bias.astype(np.float32)
-            return dataclasses.replace(node, weight=weight.astype(np.float32), bias=narrow), bits
+            return dataclasses.replace(node, weight=weight.astype(np.float32), bias=narrow)
     raise GraphError(
-        f"node {node.name!r}: its sums reach {sums.max():.3g} and do not fit {SIGNIFICANT_BITS} bit on any grid. "
-        "Check the weights, or state smaller frames with input_limit and input_fraction_bits."
+        f"node {node.name!r}: its sums reach {largest:.3g} and do not fit {SIGNIFICANT_BITS} bit on any useful grid. "
+        "Check the weights, or show `lower` frames that the network will really see."
     )
 
 

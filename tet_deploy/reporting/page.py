@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tet_deploy.counting.conventions import CACHED, ENERGIES
 from tet_deploy.counting.export import notes, write_csv
 from tet_deploy.counting.model import EnergyReport
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.files import written_whole
 from tet_deploy.inspection import graph_rows
 from tet_deploy.reporting import plots
@@ -23,7 +23,7 @@ from tet_deploy.reporting.units import energy_text, percent, significant
 
 
 def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
-    """Write the HTML page, and beside it its numbers as JSON (same name) and its layers as `layers.csv`.
+    """Write the HTML page, and beside it its numbers as JSON (same name) and its layers as CSV.
 
     Each file is written under another name first, so none is ever half there.
 
@@ -53,13 +53,15 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
     >>> write_report(ReportData(title="My network", accuracy={"trained": 0.98}), "report.html")  # doctest: +SKIP
     """
     path = Path(path)
+    if path.suffix not in (".html", ".htm"):
+        raise ArtifactError(f"{path}: a report's name must end in .html; its .json and .csv get the same name.")
     page = render_page(data)
     numbers = json.dumps(data.to_dict(), indent=1) + "\n"
     for target, text in ((path.with_suffix(".json"), numbers), (path, page)):
         with written_whole(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if data.energy:
-        write_csv(data.energy, path.with_name("layers.csv"))
+        write_csv(data.energy, path.with_suffix(".csv"))
     return path
 
 

@@ -47,7 +47,8 @@ class Supervisor:
             signal.signal(number, self._interrupted)
         if shared_memory_prefix:
             shared_memory._SHM_NAME_PREFIX = shared_memory_prefix  # type: ignore[attr-defined]  # no public way
-            _start_thread(self._watch_parent, os.getppid())
+            # The host's own word: it may have died while numpy and Lava were imported, and getppid() be another's by now.
+            _start_thread(self._watch_parent, int(os.environ.get("TET_DEPLOY_HOST_PID", os.getppid())))
 
     def watch(self, process: Any) -> None:
         """Fail when an operating-system process behind a Lava network dies; call before the network is built."""
