@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tet_deploy.errors import GraphError
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 MODELS = {  # name -> module:constructor; imported when built, so that the table can be read without torch
     "digits": "tet_deploy.models.digits:digits",
     "event-digits": "tet_deploy.models.digits:event_digits",
+    "resnet19": "tet_deploy.models.resnet19:resnet19",
+    "sew_resnet34": "tet_deploy.models.sew_resnet34:sew_resnet34",
     "snn5": "tet_deploy.models.snn5:snn5",
+    "spiking_resnet34": "tet_deploy.models.spiking_resnet34:spiking_resnet34",
+    "vgg_snn": "tet_deploy.models.vgg_snn:vgg_snn",
+    "vgg_snn_strided": "tet_deploy.models.vgg_snn:vgg_snn_strided",
 }
 
 
@@ -36,11 +42,7 @@ def build(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
     MissingDependencyError
         torch is not installed.
     """
-    if name not in MODELS:
-        raise GraphError(f"model {name!r}: no such model; there are {', '.join(MODELS)}.")
-    module, _, constructor = MODELS[name].partition(":")
-    importlib.import_module("tet_deploy.nn")  # first: it says what to install where torch is missing
-    make = getattr(importlib.import_module(module), constructor)
+    make = constructor(name)
     import torch
 
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -51,3 +53,21 @@ def build(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
         except TypeError as error:
             raise GraphError(f"model {name!r}: {error}. See help(tet_deploy.models.build).") from error
     return model
+
+
+def constructor(name: str) -> Callable[..., nn.Module]:
+    """The function that builds a network with fresh weights.
+
+    Raises
+    ------
+    GraphError
+        No model of that name.
+    MissingDependencyError
+        torch is not installed.
+    """
+    if name not in MODELS:
+        raise GraphError(f"model {name!r}: no such model; there are {', '.join(MODELS)}.")
+    module, _, function = MODELS[name].partition(":")
+    importlib.import_module("tet_deploy.nn")  # first: it says what to install where torch is missing
+    make: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
+    return make

@@ -1,7 +1,8 @@
 """Networks in the notation of the literature.
 
-16C3 is a 3x3 convolution to 16 channels, AP2 a 2x2 average pool, FC the readout. Convolutions have stride 1 and keep the
-size. Each is followed by batch norm and spiking neurons, as in Deng et al., ICLR 2022; the readout does not spike.
+16C3 is a 3x3 convolution to 16 channels, 16C3S2 the same with stride 2, AP2 a 2x2 average pool, FC the readout.
+Convolutions of stride 1 keep the size. Each is followed by batch norm and spiking neurons, as in Deng et al., ICLR 2022;
+the readout does not spike.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from tet_deploy.errors import GraphError
+from tet_deploy.models.sizes import checked, scaled
 from tet_deploy.nn import LIF, TimeMajor
 
 
@@ -40,23 +42,19 @@ def from_notation(notation: str, shape: Sequence[int], classes: int, *, width: f
     GraphError
         A layer the notation does not have, or a frame too small for the pools.
     """
-    if len(shape) != 3 or min(shape) < 1 or classes < 1 or not width > 0:
-        raise GraphError(
-            "a network needs a frame shape (C, H, W), at least one class and a positive width; "
-            f"got {tuple(shape)}, {classes} and {width}."
-        )
-    channels, height, width_px = shape
+    channels, height, width_px = checked(shape, classes, width)
     layers: dict[str, nn.Module] = {}
     convs = pools = 0
     *body, last = notation.split("-")
     for word in body:
-        if match := re.fullmatch(r"(\d+)C(\d*[13579])", word):
+        if match := re.fullmatch(r"(\d+)C(\d*[13579])(?:S([1-9]))?", word):
             convs += 1
-            out_channels, kernel = max(1, round(int(match[1]) * width)), int(match[2])
-            layers[f"conv{convs}"] = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+            out_channels, kernel, stride = scaled(int(match[1]), width), int(match[2]), int(match[3] or 1)
+            layers[f"conv{convs}"] = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=bias)
             layers[f"norm{convs}"] = nn.BatchNorm2d(out_channels)
             layers[f"lif{convs}"] = LIF()
             channels = out_channels
+            height, width_px = (height - 1) // stride + 1, (width_px - 1) // stride + 1
         elif match := re.fullmatch(r"AP([1-9]\d*)", word):
             pools += 1
             window = int(match[1])

@@ -82,6 +82,9 @@ MODELS = {
     "average pool": lambda: net(nn.Conv2d(2, 3, 3), LIF(), nn.AvgPool2d((3, 2), stride=(1, 2)), features=24),
     "adaptive average pool": lambda: net(nn.Conv2d(2, 3, 3), LIF(), nn.AdaptiveAvgPool2d((3, None)), features=36),
     "global average pool": lambda: net(nn.Conv2d(2, 3, 3), LIF(), nn.AdaptiveAvgPool2d(1), features=3),
+    "max pool of spikes": lambda: net(
+        nn.Conv2d(2, 3, 3, padding=1), LIF(), nn.MaxPool2d((3, 2), stride=(2, 1), padding=1, dilation=(1, 2)), features=72
+    ),
     "integrate and fire": lambda: net(nn.Conv2d(2, 3, 3), LIF(decay=1.0, threshold=0.7), features=72),
     "dropout and identity": lambda: net(nn.Dropout(), nn.Conv2d(2, 3, 3), nn.Identity(), LIF(), nn.Dropout2d(), features=72),
     "nested": lambda: net(TimeMajor(nn.Conv2d(2, 3, 3), TimeMajor(nn.BatchNorm2d(3), LIF())), features=72),
@@ -203,7 +206,9 @@ class Strange(nn.Conv2d):
 
 
 UNSUPPORTED = {
-    "max pool": (lambda: net(nn.MaxPool2d(2), features=24), r"layer '0': a torch\..*\.MaxPool2d cannot .*Conv2d"),
+    "max pool of no spikes": (lambda: net(nn.MaxPool2d(2), features=24), "layer '0': MaxPool2d must take spikes"),
+    "max pool that rounds up": (lambda: net(LIF(), nn.MaxPool2d(3, ceil_mode=True), features=12), "layer '1': .*ceil_mode"),
+    "softmax": (lambda: net(nn.Softmax(dim=-1), features=96), r"layer '0': a torch\..*\.Softmax cannot .*Conv2d"),
     "relu deep inside": (lambda: net(TimeMajor(nn.Conv2d(2, 3, 3), nn.ReLU()), LIF(), features=72), r"layer '0\.1': .*ReLU"),
     "padding mode": (
         lambda: net(nn.Conv2d(2, 3, 3, padding_mode="reflect"), features=72),

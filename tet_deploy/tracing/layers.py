@@ -1,4 +1,4 @@
-"""Each torch layer that can be traced, and the node that it becomes; all others stop with an error.
+"""Each torch layer that can be traced, and the nodes that it becomes; all others stop with an error.
 
 Layers are looked up by their exact type: a subclass may compute something else.
 """
@@ -16,18 +16,18 @@ from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pai
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF as LIFLayer
 
-Converter = Callable[[Any, str, str, Shape], "Node | None"]  # see `convert`
+Converter = Callable[[Any, str, Node, Shape], "tuple[Node, ...]"]  # see `convert`
 
 
-def convert(layer: nn.Module, name: str, source: str, shape: Shape) -> Node | None:
-    """The node of a torch layer in eval mode, or None where it passes its input on.
+def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    """The nodes of a torch layer in eval mode, the last of them called `name`; none where it passes its input on.
 
     Parameters
     ----------
     layer
         An exact type of LAYERS.
     name, source
-        Name of the new node and of the one that feeds it.
+        Name of the new node, and the node that feeds it.
     shape
         What feeds it, for one sample: (C, H, W) or (N,).
 
@@ -39,12 +39,12 @@ def convert(layer: nn.Module, name: str, source: str, shape: Shape) -> Node | No
     return LAYERS[type(layer)](layer, name, source, shape)
 
 
-def _conv(layer: nn.Conv2d, name: str, source: str, shape: Shape) -> Node:
+def _conv(layer: nn.Conv2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     if layer.padding_mode != "zeros":
         raise GraphError(f"layer {name!r}: padding_mode must be 'zeros'; got {layer.padding_mode!r}. Retrain with it.")
-    return Conv(
+    node = Conv(
         name=name,
-        inputs=(source,),
+        inputs=(source.name,),
         weight=_array(layer.weight),
         bias=None if layer.bias is None else _array(layer.bias),
         stride=_pair(layer.stride),
@@ -52,6 +52,7 @@ def _conv(layer: nn.Conv2d, name: str, source: str, shape: Shape) -> Node:
         dilation=_pair(layer.dilation),
         groups=layer.groups,
     )
+    return (node,)
 
 
 def _padding(layer: nn.Conv2d, name: str) -> Pair:
@@ -68,38 +69,39 @@ def _padding(layer: nn.Conv2d, name: str) -> Pair:
     return (total[0] // 2, total[1] // 2)
 
 
-def _linear(layer: nn.Linear, name: str, source: str, shape: Shape) -> Node:
+def _linear(layer: nn.Linear, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     bias = None if layer.bias is None else _array(layer.bias)
-    return Linear(name=name, inputs=(source,), weight=_array(layer.weight), bias=bias)
+    return (Linear(name=name, inputs=(source.name,), weight=_array(layer.weight), bias=bias),)
 
 
-def _batch_norm(layer: nn.BatchNorm2d, name: str, source: str, shape: Shape) -> Node:
+def _batch_norm(layer: nn.BatchNorm2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     if layer.running_mean is None or layer.running_var is None:
         raise GraphError(
             f"layer {name!r}: batch norm must have running statistics to be folded. Retrain with track_running_stats=True."
         )
     channels = layer.num_features
-    return BatchNorm(
+    node = BatchNorm(
         name=name,
-        inputs=(source,),
+        inputs=(source.name,),
         mean=_array(layer.running_mean),
         variance=_array(layer.running_var),
         gamma=_array(layer.weight) if layer.affine else np.ones(channels, np.float32),
         beta=_array(layer.bias) if layer.affine else np.zeros(channels, np.float32),
         epsilon=layer.eps,
     )
+    return (node,)
 
 
-def _avg_pool(layer: nn.AvgPool2d, name: str, source: str, shape: Shape) -> Node:
+def _avg_pool(layer: nn.AvgPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     if _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None:
         raise GraphError(
             f"layer {name!r}: AvgPool2d must have padding 0, ceil_mode False and no divisor_override; got padding "
             f"{layer.padding}, ceil_mode {layer.ceil_mode}, divisor_override {layer.divisor_override}."
         )
-    return AvgPool(name=name, inputs=(source,), kernel=_pair(layer.kernel_size), stride=_pair(layer.stride))
+    return (AvgPool(name=name, inputs=(source.name,), kernel=_pair(layer.kernel_size), stride=_pair(layer.stride)),)
 
 
-def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, name: str, source: str, shape: Shape) -> Node:
+def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     wanted = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
     size = tuple(have if want is None else want for want, have in zip(wanted, shape[-2:], strict=True))
     if shape[-2] % size[0] or shape[-1] % size[1]:
@@ -108,15 +110,40 @@ def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, name: str, source: str, shap
             "Choose an output size that divides it."
         )
     kernel = (shape[-2] // size[0], shape[-1] // size[1])
-    return AvgPool(name=name, inputs=(source,), kernel=kernel, stride=kernel)
+    return (AvgPool(name=name, inputs=(source.name,), kernel=kernel, stride=kernel),)
 
 
-def _lif(layer: LIFLayer, name: str, source: str, shape: Shape) -> Node:
-    return LIF(name=name, inputs=(source,), decay=layer.decay, threshold=layer.threshold)
+def _max_pool(layer: nn.MaxPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    """max(s_1, ..., s_k) = 1 if s_1 + ... + s_k > 1/2 else 0,  for spikes s_i: a sum, and neurons that fire at any spike.
+
+    Their membrane potential is 0 after every step, whatever the decay: the sum is 0, or it makes them fire. Padding adds no
+    spike to the sum, as torch's padding with -inf changes no maximum.
+    """
+    if not isinstance(source, LIF):
+        raise GraphError(
+            f"layer {name!r}: MaxPool2d must take spikes straight from a LIF; {source.name!r} is a {source.kind}. Put it "
+            "behind the LIF, or use AvgPool2d."
+        )
+    if layer.ceil_mode or layer.return_indices:
+        raise GraphError(f"layer {name!r}: MaxPool2d must have ceil_mode False and return_indices False; it has not.")
+    total = Conv(
+        name=f"{name}.sum",
+        inputs=(source.name,),
+        weight=np.ones((shape[0], 1, *_pair(layer.kernel_size)), np.float32),
+        stride=_pair(layer.stride),
+        padding=_pair(layer.padding),
+        dilation=_pair(layer.dilation),
+        groups=shape[0],
+    )
+    return total, LIF(name=name, inputs=(total.name,), decay=source.decay, threshold=0.5)
 
 
-def _without_effect(layer: nn.Module, name: str, source: str, shape: Shape) -> None:
-    return None
+def _lif(layer: LIFLayer, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    return (LIF(name=name, inputs=(source.name,), decay=layer.decay, threshold=layer.threshold),)
+
+
+def _without_effect(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    return ()
 
 
 LAYERS: dict[type[nn.Module], Converter] = {
@@ -127,13 +154,17 @@ LAYERS: dict[type[nn.Module], Converter] = {
     nn.SyncBatchNorm: _batch_norm,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    nn.MaxPool2d: _max_pool,
     LIFLayer: _lif,
     nn.Dropout: _without_effect,
     nn.Dropout2d: _without_effect,
     nn.Identity: _without_effect,
 }
 RESHAPING_LAYERS = (nn.Flatten, nn.Unflatten)
-_FINDS_CHANNELS_SECOND = (nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_FINDS_CHANNELS_SECOND = (
+    *(nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm),
+    *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
+)
 
 
 def layout_needed(layer: nn.Module) -> str | None:

@@ -1,7 +1,7 @@
 """Capture a time-major torch model as a graph.
 
-Every layer that forward() calls becomes a node; reshaping that only moves the axes of time and batch disappears; anything
-else stops with an error.
+Every layer that forward() calls becomes a node (a max pool of spikes two); reshaping that only moves the axes of time and
+batch disappears; anything else stops with an error.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class _Translation:
                 f"layer {path!r}: {type(layer).__name__} needs time and batch {layout_needed(layer)}; they are {layout}. "
                 "Let a TimeMajor hold the layers: it merges them where that is right."
             )
-        self._append(call, convert(layer, self._unique(path), source, shape), source)
+        feeding = next(node for node in self.nodes if node.name == source)
+        self._append(call, convert(layer, self._unique(path), feeding, shape), source)
 
     def _take_addition(self, call: fx.Node) -> None:
         terms = [*call.args, *(call.kwargs[key] for key in ("input", "other") if key in call.kwargs)]
@@ -129,7 +130,7 @@ class _Translation:
         layouts = [self._layout(term, name) for term in terms]
         if call.kwargs.get("alpha", 1) != 1 or layouts[1:] != layouts[:1]:
             raise GraphError(f"{name!r}: an addition must be a + b of one shape; got {layouts}.")
-        self._append(call, Add(name=self._unique(name), inputs=sources), "")
+        self._append(call, (Add(name=self._unique(name), inputs=sources),), "")
 
     def _take_reshape(self, call: fx.Node, name: str) -> None:
         source = self._source(call, _operand(call))
@@ -137,7 +138,7 @@ class _Translation:
         if after == before:
             self.sources[call] = source  # only time and batch were merged or separated
         elif len(after) == 1:
-            self._append(call, Flatten(name=self._unique(name), inputs=(source,)), source)
+            self._append(call, (Flatten(name=self._unique(name), inputs=(source,)),), source)
         else:
             raise GraphError(f"{name!r}: may flatten a sample, not turn {before} into {after}. {_SUPPORTED}")
 
@@ -153,10 +154,9 @@ class _Translation:
             )
         self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
 
-    def _append(self, call: fx.Node, node: Node | None, source: str) -> None:
-        if node is not None:
-            self.nodes.append(node)
-        self.sources[call] = source if node is None else node.name
+    def _append(self, call: fx.Node, nodes: tuple[Node, ...], source: str) -> None:
+        self.nodes.extend(nodes)
+        self.sources[call] = nodes[-1].name if nodes else source
 
     def _source(self, call: fx.Node, argument: Any) -> str:
         if not isinstance(argument, fx.Node) or argument not in self.sources:
