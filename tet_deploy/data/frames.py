@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArtifactError, DataError, first_line
 
 LARGEST_FILE_BYTES = 2**34  # of one array when unpacked; a file that claims more is broken or hostile
 
@@ -38,9 +38,10 @@ def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
         raise ArtifactError(f"{path}: no such file. Give an .npz with the array 'frames' [T, B, C, H, W].")
     try:
         arrays = _read_npz(path) if zipfile.is_zipfile(path) else {"frames": _read_npy(path)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
         raise ArtifactError(
-            f"{path}: cannot be read as .npz or .npy ({error}). Write it with np.savez(path, frames=..., labels=...)."
+            f"{path}: cannot be read as .npz or .npy ({first_line(error)}). "
+            "Write it with np.savez(path, frames=..., labels=...)."
         ) from error
     if "frames" not in arrays:
         raise ArtifactError(f"{path}: holds no array 'frames'. Write it with np.savez(path, frames=..., labels=...).")
@@ -78,7 +79,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
             if f"{name}.npy" in archive.namelist():
                 size = archive.getinfo(f"{name}.npy").file_size
                 with archive.open(f"{name}.npy") as header:
-                    _check_size(header, size)
+                    check_claimed_size(header, size)
                 with archive.open(f"{name}.npy") as file:
                     arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
@@ -86,12 +87,12 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_npy(path: Path) -> np.ndarray:
     with path.open("rb") as file:
-        _check_size(file, path.stat().st_size)
+        check_claimed_size(file, path.stat().st_size)
         file.seek(0)
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def _check_size(file: IO[bytes], size: int) -> None:
+def check_claimed_size(file: IO[bytes], size: int) -> None:
     """Raise a ValueError where an .npy of `size` bytes cannot hold the array its header claims: numpy would allocate it."""
     major, _ = np.lib.format.read_magic(file)
     if major not in (1, 2):

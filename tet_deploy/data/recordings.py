@@ -1,0 +1,110 @@
+"""Recordings of events on disk to a data set: split, pipeline, cache and augmentation put together."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tet_deploy.contracts import Progress
+from tet_deploy.data.augmentation import Augmentation
+from tet_deploy.data.event_pipeline import EventPipeline
+from tet_deploy.data.frame_cache import cached_frames
+from tet_deploy.data.sources import FrameData, FrameSource, Samples
+from tet_deploy.data.splits import hold_out, split_hash
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recordings:
+    """Files of events, one sample each, in a fixed order.
+
+    Attributes
+    ----------
+    name, folder
+        Of the data set; names of samples are paths below the folder.
+    labels, test
+        int64 [N], and bool [N]: who is in a test part of its own. All False where there is none.
+    read
+        Gives the structured events of file i.
+    """
+
+    name: str
+    folder: Path
+    files: Sequence[Path]
+    labels: np.ndarray
+    test: np.ndarray
+    classes: int
+    read: Callable[[int], np.ndarray]
+
+    @property
+    def names(self) -> list[str]:
+        """Paths below the folder without suffix, such as "airplane/cifar10_airplane_7"."""
+        return [path.relative_to(self.folder).with_suffix("").as_posix() for path in self.files]
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some of the samples, by their numbers."""
+
+    samples: Samples
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int, /) -> Any:
+        return self.samples[int(self.numbers[index])]
+
+
+def frames_of(
+    recordings: Recordings,
+    pipeline: EventPipeline,
+    *,
+    augmentation: Augmentation,
+    held_out: float,
+    seed: int = 0,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> FrameData:
+    """The data set: frames from the cache, split by the recordings' own parts or, where there are none, by their names.
+
+    Raises
+    ------
+    DataError, ArtifactError, MissingDependencyError
+        From reading, splitting and keeping the frames.
+    """
+    names, labels, test = recordings.names, recordings.labels, recordings.test
+    if not test.any():
+        test = hold_out(names, labels, share=held_out)
+    digest = split_hash(names, labels, test)
+    samples = cached_frames(
+        lambda index: pipeline(recordings.read(index), str(recordings.files[index])),
+        name=recordings.name,
+        settings=dataclasses.asdict(pipeline),
+        files=recordings.files,
+        shape=(pipeline.steps, 2, *pipeline.frame_size),
+        dtype=pipeline.dtype,
+        folder=cache,
+        progress=progress,
+    )
+    random = (augmentation,) if augmentation != Augmentation() else ()
+    train, held = (
+        FrameSource(
+            samples=Subset(samples, np.flatnonzero(chosen)),
+            labels=labels[chosen],
+            classes=recordings.classes,
+            shape=(2, *pipeline.frame_size),
+            steps=pipeline.steps,
+            encoding=pipeline.encoding,
+            transforms=transforms,
+            seed=seed,
+            split_hash=digest,
+        )
+        for chosen, transforms in ((~test, random), (test, ()))
+    )
+    return FrameData(name=recordings.name, train=train, test=held, seed=seed)
