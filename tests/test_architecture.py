@@ -27,18 +27,23 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "nn": CORE,
     "models": CORE | {"nn"},
     "data": CORE,
-    "training": CORE | TORCH_SIDE,
+    "recipes": set(),
+    "training": CORE | TORCH_SIDE | {"recipes"},
     "tracing": CORE | {"nn"},
+    "experiments": CORE | TORCH_SIDE | {"counting"},
     "terminal": {"contracts", "counting", "validation"},
 }
 ANYTHING = {"pipeline", "cli", "demo", "doctor", "__init__", "__main__"}  # they tie the others together
 HEAVY = {  # library -> areas that exist for it
-    "torch": TORCH_SIDE - {"data"},
+    "torch": TORCH_SIDE - {"data"} | {"experiments"},
     "onnx": {"exporters"},
     "onnxruntime": {"runtimes"},
     "tonic": {"data"},
     "sklearn": {"data"},
-    "matplotlib": {"reporting"},
+    "PIL": {"data"},
+    "h5py": {"data"},
+    "aedat": {"data"},
+    "matplotlib": {"reporting", "experiments"},
     "jinja2": {"reporting"},
     "rich": {"terminal", "demo", "doctor"},
     "typer": {"cli"},
@@ -48,7 +53,7 @@ LAVA_SIDE = ROOT / "runtimes" / "loihi" / "bundle"
 
 def sources():
     """Every file of ours, but the Lava side."""
-    for top in ("tet_deploy", "exporters", "runtimes", "models"):
+    for top in ("tet_deploy", "exporters", "runtimes", "models", "recipes"):
         for path in sorted((ROOT / top).rglob("*.py")):
             if LAVA_SIDE not in path.parents:
                 yield path
@@ -75,7 +80,7 @@ def test_imports_follow_the_layers(path):
     here = area(path)
     for name in imports(path):
         top, _, rest = name.partition(".")
-        assert top not in ("exporters", "runtimes", "models"), f"{path}: write tet_deploy.{top}"
+        assert top not in ("exporters", "runtimes", "models", "recipes"), f"{path}: write tet_deploy.{top}"
         target = rest.split(".")[0]
         if top == "tet_deploy" and here not in ANYTHING and target not in (here, "__version__"):
             assert target in ALLOWED[here], f"{here} may not import {target}"

@@ -1,12 +1,13 @@
 """What ships is what is in the repository, and importing it is light."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MAPPED = ("exporters", "runtimes", "models")
+MAPPED = ("exporters", "runtimes", "models", "recipes")
 
 
 def test_every_folder_of_code_is_listed_as_a_package():
@@ -16,6 +17,31 @@ def test_every_folder_of_code_is_listed_as_a_package():
     listed = set(re.findall(r'"([\w.]+)"', block))
     found = {_package(path.parent) for top in ("tet_deploy", *MAPPED) for path in (ROOT / top).rglob("__init__.py")}
     assert listed == found
+
+
+def test_a_wheel_holds_every_file_that_is_read_at_run_time(tmp_path):
+    """The Lava side, the report's template and the recipes are in the wheel, byte for byte."""
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--target",
+        tmp_path,
+        ".",
+    ]
+    subprocess.run(pip, cwd=ROOT, check=True, capture_output=True)
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
+    for folder, pattern in (("runtimes/loihi/bundle", "*.py"), ("tet_deploy/reporting", "*.j2"), ("recipes", "*.toml")):
+        files = list((ROOT / folder).rglob(pattern))
+        assert files
+        for file in files:
+            parts = file.relative_to(ROOT).parts
+            installed = tmp_path.joinpath(*(parts if parts[0] == "tet_deploy" else ("tet_deploy", *parts)))
+            assert installed.read_bytes() == file.read_bytes()
 
 
 def _package(folder):

@@ -113,6 +113,18 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) 
     Raises
     ------
     ArtifactError
+        See `check_weights`.
+    """
+    check_weights(model, state, source=source)
+    model.load_state_dict(dict(state), assign=True)
+
+
+def check_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """See that a state dict is one of this model.
+
+    Raises
+    ------
+    ArtifactError
         Names every key that is missing or unknown, or the first that has another shape or dtype or is not finite.
     """
     wanted = model.state_dict()
@@ -130,7 +142,6 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) 
             )
         if not torch.isfinite(tensor).all():
             raise ArtifactError(f"{source}: {name!r} holds NaN or infinite values. Did training diverge? Train again.")
-    model.load_state_dict(dict(state), assign=True)
 
 
 def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:

@@ -2,97 +2,236 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
+import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from tet_deploy import data
 from tet_deploy.contracts import Progress
-from tet_deploy.data import DigitData
-from tet_deploy.errors import DataError
+from tet_deploy.data import FrameData
+from tet_deploy.data.event_folder import load_event_folder
+from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.models import MODELS, build
+from tet_deploy.recipes import RECIPES
 from tet_deploy.tracing import trace
+from tet_deploy.training import named_checkpoints
+from tet_deploy.training.batches import Feed, feed_of
 from tet_deploy.training.checkpoints import Description, load_checkpoint, save_checkpoint
-from tet_deploy.training.evaluation import accuracy_by_step, readouts
-from tet_deploy.training.recipes import DEMO, Recipe
-from tet_deploy.training.trainer import TrainingResult, train
-
-HELD_OUT = 0.2  # share of a user's own samples that is kept for the test
+from tet_deploy.training.distribution import Group, process_group
+from tet_deploy.training.recipes import DEMO, Recipe, Stage, changed, from_dict, load_recipe, one_stage
+from tet_deploy.training.settings import Settings
+from tet_deploy.training.state import load_state
+from tet_deploy.training.trainer import TrainingResult, run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A trained network with its accuracy on held-out samples after 1..T steps, [T]."""
+    """A trained network with its accuracy on held-out samples after 1..T steps, [T], with the weights of the last epoch."""
 
     model: nn.Module
     result: TrainingResult
     accuracy_by_step: tuple[float, ...]
 
 
-def prepare(source: str, **changes: Any) -> tuple[Recipe, DigitData]:
-    """Recipe and samples for a data set by name or an .npz of one's own, which is split 80:20 at random by the seed."""
-    if source in data.DATA:
-        recipe = dataclasses.replace(DEMO[source], **changes)
-        return recipe, data.load(source, steps=recipe.steps, seed=recipe.seed)
-    loaded = data.load_frames(source)
-    if loaded.labels is None:
-        raise DataError(f"{source}: training needs 'labels' beside 'frames'. Write np.savez(path, frames=..., labels=...).")
-    steps = loaded.frames.shape[0]
-    if changes.get("steps", steps) != steps:
-        raise DataError(f"{source}: holds {steps} steps; got steps={changes['steps']}. Leave --steps out.")
-    base = DEMO["event-digits"]
-    recipe = dataclasses.replace(base, **{"data": str(source), "steps": steps, "threads": None, **changes})
-    return recipe, _split(str(source), loaded.frames, loaded.labels, recipe.seed)
+def recipe_for(source: str | None = None, recipe: str | None = None, **changes: Any) -> Recipe:
+    """The recipe that is asked for by its name or file; or the one that suits a data set.
+
+    Parameters
+    ----------
+    source
+        Name of a data set, or path of one's own: an .npz of frames and labels, or a folder of event files.
+    recipe
+        Name or file of a recipe; its data are replaced by `source`, if that is given.
+    changes
+        Of fields of the recipe, and of fields of all its stages.
+
+    Raises
+    ------
+    DataError, ArtifactError
+        See `load_recipe`; or a data set that has recipes of its own, so that one must be chosen.
+    """
+    if recipe is not None:
+        chosen = load_recipe(recipe)
+        return changed(chosen, **({} if source is None else {"data": source}), **changes)
+    if source is None or source in DEMO:
+        return changed(DEMO[source or "event-digits"], **changes)
+    fitting = [name for name in RECIPES if load_recipe(name).data == source]
+    if fitting:
+        raise DataError(f"data {source!r}: say how to train on it. Give --recipe, one of {', '.join(fitting)}.")
+    if Path(source).is_file():
+        changes.setdefault("steps", len(data.load_frames(source).frames))
+    return changed(DEMO["event-digits"], **{"data": source, "threads": None, **changes})
 
 
-def _split(name: str, frames: np.ndarray, labels: np.ndarray, seed: int) -> DigitData:
-    order = np.random.default_rng(seed).permutation(len(labels))
-    held_out = max(1, round(HELD_OUT * len(labels)))
-    if held_out >= len(labels):
-        raise DataError(f"{name}: training needs at least 2 samples; got {len(labels)}.")
-    test, training = order[:held_out], order[held_out:]
-    whole = bool(np.array_equal(frames, np.rint(frames)))
-    return DigitData(
-        name=name,
-        train_frames=frames[:, training],
-        train_labels=labels[training],
-        test_frames=frames[:, test],
-        test_labels=labels[test],
-        encoding="events" if whole else "analog",
-        seed=seed,
-        classes=int(labels.max()) + 1,
+def choose(
+    settings: Settings,
+    *,
+    data: str | None = None,
+    recipe: str | None = None,
+    stage: int | None = None,
+    weights: Path | None = None,
+    width: float | None = None,
+    root: Path | None = None,
+    changes: Mapping[str, Any],
+) -> Recipe:
+    """The recipe that a command line asks for; a training that resumes keeps the one that it was begun with.
+
+    Raises
+    ------
+    DataError, ArtifactError
+        See `recipe_for`; or resuming while asking for something else; or an interrupted training that would be overwritten.
+    """
+    assert settings.state is not None
+    if settings.resume:
+        given = {"data": data, "recipe": recipe, "stage": stage, "weights": weights, "width": width, "root": root, **changes}
+        extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+        if extra:
+            raise DataError(f"--resume: goes on with what was begun, as it was begun. Leave out {', '.join(extra)}.")
+        begun = load_state(settings.state).about.get("recipe")
+        return from_dict(begun if isinstance(begun, dict) else {}, source=f"of {settings.state}")
+    if settings.state.exists():
+        raise ArtifactError(
+            f"{settings.state}: is of an interrupted training. Go on with --resume, or remove the file to start anew."
+        )
+    chosen = recipe_for(data, recipe, **changes)
+    chosen = one_stage(chosen, stage) if stage is not None else chosen
+    if width is not None:
+        chosen = replace(chosen, model_arguments={**chosen.model_arguments, "width": width})
+    if root is not None:
+        chosen = replace(chosen, data_arguments={**chosen.data_arguments, "root": str(root)})
+    return chosen
+
+
+def files_beside(out: Path) -> dict[str, Path]:
+    """Where a training that writes to `out` keeps its state and its log."""
+    return {"state": out.with_suffix(".state.safetensors"), "log": out.with_suffix(".log.jsonl")}
+
+
+def train_into(
+    out: Path,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    weights: Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    bar: Callable[[str], AbstractContextManager[Progress]],
+) -> Trained | None:
+    """Train, write the checkpoint and remove the state; alone, or as one of the processes that torchrun started.
+
+    Parameters
+    ----------
+    bar
+        Shows what it is told under a title; only the first process calls it.
+
+    Returns
+    -------
+    Trained | None
+        None in all processes but the first.
+    """
+    if not out.parent.is_dir():
+        raise ArtifactError(f"{out}: cannot be written, as there is no folder {out.parent}. Make it first.")
+    with process_group(device) as group:
+
+        def shown(title: str) -> AbstractContextManager[Progress | None]:
+            return bar(title) if group.leads else nullcontext()
+
+        with shown(f"loading {Path(recipe.data).name}") as progress:
+            samples = load_samples(recipe, progress=progress)
+        with shown(f"training {recipe.model}") as progress:
+            trained = fit(
+                recipe, samples, weights=weights, settings=settings, group=group, workers=workers, progress=progress
+            )
+        if not group.leads:
+            return None
+        store(trained, samples, out)
+    if settings.state is not None:
+        settings.state.unlink(missing_ok=True)
+    return trained
+
+
+def prepare(source: str, **changes: Any) -> tuple[Recipe, FrameData]:
+    """Recipe and samples for a data set; see `recipe_for`. An .npz is split 80:20 at random by the seed."""
+    recipe = recipe_for(source, **changes)
+    return recipe, load_samples(recipe)
+
+
+def load_samples(recipe: Recipe, *, steps: int | None = None, progress: Progress | None = None) -> FrameData:
+    """A recipe's data at a number of time steps; by default those of its last stage."""
+    loader = data.DATA.get(recipe.data, load_event_folder if Path(recipe.data).is_dir() else None)
+    options = dict(recipe.data_arguments)
+    if loader is not None and "progress" in inspect.signature(loader).parameters:
+        options["progress"] = progress
+    return data.load(
+        recipe.data, steps=steps or recipe.steps, seed=recipe.seed, augmentation=dict(recipe.augmentation), **options
     )
 
 
-def fit(recipe: Recipe, samples: DigitData, *, progress: Progress | None = None) -> Trained:
-    """Build the recipe's network, train it, and measure it on the samples that were held out."""
+def fit(
+    recipe: Recipe,
+    samples: FrameData,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    group: Group | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Trained:
+    """Build the recipe's network, train it, and measure it on the samples that were held out.
+
+    Parameters
+    ----------
+    samples
+        Of the last stage; stages of other time steps load theirs.
+    weights
+        Checkpoint to begin with, instead of random weights.
+    settings, group
+        How it is run, and by which processes.
+    workers
+        Processes that read samples, for data that are read one by one.
+    """
     if recipe.model not in MODELS:
         raise DataError(f"model {recipe.model!r}: there is none of that name. Use one of {', '.join(MODELS)}.")
-    model = build(recipe.model, seed=recipe.seed, shape=samples.shape, classes=samples.classes)
-    result = train(model, samples.train_frames, samples.train_labels, recipe, progress=progress)
-    accuracy = accuracy_by_step(readouts(model, samples.test_frames), samples.test_labels)
-    return Trained(model=model, result=result, accuracy_by_step=tuple(float(value) for value in accuracy))
+    model = build(recipe.model, seed=recipe.seed, **arguments(recipe, samples))
+    if weights is not None:
+        loaded = named_checkpoints.load_checkpoint(recipe.model, weights, **arguments(recipe, samples))
+        model.load_state_dict(loaded.state_dict())
+
+    def feeds(stage: Stage) -> tuple[Feed, Feed | None]:
+        at_steps = samples if stage.steps == samples.steps else load_samples(recipe, steps=stage.steps)
+        return feed_of(at_steps.train, workers=workers), feed_of(at_steps.test, workers=workers)
+
+    about = {"split": samples.split_hash, "samples": len(samples.train)}
+    result = run(model, recipe, feeds, settings=settings, group=group, about=about, progress=progress)
+    return Trained(model=model, result=result, accuracy_by_step=result.accuracy_by_step)
 
 
-def store(trained: Trained, samples: DigitData, path: str | os.PathLike[str]) -> Path:
-    """Write the checkpoint."""
+def arguments(recipe: Recipe, samples: FrameData) -> dict[str, Any]:
+    """What the constructor of the recipe's network is given."""
+    return {"shape": list(samples.shape), "classes": samples.classes, **recipe.model_arguments}
+
+
+def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str]) -> Path:
+    """Write the checkpoint: weights, recipe, accuracy and the hash of the split."""
     recipe = trained.result.recipe
     description = Description(
         model=recipe.model,
-        arguments={"shape": list(samples.shape), "classes": samples.classes},
+        arguments=arguments(recipe, samples),
         shape=samples.shape,
         encoding=samples.encoding,
         steps=recipe.steps,
         seed=recipe.seed,
         data=recipe.data,
         accuracy=trained.accuracy_by_step[-1],
-        recipe=dataclasses.asdict(recipe),
+        recipe={**recipe.as_dict(), "split": samples.split_hash},
     )
     return save_checkpoint(trained.model, description, path)
 
@@ -102,4 +241,12 @@ def traced(path: str | os.PathLike[str]) -> Graph:
     model, about = load_checkpoint(path)
     graph = trace(model, about.shape, about.encoding)
     accuracy = {} if about.accuracy is None else {"accuracy": f"{about.accuracy:.4f}"}
-    return graph.with_metadata(model=about.model, data=about.data, steps=str(about.steps), seed=str(about.seed), **accuracy)
+    options = json.dumps(about.recipe.get("data", {}).get("arguments", {}))
+    return graph.with_metadata(
+        model=about.model,
+        data=about.data,
+        data_arguments=options,
+        steps=str(about.steps),
+        seed=str(about.seed),
+        **accuracy,
+    )
