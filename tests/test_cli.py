@@ -112,8 +112,12 @@ MISTAKES = {
     "no folder": (["export", "net.safetensors", "--to", "onnx", "--out", "no/where.onnx"], "cannot be written", 2),
     "steps": (["train", "--data", "digits", "--steps", "0"], "--steps", 2),
     "lambda": (["train", "--data", "digits", "--mse-weight", "2"], "[0, 1]", 2),
+    "recipe key": (["train", "--recipe", "recipe.toml"], "stage 1: unknown key 'epoch'. Did you mean 'epochs'", 2),
+    "recipe name": (["train", "--recipe", "digit"], "Did you mean 'digits'", 2),
+    "learning rate": (["train", "--data", "digits", "--learning-rate", "-1"], "learning_rate: must be", 2),
+    "nothing to resume": (["train", "--resume"], "nothing to resume", 2),
     "labels": (["train", "--data", "wrong_labels.npz"], "labels: must be at least 0", 2),
-    "unknown data": (["train", "--data", "mnist"], "mnist: no such file", 2),
+    "unknown data": (["train", "--data", "mnist"], "data 'mnist': must be one of", 2),
     "usage": (["run"], "NETWORK", 2),
 }
 
@@ -123,6 +127,7 @@ def test_mistakes_get_a_short_error(case, folder):
     """An error of one to three lines without a traceback, an exit code, and no half-written file."""
     words, message, code = MISTAKES[case]
     np.savez(folder / "wrong_labels.npz", frames=np.zeros((2, 4, 2, 8, 8), np.float32), labels=np.array([0, 1, -3, 2]))
+    (folder / "recipe.toml").write_text('model.name = "digits"\ndata.name = "digits"\n[[stages]]\nepoch = 3\n')
     before = sorted(folder.iterdir())
     _, err = command(*words, cwd=folder, expect=code)
     assert message in err

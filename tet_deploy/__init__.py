@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.pipeline import energy, export, report, run, validate
     from tet_deploy.tracing.trace import trace
+    from tet_deploy.training.named_checkpoints import load_checkpoint
     from tet_deploy.validation import Agreement
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "energy": "tet_deploy.pipeline",
     "export": "tet_deploy.pipeline",
     "load": "tet_deploy.ir.artifact",
+    "load_checkpoint": "tet_deploy.training.named_checkpoints",
     "lower": "tet_deploy.passes",
     "quantize": "tet_deploy.passes.quantize",
     "report": "tet_deploy.pipeline",
@@ -56,6 +58,7 @@ __all__ = [
     "energy",
     "export",
     "load",
+    "load_checkpoint",
     "lower",
     "quantize",
     "report",

@@ -20,13 +20,14 @@ from tet_deploy import pipeline, terminal
 from tet_deploy._version import __version__
 from tet_deploy.contracts import Recording
 from tet_deploy.errors import DataError, TetDeployError
+from tet_deploy.experiments import EXPERIMENTS, run_experiment
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import written_whole
 from tet_deploy.inspection import graph_rows
 from tet_deploy.ir.artifact import load, save
 from tet_deploy.ir.graph import Graph
 from tet_deploy.runtimes import RUNTIMES
-from tet_deploy.validation import Agreement, compare, thresholds
+from tet_deploy.validation import Agreement
 
 app = typer.Typer(
     add_completion=False,
@@ -68,48 +69,105 @@ def demo(
     raise typer.Exit(0 if result.equal else 1)
 
 
-@app.command(epilog="Example: `tet-deploy train --data event-digits --out net.ckpt.safetensors`")
+@app.command(epilog="Example: `tet-deploy train --recipe digits-tit --out net.ckpt.safetensors`")
 def train(
-    data: Annotated[str, typer.Option(help="digits, event-digits, or an .npz with 'frames' and 'labels'.")] = "event-digits",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, event-digits (the default), cifar10, ..., an .npz of frames and labels, a folder of events."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a recipe (digits-tit, cifar10-resnet19-t2, ...) or a TOML file of your own.")
+    ] = None,
     out: Out = Path("checkpoint.safetensors"),
-    model: Annotated[str | None, typer.Option(help="Name of a network; by default the demo's for that data.")] = None,
-    loss: Annotated[str, typer.Option(help="tet (eq. 9) or sdt (eq. 7).")] = "tet",
-    mse_weight: Annotated[float, typer.Option(help="lambda of eq. 13.")] = 0.05,
-    steps: Annotated[int | None, typer.Option(min=1, help="Time steps T.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training of --out that was interrupted.")] = False,
+    model: Annotated[str | None, typer.Option(help="Name of a network, in place of the recipe's.")] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on the network's channels.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.")] = None,
+    loss: Annotated[str | None, typer.Option(help="tet (eq. 9) or sdt (eq. 7).")] = None,
+    mse_weight: Annotated[float | None, typer.Option(help="lambda of eq. 13.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Time steps T. Like the others, of every stage.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's, at the start of the cosine.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    learning_rate: Annotated[float | None, typer.Option(help="At the start of the schedule.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per update, of all processes together.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    stage: Annotated[int | None, typer.Option(min=1, help="Run this stage of the recipe alone; see --weights.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA), fp32 or bf16.")] = "auto",
+    accumulate: Annotated[int, typer.Option(min=1, help="Take each batch in so many parts, to need less memory.")] = 1,
+    sync_batch_norm: Annotated[
+        bool, typer.Option("--sync-batch-norm", help="Batch norm's statistics over all processes, not each its own.")
+    ] = False,
+    encode_every_step: Annotated[
+        bool, typer.Option("--encode-every-step", help="Compute the first layer of a still image at every step, not once.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read samples.")] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=0, help="Test accuracy for the log, every N epochs; 0: at the end.")
+    ] = 1,
+    save_every: Annotated[int, typer.Option(min=0, help="Keep the state every N batches too; 0: after epochs only.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train a spiking network with TET or with the standard loss and write a checkpoint."""
-    from tet_deploy.training import session
+    """Train a spiking network by a recipe and write a checkpoint; with `torchrun --no-python`, on many processes.
 
-    asked = {"model": model, "loss": loss, "mse_weight": mse_weight, "steps": steps, "epochs": epochs}
-    asked |= {"learning_rate": learning_rate, "seed": seed}
-    recipe, samples = session.prepare(data, **{key: value for key, value in asked.items() if value is not None})
-    with terminal.progress_bar(f"training ({recipe.loss.upper()})") as progress:
-        trained = session.fit(recipe, samples, progress=progress)
-    session.store(trained, samples, out)
+    Beside the checkpoint lie a log, one JSON object an epoch, and until training is done its state, for --resume.
+    """
+    from tet_deploy.training import Settings, session
+
+    asked = {"model": model, "loss": loss, "mse_weight": mse_weight, "steps": steps, "epochs": epochs, "seed": seed}
+    asked |= {"learning_rate": learning_rate, "batch_size": batch_size}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    settings = Settings(
+        precision=precision,
+        accumulate=accumulate,
+        sync_batch_norm=sync_batch_norm,
+        encode_once=not encode_every_step,
+        evaluate_every=evaluate_every,
+        state_every=save_every,
+        resume=resume,
+        **session.files_beside(out),
+    )
+    chosen = session.choose(
+        settings, data=data, recipe=recipe, stage=stage, weights=weights, width=width, root=root, changes=changes
+    )
+    trained = session.train_into(
+        out, chosen, settings, weights=weights, device=device, workers=workers, bar=terminal.progress_bar
+    )
+    if trained is None:  # another process of the group prints
+        return
     steps_text = " ".join(f"{accuracy:.2%}" for accuracy in trained.accuracy_by_step)
     _result(
         as_json,
-        {"checkpoint": str(out), "accuracy_by_step": list(trained.accuracy_by_step), "seconds": trained.result.seconds},
-        f"test accuracy after 1..{recipe.steps} steps: {steps_text}\nwrote {out}",
+        {
+            "checkpoint": str(out),
+            "log": str(settings.log),
+            "accuracy_by_step": list(trained.accuracy_by_step),
+            "seconds": trained.result.seconds,
+        },
+        f"test accuracy after 1..{chosen.steps} steps: {steps_text}\nwrote {out}",
     )
 
 
 @app.command(epilog="Example: `tet-deploy convert checkpoint.safetensors --out net.safetensors`")
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="What `train` wrote.")],
+    frames: Annotated[
+        str | None, typer.Option(help="Frames it will see: an .npz, or a data set; by default its training samples.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Look at the first N samples.")] = 128,
     out: Out = Path("network.safetensors"),
     as_json: Json = False,
 ) -> None:
-    """Trace a checkpoint, fold batch norm and pooling, snap to the grid, and write a deployable float network."""
+    """Trace a checkpoint, fold batch norm and pooling, snap to the frames' grid, and write a deployable float network."""
     from tet_deploy.passes import lower
     from tet_deploy.training import session
 
-    graph = save(lower(session.traced(checkpoint)), out)
-    _result(as_json, {"network": str(graph), "digest": load(graph).digest()}, f"wrote {graph}")
+    traced = session.traced(checkpoint)
+    graph = lower(traced, _frames(traced, frames, samples, split="train")[0])
+    save(graph, out)
+    _result(as_json, {"network": str(out), "digest": graph.digest()}, f"wrote {out}")
 
 
 @app.command(epilog="Example: `tet-deploy quantize network.safetensors --calibration frames.npz --out net.int8.safetensors`")
@@ -149,11 +207,13 @@ def export(
     network: NetworkFile,
     to: Annotated[str, typer.Option(help=f"{' or '.join(EXPORTERS)}.")],
     out: Out,
-    probes: Annotated[str, typer.Option(help="ONNX only: extra outputs, none, spikes or all.")] = "none",
+    probes: Annotated[str, typer.Option(help="ONNX only: extra outputs, none, spikes, all, or names.")] = "none",
     as_json: Json = False,
 ) -> None:
     """Write a network as an ONNX file or as a Lava bundle."""
-    path = pipeline.export(load(network), out, to=to, **({"probes": probes} if to == "onnx" else {}))
+    if probes != "none" and to != "onnx":
+        raise typer.BadParameter("only an ONNX file has them as outputs; a Lava bundle takes --probes when it runs.")
+    path = pipeline.export(load(network), out, to=to, **({"probes": _probes(probes)} if to == "onnx" else {}))
     hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
     _result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")
 
@@ -172,8 +232,7 @@ def run(
     graph = load(network)
     x, labels = _frames(graph, frames, samples)
     with terminal.progress_bar(f"running on {runtime}") as progress:
-        wanted = probes.split(",") if probes not in ("all", "spikes", "none") else probes
-        recording = pipeline.run(graph, x, runtime=runtime, probes=wanted, progress=progress)
+        recording = pipeline.run(graph, x, runtime=runtime, probes=_probes(probes), progress=progress)
     if out is not None:
         _write_recording(recording, out)
     result: dict[str, Any] = {"runtime": runtime, "samples": recording.samples, "steps": recording.steps}
@@ -199,13 +258,8 @@ def validate(
     graph = load(network)
     x, _ = _frames(graph, frames, samples)
     names = runtimes.split(",") if runtimes else [name for name in RUNTIMES if name != "lava" or graph.is_quantized]
-    agreements: dict[str, Agreement] = {}
-    with terminal.progress_bar(names[0]) as progress:
-        expected = pipeline.run(graph, x, runtime=names[0], progress=progress)
-    for name in names[1:]:
-        with terminal.progress_bar(name) as progress:
-            found = pipeline.run(graph, x, runtime=name, progress=progress)
-        agreements[name] = compare(expected, found, thresholds(graph))
+    with terminal.progress_bar("running " + ", ".join(names)) as progress:
+        agreements = pipeline.validate(graph, x, runtimes=names, progress=lambda _: progress)
     must_be_equal = pipeline.equality_expected(graph, x)
     if as_json:
         _print_json({"equality_expected": must_be_equal} | {name: _agreement(a) for name, a in agreements.items()})
@@ -255,6 +309,30 @@ def report(
     _result(as_json, {"report": str(path)}, f"wrote {path}")
 
 
+@app.command(epilog="Example: `tet-deploy experiment table4 --data event-digits --seeds 3 --out out/experiments`")
+def experiment(
+    name: Annotated[str, typer.Argument(help=", ".join(EXPERIMENTS) + ".")],
+    data: Annotated[
+        str | None, typer.Option(help="digits, event-digits, or another recipe or TOML file; by default the experiment's.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat with the seeds 0, 1, ...")] = 5,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training, for a quick look.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for NAME.json and NAME.svg.")] = Path("out/experiments"),
+    as_json: Json = False,
+) -> None:
+    """Repeat an experiment of Deng et al., ICLR 2022, on small data: numbers, tables and a figure, over several seeds."""
+    with terminal.progress_bar(name) as progress:
+        outcome = run_experiment(name, data=data, seeds=seeds, epochs=epochs, out=out, progress=progress)
+    files = {"json": str(out / f"{name}.json"), "figure": str(out / f"{name}.svg")}
+    if as_json:
+        _print_json({"experiment": name, **files, **outcome.values})
+        return
+    terminal.output.print(f"The paper: {outcome.claim}", highlight=False)
+    for found in outcome.tables:
+        terminal.output.print(terminal.table(found.title, found.columns, found.rows))
+    terminal.output.print(f"wrote {files['json']} and {files['figure']}", highlight=False)
+
+
 @app.command("inspect", epilog="Example: `tet-deploy inspect network.int8.safetensors`")
 def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
     """Print a network as a table: node, kind, shape, parameters, bits, fan-out."""
@@ -291,20 +369,30 @@ def doctor(
 
 
 def _frames(graph: Graph, source: str | None, samples: int | None, *, split: str = "test") -> tuple[np.ndarray, Any]:
-    """Frames and, where they are known, labels: from a file, or the data set that the network was trained on."""
+    """Frames and, where they are known, labels: a whole file, or one part of a data set, by default that of the training."""
     from tet_deploy import data
 
-    source = source or graph.metadata.get("data")
-    if source is None:
-        raise DataError("frames: the network does not say what it was trained on. Give --frames FILE.npz, or digits.")
-    if source in data.DATA:
-        steps, seed = int(graph.metadata.get("steps", 4)), int(graph.metadata.get("seed", 0))
-        digits = data.load(source, steps=steps, seed=seed)
-        frames, labels = getattr(digits, f"{split}_frames"), getattr(digits, f"{split}_labels")
-    else:
+    about = graph.metadata
+    if source is None and "data" not in about:
+        raise DataError("frames: the network does not say what it was trained on. Give a FILE.npz, or digits.")
+    if source is not None and source not in data.DATA:
         loaded = data.load_frames(source)
-        frames, labels = loaded.frames, loaded.labels
-    return frames[:, :samples], None if labels is None else labels[:samples]
+        frames, labels = loaded.frames[:, :samples], None if loaded.labels is None else loaded.labels[:samples]
+    else:
+        try:
+            options = json.loads(about.get("data_arguments", "{}")) if source is None else {}
+            steps, seed = int(about.get("steps", 4)), int(about.get("seed", 0))
+        except ValueError as error:
+            raise DataError(f"the network's metadata on its data is broken ({error}). Give frames by --frames.") from None
+        part = getattr(data.load(source or about["data"], steps=steps, seed=seed, **options), split)
+        frames, labels = part.batch(range(len(part) if samples is None else min(samples, len(part))))
+    if labels is not None:
+        labels = data.check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])
+    return frames, labels
+
+
+def _probes(text: str) -> str | list[str]:
+    return text if text in ("all", "spikes", "none") else text.split(",")
 
 
 def _write_recording(recording: Recording, out: Path) -> None:

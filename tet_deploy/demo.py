@@ -11,17 +11,19 @@ import numpy as np
 from rich.console import Console
 
 from tet_deploy import counting, pipeline, terminal, validation
-from tet_deploy.contracts import Recording
+from tet_deploy.contracts import Progress, Recording
 from tet_deploy.doctor import versions
-from tet_deploy.errors import ArtifactError, MissingDependencyError
-from tet_deploy.files import written_whole
+from tet_deploy.errors import ArtifactError, DataError, ExecutionError, MissingDependencyError
+from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import save
 from tet_deploy.ir.graph import Graph
-from tet_deploy.passes import lower, quantize
+from tet_deploy.passes import fold, lower, quantize
 from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
+from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.terminal import Stages
 from tet_deploy.validation import Agreement
 
+DEMO_DATA = ("event-digits", "digits")
 CALIBRATION_SAMPLES = 128  # of the training samples; more does not change the scales that are chosen
 
 
@@ -35,7 +37,8 @@ class DemoResult:
     accuracy: dict[str, float | None] = field(default_factory=dict)
     accuracy_by_step: dict[str, list[float]] = field(default_factory=dict)
     agreements: dict[str, Agreement | None] = field(default_factory=dict)
-    folding: Agreement | None = None
+    folding: Agreement | None = None  # of batch norm and pooling, against the network as it was trained
+    snapping: Agreement | None = None  # of the weights too
     energy: counting.EnergyReport | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -57,13 +60,19 @@ class DemoResult:
         console.print(terminal.agreement_table(self.agreements))
         assert self.energy is not None
         console.print(terminal.energy_table(self.energy))
+        for what, link in (("Folding", self.folding), ("Folding and snapping", self.snapping)):
+            if link is not None:
+                console.print(
+                    f"{what} changed {link.spikes:,} spikes, and the readout by at most {link.largest_readout_error:.2g}.",
+                    highlight=False,
+                )
         if self.lava_missing:
             console.print(f"Lava did not run: {self.lava_missing}", highlight=False)
         console.print(f"Report: {self.folder / 'report.html'}", highlight=False)
 
     def as_dict(self) -> dict[str, Any]:
         """One JSON object; `lava` is null where no Lava Python was found."""
-        assert self.energy is not None and self.folding is not None
+        assert self.energy and self.folding and self.snapping
         summary = self.energy.summary()
         return {
             "data": self.data,
@@ -72,7 +81,8 @@ class DemoResult:
             "accuracy_by_step": self.accuracy_by_step,
             "mismatches": {name: a and a.counts() for name, a in self.agreements.items()},
             "samples": {name: a and a.samples for name, a in self.agreements.items()},
-            "folding": self.folding.counts() | {"largest_readout_error": self.folding.largest_readout_error},
+            "folding": _with_error(self.folding),
+            "folding_and_snapping": _with_error(self.snapping),
             "energy_pj": summary["energy_pj"],
             "counts": summary["counts"],
             "seconds": self.seconds,
@@ -97,6 +107,8 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
     lava_samples
         Number of test samples that are proved equal on Lava, all of them by default, as on ONNX Runtime.
     """
+    if data not in DEMO_DATA:
+        raise DataError(f"data {data!r}: the demo runs on {' or '.join(DEMO_DATA)}. For other data see `tet-deploy train`.")
     from tet_deploy.training import session
     from tet_deploy.training.recipes import sdt
 
@@ -113,7 +125,7 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
 
     with stages("fold", "tracing, folding"):
         traced = session.traced(checkpoint)
-        folded = lower(traced)
+        folded = lower(traced, samples.train_frames)
     with stages("quantize", "quantizing") as progress:
         int8 = quantize(folded, samples.train_frames[:, :CALIBRATION_SAMPLES], progress=progress)
     with stages("export", "exporting"):
@@ -124,7 +136,8 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
         as_traced = pipeline.run(traced, frames)
         as_folded = pipeline.run(folded, frames)
         as_integers = pipeline.run(int8, frames, progress=progress)
-    result.folding = validation.compare(as_traced, as_folded, validation.thresholds(folded))
+        result.folding = _agreement(traced, as_traced, pipeline.run(fold(traced), frames))
+        result.snapping = _agreement(traced, as_traced, as_folded)
 
     compared = {
         "onnx_float": ("onnx", folded, as_folded, frames.shape[1]),
@@ -136,7 +149,7 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
         found[name] = None
         with stages(name, f"{name} against reference") as progress:
             try:
-                found[name] = pipeline.run(graph, frames[:, :count], runtime=runtime, progress=progress)
+                found[name] = _run(graph, frames[:, :count], runtime, folder, progress)
             except MissingDependencyError as error:
                 if runtime != "lava":
                     raise
@@ -161,9 +174,7 @@ def _folder(out: str | os.PathLike[str]) -> Path:
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(folder / "writable") as temporary:
-            temporary.touch()
-        (folder / "writable").unlink()
+        check_writable(folder / "report.html")
     except (OSError, ArtifactError) as error:
         raise ArtifactError(f"{folder}: cannot be written to. Choose another folder with --out.") from error
     return folder
@@ -176,6 +187,23 @@ def _write(folded: Graph, int8: Graph, folder: Path) -> None:
     pipeline.export(folded, folder / "network.float.onnx", to="onnx")
     pipeline.export(int8, folder / "network.int8.onnx", to="onnx")
     pipeline.export(int8, folder / "lava", to="lava")
+
+
+def _with_error(agreement: Agreement) -> dict[str, Any]:
+    return agreement.counts() | {"largest_readout_error": agreement.largest_readout_error}
+
+
+def _run(graph: Graph, frames: np.ndarray, runtime: str, folder: Path, progress: Progress) -> Recording:
+    """Run with every probe, and check that what the user takes away gives the same readout."""
+    if runtime == "lava":
+        return LavaRuntime(folder / "lava").run(frames, progress=progress)
+    from tet_deploy.runtimes.onnx_session import OnnxRuntime
+
+    found = pipeline.run(graph, frames, runtime=runtime, progress=progress)
+    delivered = OnnxRuntime(folder / f"network.{'int8' if graph.is_quantized else 'float'}.onnx")
+    if not np.array_equal(delivered.run(frames, probes="none").readout, found.readout):
+        raise ExecutionError(f"{delivered.path}: gives another readout than the network with probes. Please report it.")
+    return found
 
 
 def _agreement(graph: Graph, expected: Recording, found: Recording | None) -> Agreement | None:

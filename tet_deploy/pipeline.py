@@ -15,6 +15,7 @@ import numpy as np
 from tet_deploy import counting, reporting, validation
 from tet_deploy.contracts import Probes, Progress, Recording, Runtime
 from tet_deploy.counting import EnergyReport
+from tet_deploy.data.frames import check_labels
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
@@ -142,8 +143,8 @@ def validate(
     dict
         Per runtime but the first, its `Agreement`; see `equality_expected` for when anything but equality is a fault.
     """
-    if len(runtimes) < 2:
-        raise DataError(f"runtimes: need two or more to compare; got {list(runtimes)}.")
+    if len(runtimes) < 2 or len(set(runtimes)) < len(runtimes):
+        raise DataError(f"runtimes: need two or more different ones to compare; got {', '.join(runtimes) or 'none'}.")
     reference, *others = runtimes
     expected = run(graph, frames, runtime=reference, probes=probes, progress=progress and progress(reference))
     return {
@@ -165,7 +166,7 @@ def compare(
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Agreement:
     """Run one runtime and compare it with a recording that exists already."""
-    count = min(samples or expected.samples, expected.samples)
+    count = expected.samples if samples is None else min(samples, expected.samples)
     found = run(graph, frames[:, :count], runtime=runtime, probes=probes, progress=progress and progress(runtime))
     return validation.compare(expected.sample(0, count), found, validation.thresholds(graph))
 
@@ -231,6 +232,8 @@ def report(
     Path
         The page.
     """
+    if labels is not None:
+        labels = check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])
     reference, *others = runtimes
     recording = run(graph, frames, runtime=reference, progress=progress and progress(reference))
     agreements = {name: compare(graph, recording, frames, runtime=name, progress=progress) for name in others}
