@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tet_deploy import dynamics
-from tet_deploy.errors import DataError, GraphError
-from tet_deploy.nn import LIF, lif, lif_by_steps, surrogate_gradient
+from tet_deploy.errors import DataError, ExecutionError, GraphError
+from tet_deploy.nn import LIF, lif, lif_by_steps, surrogate_gradient, use_backend
 
 currents = st.builds(
     lambda seed, steps, on_grid: draw_current(seed, steps, on_grid),
@@ -39,13 +39,77 @@ def gradient(function, current, weights, **parameters):
 
 
 @given(current=currents, parameters=parameters)
-def test_spikes_and_gradients_equal_the_step_loop(current, parameters):
-    """Spikes and gradients are bit-equal to those of the plain loop under autograd."""
+def test_spikes_and_gradients_equal_the_step_loop(backend, current, parameters):
+    """Spikes and gradients of every backend are bit-equal to those of the plain loop under autograd."""
     weights = torch.randn(current.shape, generator=torch.Generator().manual_seed(1))
-    spikes, grad = gradient(lif, current, weights, **parameters)
+    with use_backend(backend):
+        spikes, grad = gradient(lif, current, weights, **parameters)
     expected_spikes, expected_grad = gradient(lif_by_steps, current, weights, **parameters)
     assert torch.equal(spikes, expected_spikes)
     assert torch.equal(grad, expected_grad)
+
+
+def test_a_gamma_that_is_no_power_of_two_costs_one_rounding(backend):
+    """The C backend multiplies by 1/gamma^2 where torch divides: gradients agree to a few units in the last place."""
+    current = draw_current(11, 10, False)
+    weights = torch.rand(current.shape)
+    with use_backend(backend):
+        spikes, grad = gradient(lif, current, weights, gamma=0.7)
+    expected_spikes, expected = gradient(lif_by_steps, current, weights, gamma=0.7)
+    assert torch.equal(spikes, expected_spikes)
+    torch.testing.assert_close(grad, expected, rtol=0, atol=1e-5)  # 10 steps add up; gradients are about 1 to 10
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_half_precision_input_has_a_float32_membrane(dtype):
+    """Spikes come in the input's dtype; the membrane potential is at least float32, as in the plain loop."""
+    current = draw_current(7, 6, False).to(dtype)
+    weights = torch.rand(current.shape, dtype=dtype)
+    spikes, grad = gradient(lif, current, weights)
+    expected_spikes, expected = gradient(lif_by_steps, current, weights)
+    assert spikes.dtype == grad.dtype == dtype
+    assert torch.equal(spikes, expected_spikes)
+    torch.testing.assert_close(grad, expected, rtol=2e-2, atol=2e-2)  # bfloat16 has 8 bits
+    if dtype != torch.float64:
+        assert torch.equal(spikes.float(), lif(current.float()))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 70])
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 300, 3), (2, 3, 5, 7)])
+def test_any_number_of_steps_and_any_shape(backend, steps, shape):
+    """[T, ...] of any sizes, more and fewer than the C backend's chunks of 128 neurons."""
+    current, weights = torch.randn(2, steps, *shape) + 0.3
+    with use_backend(backend):
+        found = gradient(lif, current, weights)
+    for value, expected in zip(found, gradient(lif_by_steps, current, weights), strict=True):
+        assert torch.equal(value, expected)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),  # batch outermost
+        lambda x: x.repeat_interleave(2, dim=2)[:, :, ::2],  # gaps
+        lambda x: x.flip(0),
+        lambda x: x[:1].expand(4, -1, -1, -1),  # the same at every step
+        lambda x: x[:, :0],  # nobody
+        lambda x: x[:, :, :, :1],
+    ],
+)
+def test_strides_do_not_matter(backend, layout):
+    """Input, and the gradient that comes back, may lie in memory as they like."""
+    current, weights = (layout(x) for x in torch.randn(2, 4, 3, 6, 5) + 0.3)
+    with use_backend(backend):
+        found = gradient(lif, current, weights)
+    expected = gradient(lif_by_steps, current.contiguous(), weights.contiguous())
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_second_derivative_is_refused():
+    """A gradient penalty would silently be a constant; it is an error."""
+    current = torch.randn(3, 4, requires_grad=True)
+    with pytest.raises(ExecutionError, match="create_graph"):
+        torch.autograd.grad(lif(current).sum(), current, create_graph=True)
 
 
 @given(current=currents, parameters=parameters)

@@ -3,7 +3,8 @@
     u(t) = decay * v(t-1) + I(t) ;  s(t) = 1 if u(t) > threshold else 0 ;  v(t) = u(t) * (1 - s(t)) ;  v(0) = 0
 
 Deng et al., ICLR 2022, eqs. 1-3. The derivative of s with respect to u is replaced by a triangle (eq. 5), and the gradient
-also flows through the reset. Only I is kept for the backward pass; u is computed again from it there.
+also flows through the reset. Only I is kept for the backward pass; u is computed again from it there. `backends` says which
+code does so.
 """
 
 from __future__ import annotations
@@ -13,12 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tet_deploy.errors import DataError, GraphError
-
-
-def surrogate_gradient(u: Tensor, threshold: float = 1.0, gamma: float = 1.0) -> Tensor:
-    """ds/du = max(0, gamma - |u - threshold|) / gamma^2  (eq. 5)."""
-    return (gamma - (u - threshold).abs()).clamp(min=0) / gamma**2
+from tet_deploy.errors import DataError, ExecutionError, GraphError
+from tet_deploy.nn.backends import Population, Term, backend_for, dense, like
 
 
 def lif(current: Tensor, decay: float = 0.5, threshold: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -38,7 +35,7 @@ def lif(current: Tensor, decay: float = 0.5, threshold: float = 1.0, gamma: floa
     Returns
     -------
     Tensor
-        0 or 1, of the same shape and dtype.
+        0 or 1, of the same shape and dtype. The membrane potential of half-precision input is float32.
 
     Raises
     ------
@@ -89,39 +86,27 @@ class LIF(nn.Module):
 class _LIFOverTime(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, decay: float, threshold: float, gamma: float) -> Tensor:
+        ctx.backend, ctx.population = backend_for(current), Population(len(current), decay, threshold, gamma)
+        current = dense(current)
         ctx.save_for_backward(current)
-        ctx.parameters = decay, threshold, gamma
-        spikes = torch.empty_like(current)
-        v = torch.zeros_like(current[0])
-        for t in range(len(current)):
-            fired = v.mul_(decay).add_(current[t]) > threshold  # multiply, then add: as in dynamics.py, never fused
-            spikes[t] = fired
-            v.masked_fill_(fired, 0)
+        spikes: Tensor = ctx.backend.forward([Term(current)], ctx.population)
         return spikes
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None]:
+        refuse_second_derivative()
         (current,) = ctx.saved_tensors
-        decay, threshold, gamma = ctx.parameters
-        grad_current = torch.empty_like(current)
-        potentials = _potentials_before_reset(current, decay, threshold)
-        grad_v = torch.zeros_like(current[0])
-        for t in reversed(range(len(current))):
-            u = potentials[t]
-            # v = u * (1 - s):  dv/du = (1 - s) - u * ds/du
-            grad_s = grad_spikes[t] - grad_v * u
-            grad_u = grad_s * surrogate_gradient(u, threshold, gamma) + grad_v.masked_fill(u > threshold, 0)
-            grad_current[t] = grad_u
-            grad_v = grad_u * decay
+        grad_current, _ = ctx.backend.backward([Term(current)], ctx.population, like(grad_spikes, current))
         return grad_current, None, None, None
 
 
-def _potentials_before_reset(current: Tensor, decay: float, threshold: float) -> Tensor:
-    """u(1..T), [T, ...]."""
-    potentials = torch.empty_like(current)
-    v = torch.zeros_like(current[0])
-    for t in range(len(current)):
-        potentials[t] = v.mul_(decay).add_(current[t])
-        v.masked_fill_(v > threshold, 0)
-    return potentials
+def refuse_second_derivative() -> None:
+    """An error in a backward pass that is itself to be differentiated; torch alone would take it for a constant.
+
+    Raises
+    ------
+    ExecutionError
+        The pass was started with create_graph=True.
+    """
+    if torch.is_grad_enabled():
+        raise ExecutionError("LIF: its gradient, a surrogate, cannot be differentiated again. Leave out create_graph=True.")

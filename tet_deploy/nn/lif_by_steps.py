@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tet_deploy.nn.lif import surrogate_gradient
+from tet_deploy.nn.surrogate import surrogate_gradient
 
 
 def lif_by_steps(current: Tensor, decay: float = 0.5, threshold: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -15,14 +15,14 @@ def lif_by_steps(current: Tensor, decay: float = 0.5, threshold: float = 1.0, ga
 
     Deng et al., ICLR 2022, eqs. 1-3 and 5.
     """
-    v = torch.zeros_like(current[0])
+    v = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
     spikes = []
     for presynaptic_input in current:
         u = decay * v + presynaptic_input
         s: Tensor = _Spike.apply(u, threshold, gamma)  # type: ignore[no-untyped-call]  # torch's own
         v = u * (1 - s)
         spikes.append(s)
-    return torch.stack(spikes)
+    return torch.stack(spikes).to(current.dtype)
 
 
 class _Spike(torch.autograd.Function):

@@ -9,10 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
-def sees_time(layer: nn.Module) -> bool:
-    """Whether a layer takes [T, B, ...]: it, or a layer inside it, is a LIF, a TimeMajor or says `sees_time = True`."""
-    return any(getattr(module, "sees_time", False) is True for module in layer.modules())
+from tet_deploy.nn.sequence import run, sees_time
 
 
 class TimeMajor(nn.Sequential):
@@ -20,6 +17,15 @@ class TimeMajor(nn.Sequential):
 
     Time and batch are merged around plain torch layers (Conv2d, BatchNorm2d, AvgPool2d, Flatten, Linear, ...) and separate
     where a layer sees time (LIF, TimeMajor, your own module that contains one).
+
+    In training, a batch norm, the LIF right after it and the average pool after that run as one (`norm_lif`), and on a CPU
+    the values between layers then lie channels-last. Your own module gets contiguous values, unless it says `any_layout =
+    True`: then it may get either, and must use reshape() in place of view(). What leaves the outermost TimeMajor is
+    contiguous.
+
+    A static image shown at every step, `image.expand(T, *image.shape)`, is recognised by its stride: layers before the first
+    LIF see it once. Values are the same up to float rounding; repeat() the image, or set `encode_once = False`, to compute
+    them at every step.
 
     Examples
     --------
@@ -30,8 +36,15 @@ class TimeMajor(nn.Sequential):
     """
 
     sees_time = True
+    any_layout = True
+    encode_once = True
 
     def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, Tensor):
+            return run(list(self), input, encode_once=self.encode_once)
+        return self._layer_by_layer(input)  # torch.fx writes down what is called: each layer as it is
+
+    def _layer_by_layer(self, input: Tensor) -> Tensor:
         steps_and_samples = input.shape[:2]
         merged = False
         for layer in self:
