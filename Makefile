@@ -19,7 +19,9 @@ demo: $(VENV)/.ready lava
 test: $(VENV)/.ready lava test-core
 	$(BIN)/python -m pytest -q -m "not slow"
 
+# Also the GPU kernels, in Triton's interpreter; triton is a gigabyte, so only here.
 test-slow: $(VENV)/.ready lava test-core
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt triton
 	$(BIN)/python -m pytest -q
 
 # The core beside Lava; without a Lava Python it is skipped in one line, or fails where Lava is required.
