@@ -1,7 +1,8 @@
 """The time loop in C (kernels.c), compiled once for this machine at first use and kept in the user's cache folder.
 
-Why not torch.compile: its CPU code needs a compiler as well, takes many seconds for each shape where this takes two once and
-for all, and cannot fuse the sums over a batch norm's channels with the time loop. See benchmarks/results/train_step_cpu.md.
+Why not torch.compile: its CPU code needs a compiler as well, and 4 to 20 seconds for each new shape, where this takes two or
+three once and for all. On the time loop alone both are about equally fast (benchmarks/results/train_step_cpu.md). What makes
+the difference is the fusion with batch norm, its sums and the pool, of which this has control.
 """
 
 from __future__ import annotations

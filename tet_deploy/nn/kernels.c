@@ -4,8 +4,8 @@
        I = sum over one or two terms of (x - mean) * scale + shift      per channel; a plain term is x itself
        u = decay * v + I ;  s = 1 if u > threshold else 0 ;  v = 0 where s, else u
 
-   An array of one step holds `neurons` values, neurons a multiple of `channels`, channels fastest. Neurons are walked through
-   in chunks that stay in the first-level cache for all steps, so u is computed again in the backward pass and never stored.
+   An array of one step holds `neurons` values, neurons a multiple of `channels`, channels fastest. Neurons are walked
+   through in chunks that stay in the first-level cache for all steps: u is computed again in the backward pass, never stored.
    Sums go into a fixed number of parts that are added in order: results do not depend on the number of threads.
    Build with -ffp-contract=off: multiply, then add, as everywhere else. Functions return 0, or 1 if memory ran out. */
 
@@ -32,28 +32,34 @@ typedef struct {
 
 static ptrdiff_t chunk_of(ptrdiff_t channels) { return channels < CHUNK ? CHUNK / channels * channels : channels; }
 
-static ptrdiff_t chunk_for(const Population *p) { return p->pool > 1 ? p->pool * p->row : chunk_of(p->channels); }
+/* How a population is cut: a chunk is `width` values in each of `rows` rows; one row, but where a pool's windows span more. */
+typedef struct {
+    ptrdiff_t rows, width, across, chunks; /* across: chunks side by side in a row of the image */
+} Cut;
 
-/* Spikes of `pool` rows to their means over windows, one row. */
-static void pool_rows(const float *spikes, float *out, const Population *p) {
-    const ptrdiff_t channels = p->channels, width = p->row / channels, length = width / p->pool * channels;
-    memset(out, 0, length * sizeof *out);
-    for (ptrdiff_t i = 0; i < p->pool; i++)
-        for (ptrdiff_t j = 0; j < width; j++) {
-            const float *from = spikes + i * p->row + j * channels;
-            float *to = out + j / p->pool * channels;
-            for (ptrdiff_t c = 0; c < channels; c++) to[c] += from[c];
-        }
-    for (ptrdiff_t i = 0; i < length; i++) out[i] /= p->pool * p->pool;
+/* One chunk's neurons. In scratch arrays its rows lie `width` of the cut apart. */
+typedef struct {
+    ptrdiff_t begin, n, pooled; /* first neuron; values in a row, fewer at the end; where its windows' means begin */
+} Chunk;
+
+static Cut cut_of(const Population *p) {
+    if (p->pool == 1) {
+        const ptrdiff_t width = chunk_of(p->channels);
+        return (Cut){1, width, 1, (p->neurons + width - 1) / width};
+    }
+    const ptrdiff_t window = p->pool * p->channels, windows = 2 * CHUNK / (p->pool * window);
+    const ptrdiff_t width = window * (windows > 1 ? windows : 1), across = (p->row + width - 1) / width;
+    return (Cut){p->pool, width, across, p->neurons / (p->pool * p->row) * across};
 }
 
-/* Its gradient: from one row to `pool` rows. */
-static void unpool_row(const float *grad, float *out, const Population *p) {
-    const ptrdiff_t channels = p->channels, width = p->row / channels;
-    for (ptrdiff_t j = 0; j < width; j++)
-        for (ptrdiff_t c = 0; c < channels; c++)
-            out[j * channels + c] = grad[j / p->pool * channels + c] / (p->pool * p->pool);
-    for (ptrdiff_t i = 1; i < p->pool; i++) memcpy(out + i * p->row, out, p->row * sizeof *out);
+static Chunk chunk_at(const Population *p, const Cut *cut, ptrdiff_t index) {
+    if (p->pool == 1) {
+        const ptrdiff_t begin = index * cut->width, left = p->neurons - begin;
+        return (Chunk){begin, left < cut->width ? left : cut->width, 0};
+    }
+    const ptrdiff_t group = index / cut->across * p->pool * p->row, column = index % cut->across * cut->width;
+    const ptrdiff_t left = p->row - column;
+    return (Chunk){group + column, left < cut->width ? left : cut->width, group / (p->pool * p->pool) + column / p->pool};
 }
 
 static ptrdiff_t part_begin(ptrdiff_t chunks, ptrdiff_t part) { return chunks * part / PARTS; }
@@ -74,27 +80,67 @@ ALWAYS_INLINE float value(int normed, float x, const float *repeated, ptrdiff_t 
     return normed ? (x - repeated[i]) * repeated[length + i] + repeated[2 * length + i] : x;
 }
 
-/* One chunk over all steps; spikes, if asked for, and u, if asked for ([steps, length]). */
-ALWAYS_INLINE void walk(int normed, int second, const Term *a, const Term *b, const Population *p, ptrdiff_t begin,
-                        ptrdiff_t n, ptrdiff_t length, const float *repeat_a, const float *repeat_b, float *v,
-                        float *spikes, float *row, float *u_out) {
+/* Spikes of a chunk to their means over windows. */
+static void pool_spikes(const float *spikes, float *out, const Population *p, const Cut *cut, const Chunk *chunk) {
+    const ptrdiff_t channels = p->channels;
+    memset(out, 0, chunk->n / p->pool * sizeof *out);
+    for (ptrdiff_t r = 0; r < cut->rows; r++)
+        for (ptrdiff_t i = 0; i < chunk->n; i += channels)
+            for (ptrdiff_t c = 0; c < channels; c++)
+                out[i / channels / p->pool * channels + c] += spikes[r * cut->width + i + c];
+    for (ptrdiff_t i = 0; i < chunk->n / p->pool; i++) out[i] /= p->pool * p->pool;
+}
+
+/* Its gradient. */
+static void unpool(const float *grad, float *out, const Population *p, const Cut *cut, const Chunk *chunk) {
+    const ptrdiff_t channels = p->channels;
+    for (ptrdiff_t i = 0; i < chunk->n; i += channels)
+        for (ptrdiff_t c = 0; c < channels; c++)
+            out[i + c] = grad[i / channels / p->pool * channels + c] / (p->pool * p->pool);
+    for (ptrdiff_t r = 1; r < cut->rows; r++) memcpy(out + r * cut->width, out, chunk->n * sizeof *out);
+}
+
+/* What each thread works with; arrays of a chunk's length, u of `steps` times that. */
+typedef struct {
+    float *v, *spikes, *sum, *sum_a, *sum_b, *repeat_a, *repeat_b, *u;
+} Scratch;
+
+static float *scratch_for(Scratch *s, const Term *a, const Term *b, const Population *p, const Cut *cut, ptrdiff_t steps) {
+    const ptrdiff_t length = cut->rows * cut->width;
+    float *block = malloc((11 + steps) * length * sizeof *block);
+    if (!block) return NULL;
+    *s = (Scratch){block, block + length, block + 2 * length, block + 3 * length, block + 4 * length, block + 5 * length,
+                   block + 8 * length, block + 11 * length};
+    repeat_term(s->repeat_a, a, p->channels, length);
+    repeat_term(s->repeat_b, b, p->channels, length);
+    return block;
+}
+
+/* One chunk over all steps: its spikes go to `out`, or if that is NULL, u stays in the scratch space. */
+ALWAYS_INLINE void walk(int normed, int second, const Term *a, const Term *b, const Population *p, const Cut *cut,
+                        const Chunk *chunk, const Scratch *scratch, float *out) {
     const float decay = p->decay, threshold = p->threshold;
-    memset(v, 0, n * sizeof *v);
+    const ptrdiff_t length = cut->rows * cut->width;
+    memset(scratch->v, 0, length * sizeof(float));
     for (ptrdiff_t t = 0; t < p->steps; t++) {
-        const float *x = a->x + t * a->stride + begin;
-        const float *y = second ? b->x + t * b->stride + begin : NULL;
-        float *s = !spikes || p->pool > 1 ? row : spikes + t * p->neurons + begin;
-        float *u_t = u_out ? u_out + t * length : NULL;
+        for (ptrdiff_t r = 0; r < cut->rows; r++) {
+            const ptrdiff_t from = chunk->begin + r * p->row, to = r * cut->width;
+            const float *x = a->x + t * a->stride + from, *y = second ? b->x + t * b->stride + from : NULL;
+            const float *of_a = scratch->repeat_a + to, *of_b = scratch->repeat_b + to;
+            float *v = scratch->v + to, *u_t = scratch->u + t * length + to;
+            float *s = p->pool > 1 ? scratch->spikes + to : out + t * p->neurons + from;
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++) {
-            float current = value(normed, x[i], repeat_a, length, i);
-            if (second) current += value(second == 2, y[i], repeat_b, length, i);
-            float u = v[i] * decay + current;
-            if (s) s[i] = u > threshold ? 1.0f : 0.0f;
-            if (u_t) u_t[i] = u;
-            v[i] = u > threshold ? 0.0f : u;
+            for (ptrdiff_t i = 0; i < chunk->n; i++) {
+                float current = value(normed, x[i], of_a, length, i);
+                if (second) current += value(second == 2, y[i], of_b, length, i);
+                const float u = v[i] * decay + current;
+                if (out) s[i] = u > threshold ? 1.0f : 0.0f;
+                else u_t[i] = u;
+                v[i] = u > threshold ? 0.0f : u;
+            }
         }
-        if (spikes && p->pool > 1) pool_rows(row, spikes + (t * p->neurons + begin) / (p->pool * p->pool), p);
+        if (out && p->pool > 1)
+            pool_spikes(scratch->spikes, out + t * p->neurons / (p->pool * p->pool) + chunk->pooled, p, cut, chunk);
     }
 }
 
@@ -108,62 +154,59 @@ ALWAYS_INLINE void walk(int normed, int second, const Term *a, const Term *b, co
     } while (0)
 
 int lif_forward(const Term *a, const Term *b, const Population *p, float *spikes, int threads) {
-    const ptrdiff_t length = chunk_for(p), chunks = (p->neurons + length - 1) / length;
+    const Cut cut = cut_of(p);
     int failed = 0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
     for (ptrdiff_t part = 0; part < PARTS; part++) {
-        const ptrdiff_t first = part_begin(chunks, part), last = part_begin(chunks, part + 1);
+        const ptrdiff_t first = part_begin(cut.chunks, part), last = part_begin(cut.chunks, part + 1);
         if (first == last) continue;
-        float *scratch = malloc(8 * length * sizeof *scratch);
-        if (!scratch) { failed = 1; continue; }
-        float *v = scratch, *repeat_a = scratch + length, *repeat_b = scratch + 4 * length, *row = scratch + 7 * length;
-        repeat_term(repeat_a, a, p->channels, length);
-        repeat_term(repeat_b, b, p->channels, length);
-        for (ptrdiff_t chunk = first; chunk < last; chunk++) {
-            const ptrdiff_t begin = chunk * length, n = p->neurons - begin < length ? p->neurons - begin : length;
-#define FORWARD(normed, second) walk(normed, second, a, b, p, begin, n, length, repeat_a, repeat_b, v, spikes, row, NULL)
+        Scratch scratch;
+        float *block = scratch_for(&scratch, a, b, p, &cut, 0);
+        if (!block) { failed = 1; continue; }
+        for (ptrdiff_t index = first; index < last; index++) {
+            const Chunk chunk = chunk_at(p, &cut, index);
+#define FORWARD(normed, second) walk(normed, second, a, b, p, &cut, &chunk, &scratch, spikes)
             DISPATCH(FORWARD);
         }
-        free(scratch);
+        free(block);
     }
     return failed;
 }
 
-/* One chunk of the backward pass, from the last step to the first; u [steps, length] is known. Adds up, over steps, the
-   gradient of I and its products with x - mean of each term. */
+/* One chunk from the last step to the first; u is known. Adds up, over steps, the gradient of I and its products with
+   x - mean of each term. */
 ALWAYS_INLINE void walk_back(int normed, int second, int once, const Term *a, const Term *b, const Population *p,
-                             ptrdiff_t begin, ptrdiff_t n, ptrdiff_t length, const float *repeat_a, const float *repeat_b,
-                             const float *u_in, const float *grad_spikes, float *grad, float *grad_v, float *row, float *sum,
-                             float *sum_a, float *sum_b) {
+                             const Cut *cut, const Chunk *chunk, const Scratch *scratch, const float *grad_spikes,
+                             float *grad) {
     const float decay = p->decay, threshold = p->threshold, gamma = p->gamma;
     const float inverse = (float)(1.0 / ((double)gamma * gamma));
-    memset(grad_v, 0, n * sizeof *grad_v);
-    if (normed) {
-        memset(sum, 0, length * sizeof *sum);
-        memset(sum_a, 0, length * sizeof *sum);
-        memset(sum_b, 0, length * sizeof *sum);
-    }
+    const ptrdiff_t length = cut->rows * cut->width;
+    memset(scratch->v, 0, length * sizeof(float)); /* the gradient of v */
+    memset(scratch->sum, 0, 3 * length * sizeof(float));
     for (ptrdiff_t t = p->steps - 1; t >= 0; t--) {
-        const float *x = a->x + t * a->stride + begin;
-        const float *y = second ? b->x + t * b->stride + begin : NULL;
-        const float *g_s = grad_spikes + t * p->neurons + begin, *u_t = u_in + t * length;
-        if (p->pool > 1) {
-            unpool_row(grad_spikes + (t * p->neurons + begin) / (p->pool * p->pool), row, p);
-            g_s = row;
-        }
-        float *g = once ? grad + begin : grad + t * p->neurons + begin;
+        if (p->pool > 1)
+            unpool(grad_spikes + t * p->neurons / (p->pool * p->pool) + chunk->pooled, scratch->spikes, p, cut, chunk);
+        for (ptrdiff_t r = 0; r < cut->rows; r++) {
+            const ptrdiff_t from = chunk->begin + r * p->row, to = r * cut->width;
+            const float *x = a->x + t * a->stride + from, *y = second ? b->x + t * b->stride + from : NULL;
+            const float *mean_a = scratch->repeat_a + to, *mean_b = scratch->repeat_b + to;
+            const float *u_t = scratch->u + t * length + to;
+            const float *grad_s = p->pool > 1 ? scratch->spikes + to : grad_spikes + t * p->neurons + from;
+            float *grad_v = scratch->v + to, *g = once ? grad + from : grad + t * p->neurons + from;
+            float *sum = scratch->sum + to, *sum_a = scratch->sum_a + to, *sum_b = scratch->sum_b + to;
 #pragma omp simd
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const float u = u_t[i], triangle = gamma - fabsf(u - threshold);
-            const float surrogate = (triangle > 0.0f ? triangle : 0.0f) * inverse;
-            const float grad_u = (g_s[i] - grad_v[i] * u) * surrogate + (u > threshold ? 0.0f : grad_v[i]);
-            grad_v[i] = grad_u * decay;
-            g[i] = once && t < p->steps - 1 ? g[i] + grad_u : grad_u;
-            if (normed) {
-                sum[i] += grad_u;
-                sum_a[i] += grad_u * (x[i] - repeat_a[i]);
+            for (ptrdiff_t i = 0; i < chunk->n; i++) {
+                const float u = u_t[i], triangle = gamma - fabsf(u - threshold);
+                const float surrogate = (triangle > 0.0f ? triangle : 0.0f) * inverse;
+                const float grad_u = (grad_s[i] - grad_v[i] * u) * surrogate + (u > threshold ? 0.0f : grad_v[i]);
+                grad_v[i] = grad_u * decay;
+                g[i] = once && t < p->steps - 1 ? g[i] + grad_u : grad_u;
+                if (normed) {
+                    sum[i] += grad_u;
+                    sum_a[i] += grad_u * (x[i] - mean_a[i]);
+                }
+                if (second == 2) sum_b[i] += grad_u * (y[i] - mean_b[i]);
             }
-            if (second == 2) sum_b[i] += grad_u * (y[i] - repeat_b[i]);
         }
     }
 }
@@ -177,51 +220,45 @@ static void add_up(double *to, const float *from, ptrdiff_t channels, ptrdiff_t 
    grad [steps, neurons], or [neurons] summed over steps if `once`. */
 int lif_backward(const Term *a, const Term *b, const Population *p, const float *grad_spikes, float *grad, int once,
                  double *sums, int threads) {
-    const ptrdiff_t length = chunk_for(p), chunks = (p->neurons + length - 1) / length, width = 3 * p->channels;
-    double *parts = sums ? calloc(PARTS * width, sizeof *parts) : NULL;
+    const Cut cut = cut_of(p);
+    const ptrdiff_t length = cut.rows * cut.width, channels = p->channels;
+    double *parts = sums ? calloc(PARTS * 3 * channels, sizeof *parts) : NULL;
     int failed = sums && !parts;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(| : failed)
     for (ptrdiff_t part = 0; part < PARTS; part++) {
-        const ptrdiff_t first = part_begin(chunks, part), last = part_begin(chunks, part + 1);
+        const ptrdiff_t first = part_begin(cut.chunks, part), last = part_begin(cut.chunks, part + 1);
         if (first == last || (sums && !parts)) continue;
-        float *scratch = malloc((12 + p->steps) * length * sizeof *scratch);
-        if (!scratch) { failed = 1; continue; }
-        float *v = scratch, *repeat_a = scratch + length, *repeat_b = scratch + 4 * length, *grad_v = scratch + 7 * length;
-        float *sum = scratch + 8 * length, *sum_a = sum + length, *sum_b = sum_a + length, *row = sum_b + length;
-        float *u = row + length;
-        repeat_term(repeat_a, a, p->channels, length);
-        repeat_term(repeat_b, b, p->channels, length);
-        for (ptrdiff_t chunk = first; chunk < last; chunk++) {
-            const ptrdiff_t begin = chunk * length, n = p->neurons - begin < length ? p->neurons - begin : length;
-#define BACK(normed, second, once)                                                                                       \
-    walk_back(normed, second, once, a, b, p, begin, n, length, repeat_a, repeat_b, u, grad_spikes, grad, grad_v, row, sum, \
-              sum_a, sum_b)
-#define BACKWARD(normed, second)                                                                      \
-    do {                                                                                              \
-        walk(normed, second, a, b, p, begin, n, length, repeat_a, repeat_b, v, NULL, NULL, u);        \
-        if (once) BACK(normed, second, 1);                                                            \
-        else BACK(normed, second, 0);                                                                 \
+        Scratch scratch;
+        float *block = scratch_for(&scratch, a, b, p, &cut, p->steps);
+        if (!block) { failed = 1; continue; }
+        for (ptrdiff_t index = first; index < last; index++) {
+            const Chunk chunk = chunk_at(p, &cut, index);
+#define BACKWARD(normed, second)                                                                                   \
+    do {                                                                                                           \
+        walk(normed, second, a, b, p, &cut, &chunk, &scratch, NULL);                                               \
+        if (once) walk_back(normed, second, 1, a, b, p, &cut, &chunk, &scratch, grad_spikes, grad);                \
+        else walk_back(normed, second, 0, a, b, p, &cut, &chunk, &scratch, grad_spikes, grad);                     \
     } while (0)
             DISPATCH(BACKWARD);
             if (parts) {
-                double *to = parts + part * width;
-                add_up(to, sum, p->channels, length);
-                add_up(to + p->channels, sum_a, p->channels, length);
-                if (b->mean) add_up(to + 2 * p->channels, sum_b, p->channels, length);
+                double *to = parts + part * 3 * channels;
+                add_up(to, scratch.sum, channels, length);
+                add_up(to + channels, scratch.sum_a, channels, length);
+                if (b->mean) add_up(to + 2 * channels, scratch.sum_b, channels, length);
             }
         }
-        free(scratch);
+        free(block);
     }
-    for (ptrdiff_t i = 0; sums && !failed && i < width; i++) {
+    for (ptrdiff_t i = 0; sums && !failed && i < 3 * channels; i++) {
         sums[i] = 0.0;
-        for (ptrdiff_t part = 0; part < PARTS; part++) sums[i] += parts[part * width + i];
+        for (ptrdiff_t part = 0; part < PARTS; part++) sums[i] += parts[part * 3 * channels + i];
     }
     free(parts);
     return failed;
 }
 
-/* Mean and biased variance of each channel of x [rows, channels], in double. Differences to the first row are summed: without
-   it, values far from zero would cancel. */
+/* Mean and biased variance of each channel of x [rows, channels], in double. Differences to the first row are summed: values
+   far from zero would cancel. */
 int statistics(const float *x, ptrdiff_t rows, ptrdiff_t channels, double *mean, double *variance, int threads) {
     const ptrdiff_t length = chunk_of(channels), size = rows * channels, chunks = (size + length - 1) / length;
     double *parts = calloc(PARTS * 2 * channels, sizeof *parts);
