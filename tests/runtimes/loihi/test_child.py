@@ -112,6 +112,11 @@ runtime.run(frames, progress=lambda done, total: print("step", done, flush=True)
 """
 
 
+def heed_interrupts():
+    """A shell's background jobs, and what they start, ignore Ctrl-C; a user's program does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupting_the_host_leaves_nothing(lava_python, bundle, frames, tmp_path, number):
     """Ctrl-C ends Lava and comes through as KeyboardInterrupt; when the host is killed, Lava notices and ends itself."""
@@ -124,11 +129,15 @@ def test_interrupting_the_host_leaves_nothing(lava_python, bundle, frames, tmp_p
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
-    assert host.stdout.readline().startswith("step")
-    assert leftovers(bundle)
-    host.send_signal(number)
-    _, errors = host.communicate(timeout=30)
+    try:
+        assert host.stdout.readline().startswith("step")
+        assert leftovers(bundle)
+        host.send_signal(number)
+        _, errors = host.communicate(timeout=30)
+    finally:
+        host.kill()
     if number == signal.SIGINT:
         assert errors.strip().endswith("KeyboardInterrupt")
     else:  # nobody is left to wait for
