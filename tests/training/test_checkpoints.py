@@ -1,5 +1,6 @@
 """A checkpoint gives back the network it was written from, or an error that says what is wrong with it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -127,3 +128,16 @@ def test_a_missing_file_is_named(tmp_path):
     """The error says how to write one."""
     with pytest.raises(ArtifactError, match="no such file"):
         load_checkpoint(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"seed": 1e30}, {"name": "x"}, {"width": float("inf")}, {"classes": 1e30}, {"width": 1e300}], ids=str
+)
+def test_hostile_arguments_give_one_line(tmp_path, arguments):
+    """Whatever the constructor makes of a file's arguments, the error is one line that names the file."""
+    path = tmp_path / "hostile.safetensors"
+    save_checkpoint(build("digits", seed=0), dataclasses.replace(DESCRIPTION, model="digits", arguments=arguments), path)
+    with pytest.raises(ArtifactError, match="its model cannot be built") as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

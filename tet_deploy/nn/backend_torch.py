@@ -50,13 +50,13 @@ class _Torch:
         return grad_current, None
 
     def arrange(self, x: Tensor) -> Tensor:
-        raise NotImplementedError  # nothing is fused, here and below
+        raise NotImplementedError  # only backends that fuse batch norm are asked; this one says that it does not
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
     def norm_backward(self, grad: Tensor, term: Term, offset: Tensor, slope: Tensor, *, in_place: bool) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError  # as above
 
 
 def _resting(current: Tensor) -> Tensor:

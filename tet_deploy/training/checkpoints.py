@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.errors import ArtifactError, first_line
 from tet_deploy.files import written_whole
 from tet_deploy.models import build
 
@@ -96,13 +96,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Descriptio
         with safe_open(path, framework="pt") as file:
             description = _description(path, file.metadata())
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it cannot be iterated
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ArtifactError(f"{path}: is no checkpoint, or a damaged one ({error}). Train again.") from error
+    except ArtifactError:
+        raise
+    except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
+        raise ArtifactError(f"{path}: is no checkpoint, or a damaged one ({first_line(error)}). Train again.") from error
     try:
         with torch.device("meta"):  # shapes only: a file cannot make us allocate more than it holds
             model = build(description.model, **description.arguments)
-    except (GraphError, RuntimeError) as error:
-        raise ArtifactError(f"{path}: its model cannot be built: {error}") from error
+    except Exception as error:  # the arguments are the file's
+        raise ArtifactError(f"{path}: its model cannot be built: {first_line(error)}") from error
     load_weights(model, state, source=str(path))
     return model.eval(), description
 
