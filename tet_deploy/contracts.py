@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -135,7 +135,14 @@ def populations(graph: Graph) -> tuple[str, ...]:
     return tuple(node.name for node in graph.of_kind(LIF))
 
 
-def check_frames(frames: np.ndarray, shape: Sequence[int], encoding: str) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
+    """What a caller gave as a numpy array; torch tensors, also those on a GPU or with a gradient, are taken alike."""
+    if hasattr(values, "detach"):  # a torch tensor, known by what it can do, as torch need not be installed
+        values = values.detach().cpu().resolve_conj().resolve_neg().numpy()
+    return np.asarray(values)
+
+
+def check_frames(frames: Any, shape: Sequence[int], encoding: str) -> np.ndarray:
     """Frames as float32 [T, B, *shape], after checking them against what a network's Input wants.
 
     Raises
@@ -143,7 +150,7 @@ def check_frames(frames: np.ndarray, shape: Sequence[int], encoding: str) -> np.
     DataError
         Wrong rank, channels, size or dtype, no step or no sample, NaN, or fractions where events are counted.
     """
-    frames = np.asarray(frames)
+    frames = as_array(frames)
     layout = f"[T, B, {', '.join(map(str, shape))}]"
     if frames.dtype.kind not in "fiub":
         raise DataError(f"frames: must hold numbers in the layout {layout}; got dtype {frames.dtype}.")

@@ -16,6 +16,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+class ArgumentError(TetDeployError, ValueError):
+    """A value given to a function or command that is none of those it takes: a name, a number, a type."""
+
+
 class GraphError(TetDeployError):
     """A network, a node or an edge that cannot be built, lowered or exported."""
 
