@@ -1,0 +1,80 @@
+"""Commands that turn a checkpoint into what is deployed: convert, quantize, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tet_deploy import pipeline, terminal
+from tet_deploy.cli.options import Json, NetworkFile, Out, frames_and_labels, probes_of
+from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.exporters import EXPORTERS
+from tet_deploy.ir.artifact import load, save
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="What `train` wrote.")],
+    frames: Annotated[
+        str | None, typer.Option(help="Frames it will see: an .npz, or a data set; by default its training samples.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Look at the first N samples.")] = 128,
+    out: Out = Path("network.safetensors"),
+    as_json: Json = False,
+) -> None:
+    """Trace a checkpoint, fold batch norm and pooling, snap to the frames' grid, and write a deployable float network."""
+    from tet_deploy.passes import lower
+    from tet_deploy.training import session
+
+    traced = session.traced(checkpoint)
+    graph = lower(traced, frames_and_labels(traced, frames, samples, split="train")[0])
+    save(graph, out)
+    print_result(as_json, {"network": str(out), "digest": graph.digest()}, f"wrote {out}")
+
+
+def quantize(
+    network: NetworkFile,
+    calibration: Annotated[
+        str | None, typer.Option(help="An .npz with 'frames', or digits, or event-digits: the training samples.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Calibrate on the first N samples.")] = 128,
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Width of the signed weights.")] = 8,
+    out: Out = Path("network.int8.safetensors"),
+    as_json: Json = False,
+) -> None:
+    """Turn a float network into the integers of a Loihi core, calibrated on frames."""
+    from tet_deploy.passes import quantize as quantize_graph
+
+    graph = load(network)
+    frames, _ = frames_and_labels(graph, calibration, samples, split="train")
+    with terminal.progress_bar("quantizing") as progress:
+        quantized = quantize_graph(graph, frames, bits=bits, progress=progress)
+    save(quantized, out)
+    populations = json.loads(quantized.metadata["quantization"])
+    if as_json:
+        print_json({"network": str(out), "digest": quantized.digest(), "populations": populations})
+        return
+    rows = [
+        (name, f"{p['scale']:.4g}", f"{p['membrane_error']:.2e}", f"{p['clipped_weights']:.2%}",
+         "impossible" if p["wrap_impossible"] else f"{p['largest_sum_seen'] / 131071:.0%} of the limit seen")
+        for name, p in populations.items()
+    ]  # fmt: skip
+    columns = ("population", "scale", "membrane error", "clipped weights", "wrapping")
+    terminal.output.print(terminal.table(f"{out}, {bits}-bit weights", columns, rows))
+
+
+def export(
+    network: NetworkFile,
+    to: Annotated[str, typer.Option(help=f"{' or '.join(EXPORTERS)}.")],
+    out: Out,
+    probes: Annotated[str, typer.Option(help="ONNX only: extra outputs, none, spikes, all, or names.")] = "none",
+    as_json: Json = False,
+) -> None:
+    """Write a network as an ONNX file or as a Lava bundle."""
+    if probes != "none" and to != "onnx":
+        raise typer.BadParameter("only an ONNX file has them as outputs; a Lava bundle takes --probes when it runs.")
+    path = pipeline.export(load(network), out, to=to, **({"probes": probes_of(probes)} if to == "onnx" else {}))
+    hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
+    print_result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")

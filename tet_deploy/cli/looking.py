@@ -1,0 +1,47 @@
+"""Commands that look at a network and at the installation: inspect, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tet_deploy import terminal
+from tet_deploy.cli.options import Json, NetworkFile
+from tet_deploy.cli.results import print_json
+from tet_deploy.inspection import graph_rows
+from tet_deploy.ir.artifact import load
+
+
+def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
+    """Print a network as a table: node, kind, shape, parameters, bits, fan-out."""
+    graph = load(network)
+    rows = graph_rows(graph)
+    if as_json:
+        print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": rows})
+    else:
+        kind = "quantized" if graph.is_quantized else "float"
+        title = f"{network}: {kind} network, digest {graph.digest()[:16]}"
+        columns = [column for column in rows[0] if column != "inputs"]
+        cells = [[row[column] for column in columns] for row in rows]
+        terminal.output.print(terminal.table(title, columns, cells, text=("settings",)))
+        known = {key: value for key, value in graph.metadata.items() if not value.startswith("{")}
+        terminal.output.print(", ".join(f"{key} {value}" for key, value in known.items()), highlight=False)
+
+
+def doctor(
+    setup_lava: Annotated[bool, typer.Option("--setup-lava", help="Build the Lava Python if there is none.")] = False,
+    into: Annotated[Path | None, typer.Option(help="Build it in this folder, not in the user's cache folder.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed, which Lava Python was found, and test that it computes what the tool proves."""
+    from tet_deploy import doctor as examination
+
+    found = examination.examine(setup_lava=setup_lava, into=into, self_test=not quiet, quiet=quiet)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        found.show(terminal.output, quiet=quiet)
+    raise typer.Exit(0 if found.lava_works else 1)

@@ -1,0 +1,136 @@
+"""Commands that train: demo, train, experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tet_deploy import terminal
+from tet_deploy.cli.options import Json, Out
+from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.experiments import EXPERIMENTS, run_experiment
+
+
+def demo(
+    data: Annotated[str, typer.Option(help="event-digits or digits.")] = "event-digits",
+    out: Annotated[Path, typer.Option(help="Folder for the networks, the Lava bundle and the report.")] = Path("out/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the camera, the weights and the order of samples.")] = 0,
+    lava_samples: Annotated[
+        int | None, typer.Option(min=1, help="Prove this many test samples equal on Lava, instead of all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train on real digits, fold, quantize, run on ONNX Runtime and Lava, prove equality, count energy, write a report."""
+    from tet_deploy.demo import run_demo
+
+    result = run_demo(data, out, seed=seed, lava_samples=lava_samples)
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        result.show(terminal.output)
+    raise typer.Exit(0 if result.equal else 1)
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, event-digits (the default), cifar10, ..., an .npz of frames and labels, a folder of events."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a recipe (digits-tit, cifar10-resnet19-t2, ...) or a TOML file of your own.")
+    ] = None,
+    out: Out = Path("checkpoint.safetensors"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training of --out that was interrupted.")] = False,
+    model: Annotated[str | None, typer.Option(help="Name of a network, in place of the recipe's.")] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on the network's channels.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.")] = None,
+    loss: Annotated[str | None, typer.Option(help="tet (eq. 9) or sdt (eq. 7).")] = None,
+    mse_weight: Annotated[float | None, typer.Option(help="lambda of eq. 13.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Time steps T. Like the others, of every stage.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At the start of the schedule.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per update, of all processes together.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    stage: Annotated[int | None, typer.Option(min=1, help="Run this stage of the recipe alone; see --weights.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA), fp32 or bf16.")] = "auto",
+    accumulate: Annotated[int, typer.Option(min=1, help="Take each batch in so many parts, to need less memory.")] = 1,
+    sync_batch_norm: Annotated[
+        bool, typer.Option("--sync-batch-norm", help="Batch norm's statistics over all processes, not each its own.")
+    ] = False,
+    encode_every_step: Annotated[
+        bool, typer.Option("--encode-every-step", help="Compute the first layer of a still image at every step, not once.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read samples.")] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=0, help="Test accuracy for the log, every N epochs; 0: at the end.")
+    ] = 1,
+    save_every: Annotated[int, typer.Option(min=0, help="Keep the state every N batches too; 0: after epochs only.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a spiking network by a recipe and write a checkpoint; with `torchrun --no-python`, on many processes.
+
+    Beside the checkpoint lie a log, one JSON object an epoch, and until training is done its state, for --resume.
+    """
+    from tet_deploy.training import Settings, session
+
+    asked = {"model": model, "loss": loss, "mse_weight": mse_weight, "steps": steps, "epochs": epochs, "seed": seed}
+    asked |= {"learning_rate": learning_rate, "batch_size": batch_size}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    settings = Settings(
+        precision=precision,
+        accumulate=accumulate,
+        sync_batch_norm=sync_batch_norm,
+        encode_once=not encode_every_step,
+        evaluate_every=evaluate_every,
+        state_every=save_every,
+        resume=resume,
+        **session.files_beside(out),
+    )
+    chosen = session.choose(
+        settings, data=data, recipe=recipe, stage=stage, weights=weights, width=width, root=root, changes=changes
+    )
+    trained = session.train_into(
+        out, chosen, settings, weights=weights, device=device, workers=workers, bar=terminal.progress_bar
+    )
+    if trained is None:  # another process of the group prints
+        return
+    steps_text = " ".join(f"{accuracy:.2%}" for accuracy in trained.accuracy_by_step)
+    print_result(
+        as_json,
+        {
+            "checkpoint": str(out),
+            "log": str(settings.log),
+            "accuracy_by_step": list(trained.accuracy_by_step),
+            "seconds": trained.result.seconds,
+        },
+        f"test accuracy after 1..{chosen.steps} steps: {steps_text}\nwrote {out}",
+    )
+
+
+def experiment(
+    name: Annotated[str, typer.Argument(help=", ".join(EXPERIMENTS) + ".")],
+    data: Annotated[
+        str | None, typer.Option(help="digits, event-digits, or another recipe or TOML file; by default the experiment's.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat with the seeds 0, 1, ...")] = 5,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of each training, for a quick look.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for NAME.json and NAME.svg.")] = Path("out/experiments"),
+    as_json: Json = False,
+) -> None:
+    """Repeat an experiment of Deng et al., ICLR 2022, on small data: numbers, tables and a figure, over several seeds."""
+    with terminal.progress_bar(name) as progress:
+        outcome = run_experiment(name, data=data, seeds=seeds, epochs=epochs, out=out, progress=progress)
+    files = {"json": str(out / f"{name}.json"), "figure": str(out / f"{name}.svg")}
+    if as_json:
+        print_json({"experiment": name, **files, **outcome.values})
+        return
+    terminal.output.print(f"The paper: {outcome.claim}", highlight=False)
+    for found in outcome.tables:
+        terminal.output.print(terminal.table(found.title, found.columns, found.rows))
+    terminal.output.print(f"wrote {files['json']} and {files['figure']}", highlight=False)
