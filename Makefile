@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # numpy's second BLAS thread only waits for its turn where other programs run.
 export OPENBLAS_NUM_THREADS ?= 1
 # Tests of the torch-free core; they also run in CPython 3.10 with numpy 1.26, beside Lava.
-CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py
+CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py tests/versions/test_networks.py
 
 .PHONY: demo test test-slow test-core lint lava clean
 
