@@ -4,6 +4,8 @@ Every error names the thing, the requirement, what was found and the next step. 
 message without a traceback and leaves with `exit_code`: 1 where a check or a run failed, 2 where the request was wrong.
 """
 
+import reprlib
+
 
 class TetDeployError(Exception):
     """Base of every error that tet_deploy raises on purpose."""
@@ -13,7 +15,22 @@ class TetDeployError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one short line, to stand inside another's."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return cut((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def shown(value: object) -> str:
+    """A value that came from a file, as its `repr` in one short line, however large or nested it is."""
+    return cut(_SHORT.repr(value))
+
+
+def cut(text: str) -> str:
+    """Text that came from a file, at most 200 characters of it."""
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
 
 
 class ArgumentError(TetDeployError, ValueError):

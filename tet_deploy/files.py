@@ -1,47 +1,139 @@
-"""Files are written whole or not at all."""
+"""Files are read only if they are files, written whole or not at all, and replaced only by a writer of their kind."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tet_deploy.errors import ArtifactError
 
+LARGEST_FILE_BYTES = 2**34  # of anything that is read in one piece; a file of more is broken or hostile
+_SPECIAL = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
-@contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it when the block ends well, remove it otherwise.
+
+class Kind(NamedTuple):
+    """A kind of file that we write, and how one that lies there is known.
+
+    Attributes
+    ----------
+    name
+        For messages, with its article: "a network of tet_deploy".
+    test
+        Whether a regular file is of this kind. It reads no more than the file's beginning, and says False where it fails.
+    """
+
+    name: str
+    test: Callable[[Path], bool]
+
+
+def regular_file(path: str | os.PathLike[str], way_out: str, *, largest: int = LARGEST_FILE_BYTES) -> Path:
+    """See before a file is opened that it is one, so that reading it neither hangs nor eats memory.
+
+    Parameters
+    ----------
+    path
+        A file, or a link to one.
+    way_out
+        The sentence that ends the message, for example "Write one with `tet-deploy convert`."
+    largest
+        Bytes that it may have.
 
     Raises
     ------
     ArtifactError
-        The folder does not exist, or cannot be written to.
+        There is none; or it is a folder, a FIFO, a socket or a device; or it is empty or too large.
+    """
+    try:
+        status = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError(f"{path}: no such file. {way_out}") from None
+    except (OSError, ValueError) as error:  # a loop of links, no permission, a name with a null
+        raise ArtifactError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}). {way_out}") from None
+    found = special(status.st_mode)
+    if found:
+        raise ArtifactError(f"{path}: must be a file; it is {found}. {way_out}")
+    if not 0 < status.st_size <= largest:
+        size = f"has {status.st_size:,} bytes; {largest:,} are read at most" if status.st_size else "is empty"
+        raise ArtifactError(f"{path}: {size}. {way_out}")
+    return Path(path)
+
+
+def special(mode: int) -> str | None:
+    """What stands there, with its article, if it is no regular file."""
+    return None if stat.S_ISREG(mode) else _SPECIAL.get(stat.S_IFMT(mode), "no regular file")
+
+
+def head(path: Path, count: int = 1024) -> bytes:
+    """The first bytes of a regular file, for the test of a `Kind`; none of what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike[str], own: Kind | None = None) -> Iterator[Path]:
+    """Give an empty file in a private folder beside `path`; when the block ends well, it takes that name.
+
+    Nobody else can know, read or plant the temporary name; it ends as `path` does, for writers that go by suffixes. A crash
+    or a power failure leaves the old file or the new one, and at worst a hidden folder `.tet_deploy-...` to be removed. A
+    file that is replaced keeps its mode. A link stays, and what it points to is replaced.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    own
+        What may be replaced: a file of this kind, or an empty one. By default any file: for names that are our own alone.
+
+    Raises
+    ------
+    ArtifactError
+        The folder does not exist, or cannot be written to; or something stands at `path` that is not of our own kind.
 
     Examples
     --------
-    >>> with written_whole("report.json") as temporary:  # doctest: +SKIP
-    ...     temporary.write_text("{}")
+    >>> with written_whole("network.safetensors", NETWORK) as temporary:  # doctest: +SKIP
+    ...     temporary.write_bytes(content)
     """
-    path = Path(path)
-    if not path.name or path.is_dir():
-        raise ArtifactError(f"{path}: cannot be written, as it names a folder. Add a file name.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    target = Path(os.path.realpath(path))
+    kept = _check_replaceable(path, target, own)
+    folder = None
     try:
+        folder = Path(tempfile.mkdtemp(prefix=".tet_deploy-", dir=target.parent))
+        temporary = folder / target.name
+        temporary.touch(0o666, exist_ok=False)
+        fresh = stat.S_IMODE(temporary.stat().st_mode)  # as the umask, or the folder, has it
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
-        temporary.replace(path)
+        temporary.chmod(fresh if kept is None else kept)  # some writers make files that only their owner can read
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        _check_replaceable(path, target, own)
+        temporary.replace(target)
+        _flush_folder(target.parent)
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be written ({error.strerror or error}). Choose a folder that exists and is writable."
         ) from error
     finally:
-        with contextlib.suppress(OSError):  # whatever kept it from being written
-            temporary.unlink(missing_ok=True)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: str | os.PathLike[str], own: Kind | None = None) -> None:
     """Find out before long work whether a file can be written.
 
     Raises
@@ -49,8 +141,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     ArtifactError
         As `written_whole` would.
     """
-    with contextlib.suppress(_Abandoned), written_whole(path) as temporary:
-        temporary.touch()
+    with contextlib.suppress(_Abandoned), written_whole(path, own):
         raise _Abandoned
 
 
@@ -58,7 +149,29 @@ class _Abandoned(Exception):
     """Leaves `written_whole` without renaming."""
 
 
-def _umask() -> int:
-    mask = os.umask(0)  # it can only be read by setting it
-    os.umask(mask)
-    return mask
+def _check_replaceable(path: str | os.PathLike[str], target: Path, own: Kind | None) -> int | None:
+    """The mode of the file that will be replaced, if there is one."""
+    try:
+        status = target.lstat()
+    except OSError:  # nothing there; or something is wrong, which writing will say
+        return None
+    found = special(status.st_mode)
+    if found:
+        raise ArtifactError(f"{path}: cannot be written, as it is {found}. Choose the name of a file.")
+    if not status.st_mode & 0o222:
+        raise ArtifactError(f"{path}: exists and is read-only. Remove it or choose another name.")
+    if own and status.st_size and not own.test(target):
+        raise ArtifactError(
+            f"{path}: exists and is not {own.name}, so it is not replaced. Remove it or choose another name."
+        )
+    return stat.S_IMODE(status.st_mode)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Put names on disk, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
