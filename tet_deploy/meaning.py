@@ -1,0 +1,93 @@
+"""The meaning of our graphs: what each node computes in one step.
+
+Sums are formed in float64, where they are exact for integers and for weights on a dyadic grid; the neuron itself is
+`dynamics.py`.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from tet_deploy import dynamics
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
+
+State = dict[str, Any]  # per LIF its membrane potential, per Delay the values still under way
+
+
+@singledispatch
+def evaluate(node: Node, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    """Output [B, *shape] of one node in one step."""
+    raise GraphError(f"node {node.name!r}: there is no rule for what a {node.kind} computes.")
+
+
+@evaluate.register
+def _(node: Input, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    return inputs[0] if node.quantization is None else dynamics.to_messages(inputs[0], node.quantization)
+
+
+@evaluate.register(Conv)
+@evaluate.register(Linear)
+def _(node: Conv | Linear, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    sums = dynamics.synaptic_sum(node, inputs[0])
+    if node.quantization is not None:
+        return dynamics.wrap24(sums.astype(np.int64))
+    return sums if node.bias is None else sums + dynamics.per_channel(node.bias.astype(np.float64), sums.ndim)
+
+
+@evaluate.register
+def _(node: BatchNorm, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    x = inputs[0].astype(np.float64)
+    mean, variance, gamma, beta = (
+        dynamics.per_channel(array.astype(np.float64), x.ndim) for array in (node.mean, node.variance, node.gamma, node.beta)
+    )
+    return np.asarray(gamma * (x - mean) / np.sqrt(variance + node.epsilon) + beta)
+
+
+@evaluate.register
+def _(node: AvgPool, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    windows = np.lib.stride_tricks.sliding_window_view(inputs[0].astype(np.float64), node.kernel, axis=(2, 3))
+    return np.asarray(windows[:, :, :: node.stride[0], :: node.stride[1]].mean(axis=(-2, -1)))
+
+
+@evaluate.register
+def _(node: Flatten, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    return inputs[0].reshape(len(inputs[0]), -1)
+
+
+@evaluate.register
+def _(node: Add, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    return np.asarray(sum(inputs[1:], start=inputs[0]))
+
+
+@evaluate.register
+def _(node: Delay, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    queue = state.setdefault(node.name, [np.zeros_like(inputs[0])] * node.steps)
+    queue.append(inputs[0])
+    return np.asarray(queue.pop(0))
+
+
+@evaluate.register
+def _(node: LIF, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    current = inputs[0]
+    v = state.get(node.name, np.zeros_like(current))
+    if node.quantization is None:
+        spikes, v = dynamics.lif_step(v, current, node.decay, node.threshold)
+    else:
+        bias = dynamics.shifted_bias(node.bias, node.quantization.bias_exponent)
+        if isinstance(bias, np.ndarray):
+            bias = dynamics.per_channel(bias, current.ndim)
+        spikes, v = dynamics.fixed_point_lif_step(v, current, bias, dynamics.decay_v(node), int(node.threshold))
+    state[node.name] = v
+    return spikes
+
+
+@evaluate.register
+def _(node: Readout, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    if node.quantization is None:
+        return inputs[0]
+    shifted = np.left_shift(inputs[0], dynamics.FRACTION_BITS)
+    return np.asarray(shifted if node.bias is None else shifted + node.bias.astype(np.int64))
