@@ -138,6 +138,45 @@ def test_mistakes_get_a_short_error(case, folder):
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [(["inspect", "int8.safetensors"], 0), (["inspect", "absent"], 2), (["run", "--help"], 0)]
+)
+def test_a_reader_that_leaves_changes_no_exit_code(words, code, folder):
+    """`| head -1` gets its line, and the command ends as it would have, without a word."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tet_deploy", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == code
+    assert err.count("\n") == (code != 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_under_standard_output_is_said(folder):
+    """What cannot be printed is an error in a line, not a fault of ours."""
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "tet_deploy", "inspect", "int8.safetensors"]
+        done = subprocess.run(
+            words, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "standard output: cannot be written" in done.stderr
+
+
+def test_names_are_printed_as_they_are(folder):
+    """Brackets in a file's name are part of it, and a byte that is no character is written out."""
+    words = ("run", "int8.safetensors", "--frames", "frames.npz", "--out")
+    assert "wrote rec[red].npz" in command(*words, "rec[red].npz", cwd=folder)[0]
+    assert "wrote rec\\udcff.npz" in command(*words, os.fsdecode(b"rec\xff.npz"), cwd=folder)[0]
+
+
 def test_debug_shows_the_traceback(folder):
     """`--debug` shows where an error came from."""
     _, err = command("--debug", "inspect", "absent", cwd=folder, expect=1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from tet_deploy import counting, pipeline, terminal, validation
 from tet_deploy.contracts import Progress, Recording
@@ -17,6 +16,7 @@ from tet_deploy.errors import ArtifactError, DataError, ExecutionError, MissingD
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import save
 from tet_deploy.ir.graph import Graph
+from tet_deploy.layout import Table
 from tet_deploy.passes import fold, lower, quantize
 from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
 from tet_deploy.runtimes.loihi.session import LavaRuntime
@@ -50,25 +50,24 @@ class DemoResult:
         """Whether every runtime that ran agrees with the reference in every value."""
         return all(agreement is None or agreement.equal for agreement in self.agreements.values())
 
-    def show(self, console: Console) -> None:
+    def show(self) -> None:
         """Print what a person wants to know first."""
         by_step = [(name.upper(), *(f"{value:.2%}" for value in values)) for name, values in self.accuracy_by_step.items()]
         steps = range(1, len(by_step[0]))
-        console.print(terminal.table("Test accuracy after each step", ("loss", *(f"step {t}" for t in steps)), by_step))
+        terminal.say(Table("Test accuracy after each step", ("loss", *(f"step {t}" for t in steps)), by_step))
         accuracies = [(name, "-" if value is None else f"{value:.2%}") for name, value in self.accuracy.items()]
-        console.print(terminal.table("Test accuracy of the TET network at each stage", ("stage", "accuracy"), accuracies))
-        console.print(terminal.agreement_table(self.agreements))
+        terminal.say(Table("Test accuracy of the TET network at each stage", ("stage", "accuracy"), accuracies))
+        terminal.say(terminal.agreement_table(self.agreements))
         assert self.energy is not None
-        console.print(terminal.energy_table(self.energy))
+        terminal.say(terminal.energy_table(self.energy))
         for what, link in (("Folding", self.folding), ("Folding and snapping", self.snapping)):
             if link is not None:
-                console.print(
-                    f"{what} changed {link.spikes:,} spikes, and the readout by at most {link.largest_readout_error:.2g}.",
-                    highlight=False,
+                terminal.say(
+                    f"{what} changed {link.spikes:,} spikes, and the readout by at most {link.largest_readout_error:.2g}."
                 )
         if self.lava_missing:
-            console.print(f"Lava did not run: {self.lava_missing}", highlight=False)
-        console.print(f"Report: {self.folder / 'report.html'}", highlight=False)
+            terminal.say(f"Lava did not run: {self.lava_missing}")
+        terminal.say(f"Report: {self.folder / 'report.html'}")
 
     def as_dict(self) -> dict[str, Any]:
         """One JSON object; `lava` is null where no Lava Python was found."""

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from tet_deploy import terminal
 from tet_deploy._version import __version__
 from tet_deploy.errors import TetDeployError
+from tet_deploy.layout import Table
 from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python, sidecar_folders
 from tet_deploy.runtimes.loihi.sidecar import setup_sidecar
 
@@ -56,21 +55,20 @@ class Examination:
             "self_test": self.self_test,
         }
 
-    def show(self, console: Console, *, quiet: bool = False) -> None:
+    def show(self, *, quiet: bool = False) -> None:
         """Print it; quietly, only what is wrong."""
         if not quiet:
             missing = [(name, f"missing: pip install 'tet-deploy[{extra}]'") for name, extra in self.missing.items()]
-            console.print(terminal.table("Installed", ("package", "version"), [*self.versions.items(), *missing]))
+            terminal.say(Table("Installed", ("package", "version"), [*self.versions.items(), *missing], text=("version",)))
             if self.lava:
-                console.print(
-                    f"Lava: lava-nc {self.lava.lava}, numpy {self.lava.numpy} in {self.lava.path} ({self.lava.origin})",
-                    highlight=False,
+                terminal.say(
+                    f"Lava: lava-nc {self.lava.lava}, numpy {self.lava.numpy} in {self.lava.path} ({self.lava.origin})"
                 )
             if self.self_test:
                 summary = ", ".join(f"{name} {value}" for name, value in self.self_test.items())
-                console.print(f"Self-test: {summary}", highlight=False)
+                terminal.say(f"Self-test: {summary}")
         if self.lava_problem:
-            console.print(self.lava_problem, highlight=False)
+            terminal.say(self.lava_problem)
 
 
 def versions() -> dict[str, str]:
@@ -115,7 +113,7 @@ def _lava_python(setup_lava: bool, into: Path | None, quiet: bool) -> LavaPython
     if into is None:
         with contextlib.suppress(TetDeployError):
             return find_lava_python()
-    log = (lambda line: None) if quiet else terminal.console.print
+    log = (lambda line: None) if quiet else terminal.tell
     return setup_sidecar(into or sidecar_folders()[-1], log=log)
 
 

@@ -1,12 +1,17 @@
-"""What a person sees: progress on standard error, so that results can be piped, and tables on standard output."""
+"""What a person sees: progress on standard error, so that results can be piped, and results on standard output.
+
+What is printed is data, names of files and of nodes among it: nothing in it is read as markup or as a control character.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,30 +23,73 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 from rich.text import Text
 
 from tet_deploy.contracts import Progress
 from tet_deploy.counting import ENERGIES, EnergyReport
+from tet_deploy.errors import ArtifactError
+from tet_deploy.layout import Table, wrapped
 from tet_deploy.validation import Agreement
 
-console = Console(stderr=True)
-output = Console()
+console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+output = Console(markup=False, emoji=False, highlight=False)
+_WORDS, _BAR = 24, 28  # characters of a progress bar's line
+
+
+def say(what: str | Table) -> None:
+    """Print a result: text as it is, or a table that fits the terminal."""
+    if isinstance(what, Table):
+        output.print(Text(plain("\n".join(wrapped(what.title, output.width))), style="bold"), end="\n\n", soft_wrap=True)
+        output.print(plain(what.fit(output.width)), end="\n\n", soft_wrap=True)
+    else:
+        output.print(plain(what), soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a remark or an error, on standard error, above a progress bar if there is one."""
+    console.print(plain(text), soft_wrap=True)
+
+
+def let_readers_leave() -> None:
+    """From now on, standard output takes what nobody reads any more, so that `| head` changes no exit code.
+
+    Also a name of a file that is no valid text then prints, escaped.
+    """
+    output = sys.stdout
+    if output is None:  # closed from the beginning
+        return
+    raw = _Patient(output.fileno(), "wb", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=output.encoding, errors="backslashreplace", line_buffering=output.isatty()
+    )
+
+
+class _Patient(io.FileIO):
+    """A file that swallows what its reader, who has left, does not want; and all that follows a failure."""
+
+    _open = True
+
+    def write(self, data: Any, /) -> int:
+        """Write, or say once why not."""
+        try:
+            return super().write(data) if self._open else memoryview(data).nbytes
+        except BrokenPipeError:
+            self._open = False
+            return memoryview(data).nbytes
+        except OSError as error:
+            self._open = False
+            raise ArtifactError(f"standard output: cannot be written ({error.strerror}).") from error
+
+
+def plain(text: str) -> str:
+    """Text in which everything that does not print, save line breaks, is written out: `\\x1b`."""
+    return "".join(char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text)
 
 
 @contextlib.contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
     """A bar with count, rate, time passed and left; give what this yields to anything that takes a progress callback."""
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with RichProgress(*columns, console=console) as bars:
+    with RichProgress(*_columns(console.width), console=console) as bars:
         task = bars.add_task(description, total=None)
 
         def update(done: int, total: int) -> None:
@@ -50,6 +98,34 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield update
         total = bars.tasks[0].total or 1
         bars.update(task, completed=total, total=total)
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """The count always; then, as far as the width allows, the times, what is being done, a bar and the rate."""
+    columns: list[ProgressColumn] = [MofNCompleteColumn()]
+    room = width - len("100000/100000")
+    if room > (times := len(" 0:00:00 left 0:00:00")):
+        columns += [TimeElapsedColumn(), TextColumn("left", markup=False), TimeRemainingColumn()]
+        room -= times
+    if room > (rate := len(" 1.23e+04/s")) + _WORDS + _BAR:
+        columns.insert(1, _Rate())
+        room -= rate
+    if room > _WORDS + 10:
+        columns.insert(0, BarColumn(bar_width=min(room - _WORDS - 2, _BAR)))
+        room -= min(room - _WORDS, _BAR)
+    return [_Description(room - 1), *columns] if room > 10 else columns
+
+
+class _Description(ProgressColumn):
+    """What is being done, in at most so many characters."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        words = plain(task.description)
+        return Text((words if len(words) <= self.most else words[: self.most - 1] + "…").ljust(min(_WORDS, self.most)))
 
 
 class _Rate(ProgressColumn):
@@ -75,17 +151,6 @@ class Stages:
         self.seconds[name] = round(time.perf_counter() - start, 2)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], text: Sequence[str] = ()) -> Table:
-    """A table whose first column and those named in `text` are text, which may wrap; the others are numbers."""
-    result = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        words = column in text
-        result.add_column(column, justify="left" if words or not index else "right", no_wrap=not words, overflow="fold")
-    for row in rows:
-        result.add_row(*("" if cell is None else str(cell) for cell in row))
-    return result
-
-
 def agreement_table(agreements: Mapping[str, Agreement | None], *, must_be_equal: bool = True) -> Table:
     """How runtimes agree with the reference: values that differ, of how many."""
     rows: list[tuple[object, ...]] = []
@@ -96,7 +161,7 @@ def agreement_table(agreements: Mapping[str, Agreement | None], *, must_be_equal
         verdict = "equal" if a.equal else "DIFFERENT" if must_be_equal else "differs"
         rows.append((name, a.spikes, a.potentials, a.readout, f"{a.compared:,}", a.samples, verdict))
     columns = ("runtime", "spikes", "potentials", "readout", "compared", "samples", "verdict")
-    return table("Values that differ from the reference", columns, rows)
+    return Table("Values that differ from the reference", columns, rows, text=("verdict",))
 
 
 def energy_table(report: EnergyReport) -> Table:
@@ -107,7 +172,7 @@ def energy_table(report: EnergyReport) -> Table:
         if name in report.names
     ]
     title = f"Energy per inference, nJ; table {report.table.name}, mean and standard deviation of {report.samples} samples"
-    return table(title, ("energy", "mean", "std", "what it is"), rows, text=("what it is",))
+    return Table(title, ("energy", "mean", "std", "what it is"), rows, text=("what it is",))
 
 
 def layer_table(report: EnergyReport) -> Table:
@@ -122,4 +187,4 @@ def layer_table(report: EnergyReport) -> Table:
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
         if kind != "lif":
             rows.append((layer, kind, *(f"{values[index].sum() / report.samples:,.1f}" for values in counts.values())))
-    return table("Per layer and inference", ("layer", "kind", *counts), rows)
+    return Table("Per layer and inference", ("layer", "kind", *counts), rows, text=("kind",))

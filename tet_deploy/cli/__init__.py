@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from tet_deploy import terminal
 from tet_deploy._version import __version__
 from tet_deploy.cli import deploying, looking, reporting, running, training
 from tet_deploy.errors import TetDeployError
@@ -63,10 +64,14 @@ def _options(
 
 def main() -> None:
     """Entry point; turns our errors into one to three lines and an exit code."""
+    terminal.let_readers_leave()
     debug = "--debug" in sys.argv or bool(os.environ.get("TET_DEPLOY_DEBUG"))
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except SystemExit as error:
         if error.code == 130:  # Ctrl-C
             _fail("interrupted; no file was left half-written.", 1)
@@ -80,5 +85,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    terminal.tell(f"error: {message}")
     sys.exit(code)

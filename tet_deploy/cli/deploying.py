@@ -13,6 +13,7 @@ from tet_deploy.cli.options import Json, NetworkFile, Out, frames_and_labels, pr
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.artifact import load, save
+from tet_deploy.layout import Table
 
 
 def convert(
@@ -62,7 +63,7 @@ def quantize(
         for name, p in populations.items()
     ]  # fmt: skip
     columns = ("population", "scale", "membrane error", "clipped weights", "wrapping")
-    terminal.output.print(terminal.table(f"{out}, {bits}-bit weights", columns, rows))
+    terminal.say(Table(f"{out}, {bits}-bit weights", columns, rows))
 
 
 def export(

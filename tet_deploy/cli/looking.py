@@ -10,24 +10,19 @@ import typer
 from tet_deploy import terminal
 from tet_deploy.cli.options import Json, NetworkFile
 from tet_deploy.cli.results import print_json
-from tet_deploy.inspection import graph_rows
 from tet_deploy.ir.artifact import load
+from tet_deploy.ir.table import graph_rows, graph_table
 
 
 def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
     """Print a network as a table: node, kind, shape, parameters, bits, fan-out."""
     graph = load(network)
-    rows = graph_rows(graph)
     if as_json:
-        print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": rows})
+        print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": graph_rows(graph)})
     else:
-        kind = "quantized" if graph.is_quantized else "float"
-        title = f"{network}: {kind} network, digest {graph.digest()[:16]}"
-        columns = [column for column in rows[0] if column != "inputs"]
-        cells = [[row[column] for column in columns] for row in rows]
-        terminal.output.print(terminal.table(title, columns, cells, text=("settings",)))
+        terminal.say(graph_table(graph, str(network)))
         known = {key: value for key, value in graph.metadata.items() if not value.startswith("{")}
-        terminal.output.print(", ".join(f"{key} {value}" for key, value in known.items()), highlight=False)
+        terminal.say(", ".join(f"{key} {value}" for key, value in known.items()))
 
 
 def doctor(
@@ -43,5 +38,5 @@ def doctor(
     if as_json:
         print_json(found.as_dict())
     else:
-        found.show(terminal.output, quiet=quiet)
+        found.show(quiet=quiet)
     raise typer.Exit(0 if found.lava_works else 1)

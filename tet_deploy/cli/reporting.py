@@ -33,8 +33,8 @@ def energy(
     if as_json:
         print_json(counting.to_dict(report))
     else:
-        terminal.output.print(terminal.energy_table(report))
-        terminal.output.print(terminal.layer_table(report))
+        terminal.say(terminal.energy_table(report))
+        terminal.say(terminal.layer_table(report))
 
 
 def report(

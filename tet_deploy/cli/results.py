@@ -13,7 +13,7 @@ def print_result(as_json: bool, values: dict[str, Any], text: str) -> None:
     if as_json:
         print_json(values)
     else:
-        terminal.output.print(text, highlight=False)
+        terminal.say(text)
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -81,9 +81,9 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
 
 
 def _show_agreements(agreements: dict[str, Agreement], must_be_equal: bool) -> None:
-    terminal.output.print(terminal.agreement_table(agreements, must_be_equal=must_be_equal))
+    terminal.say(terminal.agreement_table(agreements, must_be_equal=must_be_equal))
     for agreement in agreements.values():
         if agreement.first is not None:
-            terminal.output.print(f"{agreement.runtime}: {agreement.first}")
+            terminal.say(f"{agreement.runtime}: {agreement.first}")
     if not must_be_equal:
-        terminal.output.print("The frames do not lie on the network's grid, so float runtimes may differ by rounding.")
+        terminal.say("The frames do not lie on the network's grid, so float runtimes may differ by rounding.")

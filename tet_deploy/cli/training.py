@@ -11,6 +11,7 @@ from tet_deploy import terminal
 from tet_deploy.cli.options import Json, Out
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.experiments import EXPERIMENTS, run_experiment
+from tet_deploy.layout import Table
 
 
 def demo(
@@ -29,7 +30,7 @@ def demo(
     if as_json:
         print_json(result.as_dict())
     else:
-        result.show(terminal.output)
+        result.show()
     raise typer.Exit(0 if result.equal else 1)
 
 
@@ -130,7 +131,7 @@ def experiment(
     if as_json:
         print_json({"experiment": name, **files, **outcome.values})
         return
-    terminal.output.print(f"The paper: {outcome.claim}", highlight=False)
+    terminal.say(f"The paper: {outcome.claim}")
     for found in outcome.tables:
-        terminal.output.print(terminal.table(found.title, found.columns, found.rows))
-    terminal.output.print(f"wrote {files['json']} and {files['figure']}", highlight=False)
+        terminal.say(Table(found.title, found.columns, found.rows))
+    terminal.say(f"wrote {files['json']} and {files['figure']}")

@@ -11,8 +11,8 @@ import numpy as np
 from tet_deploy.contracts import Recording
 from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
-from tet_deploy.inspection import graph_rows
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.table import graph_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from tet_deploy.counting.export import notes, write_csv
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.files import written_whole
-from tet_deploy.inspection import graph_rows
+from tet_deploy.ir.table import graph_rows
 from tet_deploy.reporting import plots
 from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.figures import missing

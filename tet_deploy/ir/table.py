@@ -9,6 +9,7 @@ import numpy as np
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Node, Quantization, to_record
 from tet_deploy.ir.shapes import Shape, fan_out
+from tet_deploy.layout import Table
 
 
 def graph_rows(graph: Graph) -> list[dict[str, Any]]:
@@ -30,6 +31,22 @@ def graph_rows(graph: Graph) -> list[dict[str, Any]]:
         }
         for node in graph
     ]
+
+
+def graph_table(graph: Graph, name: str = "") -> Table:
+    """The rows as a table, under what the network is called."""
+    title = f"{name}: " if name else ""
+    title += f"{'quantized' if graph.is_quantized else 'float'} network, digest {graph.digest()[:16]}"
+    columns = ("node", "kind and settings", "shape", "parameters", "bits", "fan-out")
+    rows = [
+        (
+            row["node"],
+            ", ".join(filter(None, (row["kind"], row["settings"]))),
+            *(row[key] for key in ("shape", "parameters", "bits", "fan_out")),
+        )
+        for row in graph_rows(graph)
+    ]
+    return Table(title, columns, rows, text=("kind and settings",))
 
 
 def _settings(node: Node) -> str:

@@ -1,8 +1,8 @@
 import numpy as np
 
-from tet_deploy.inspection import graph_rows
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.ir.table import graph_rows
 
 
 def test_rows_say_kind_shape_parameters_bits_and_fan_out():
