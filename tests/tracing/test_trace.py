@@ -157,6 +157,20 @@ def test_nodes_are_named_by_module_path():
     assert len(graph.of_kind(Add)) == 1
 
 
+@pytest.mark.parametrize("key", ["a/b", "block 1", 'say "a"', "a,b", "\ud800", "a\nb"])
+def test_modules_whose_names_no_node_may_have_are_refused(key):
+    """A module's key may be any string; one that would not work everywhere is named, with the way out."""
+    model = nn.Sequential(collections.OrderedDict([("flat", nn.Flatten(2)), (key, nn.Linear(96, 5))]))
+    with pytest.raises(GraphError, match="its name holds .* Rename the node, or the module that it is named after"):
+        trace(model, SHAPE)
+
+
+def test_modules_may_be_named_in_any_script():
+    """Letters and digits of any script, and the signs that names may have, stay as they are."""
+    layers = {"größe": nn.Flatten(2), "層-1": nn.Sequential(nn.Linear(96, 5))}
+    assert [node.name for node in trace(nn.Sequential(collections.OrderedDict(layers)), SHAPE)][1:3] == ["größe", "層-1.0"]
+
+
 def test_the_model_is_left_as_it_was():
     """Modes of all layers, statistics and torch's generator are untouched; the graph is that of eval mode."""
     model = net(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), LIF(), nn.Dropout(0.5), features=72).train()

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from tet_deploy.errors import GraphError
+from tet_deploy.ir.names import check_name
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Readout, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
 
@@ -35,7 +36,8 @@ class Graph:
     Raises
     ------
     GraphError
-        Names that repeat or are missing, an edge that points forward, shapes that do not match, a value that is NaN.
+        A name that repeats or is not allowed (`ir.names`), an edge that points forward, shapes that do not match, a value
+        that is NaN.
     """
 
     nodes: tuple[Node, ...]
@@ -46,8 +48,9 @@ class Graph:
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         shapes: dict[str, Shape] = {}
         for node in self.nodes:
-            if not node.name or node.name in shapes:
-                raise GraphError(f"node {node.name!r}: names must be unique and not empty.")
+            check_name(node.name)
+            if node.name in shapes:
+                raise GraphError(f"node {node.name!r}: names must be unique.")
             for source in node.inputs:
                 if source not in shapes:
                     raise GraphError(f"node {node.name!r}: its input {source!r} must come before it in the graph.")

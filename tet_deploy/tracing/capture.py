@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tet_deploy.errors import DataError, GraphError
+from tet_deploy.ir.names import check_name
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF
 
@@ -69,6 +70,11 @@ def time_layout(value: Tensor) -> tuple[str, Shape] | None:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        path = super().path_of_module(mod)
+        check_name(path)  # here, as torch.fx writes code that holds it
+        return path
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Value(node, self)
