@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +37,7 @@ def build(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
 
     Raises
     ------
-    GraphError
+    ArgumentError
         No model of that name, or an argument that it does not take.
     MissingDependencyError
         torch is not installed.
@@ -51,7 +51,7 @@ def build(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
         try:
             model: nn.Module = make(**arguments)
         except TypeError as error:
-            raise GraphError(f"model {name!r}: {error}. See help(tet_deploy.models.build).") from error
+            raise ArgumentError(f"model {name!r}: {error}. See help(tet_deploy.models.build).") from error
     return model
 
 
@@ -60,13 +60,13 @@ def constructor(name: str) -> Callable[..., nn.Module]:
 
     Raises
     ------
-    GraphError
+    ArgumentError
         No model of that name.
     MissingDependencyError
         torch is not installed.
     """
     if name not in MODELS:
-        raise GraphError(f"model {name!r}: no such model; there are {', '.join(MODELS)}.")
+        raise ArgumentError(f"model {name!r}: no such model; there are {', '.join(MODELS)}.")
     module, _, function = MODELS[name].partition(":")
     importlib.import_module("tet_deploy.nn")  # first: it says what to install where torch is missing
     make: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.models.sizes import checked, scaled
 from tet_deploy.nn import LIF, TimeMajor
 
@@ -39,7 +39,7 @@ def from_notation(notation: str, shape: Sequence[int], classes: int, *, width: f
 
     Raises
     ------
-    GraphError
+    ArgumentError
         A layer the notation does not have, or a frame too small for the pools.
     """
     channels, height, width_px = checked(shape, classes, width)
@@ -61,9 +61,9 @@ def from_notation(notation: str, shape: Sequence[int], classes: int, *, width: f
             layers[f"pool{pools}"] = nn.AvgPool2d(window)
             height, width_px = height // window, width_px // window
         else:
-            raise GraphError(f"{notation!r}: {word!r} is no layer; use e.g. 16C3 (odd kernel), AP2, FC at the end.")
+            raise ArgumentError(f"{notation!r}: {word!r} is no layer; use e.g. 16C3 (odd kernel), AP2, FC at the end.")
     if last != "FC" or min(height, width_px) < 1:
-        raise GraphError(f"{notation!r}: must end with FC and fit the frame; {tuple(shape)} leaves {height}x{width_px}.")
+        raise ArgumentError(f"{notation!r}: must end with FC and fit the frame; {tuple(shape)} leaves {height}x{width_px}.")
     layers["flatten"] = nn.Flatten()
     layers["fc"] = nn.Linear(channels * height * width_px, classes)
     return TimeMajor(OrderedDict(layers))

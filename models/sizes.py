@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError
 
 
 def checked(shape: Sequence[int], classes: int, width: float) -> tuple[int, int, int]:
@@ -12,11 +12,11 @@ def checked(shape: Sequence[int], classes: int, width: float) -> tuple[int, int,
 
     Raises
     ------
-    GraphError
+    ArgumentError
         Another number of sizes, a size or a number of classes below 1, or a width that is not positive.
     """
     if len(shape) != 3 or min(shape) < 1 or classes < 1 or not width > 0:
-        raise GraphError(
+        raise ArgumentError(
             "a network needs a frame shape (C, H, W), at least one class and a positive width; "
             f"got {tuple(shape)}, {classes} and {width}."
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, probe_names
-from tet_deploy.errors import ArtifactError, ExecutionError, MissingDependencyError, TetDeployError
+from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 
 try:
     import onnxruntime
@@ -50,7 +50,7 @@ class OnnxRuntime:
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, micro_batch: int | None = None) -> None:
         for option, value in (("threads", threads), ("micro_batch", micro_batch)):
             if value is not None and value < 1:
-                raise TetDeployError(f"{option}: must be at least 1; got {value}.")
+                raise ArgumentError(f"{option}: must be at least 1; got {value}.")
         self.path = Path(path)
         self._session = _open(self.path, threads)
         self._read_metadata()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tet_deploy.errors import DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
 
@@ -113,7 +113,7 @@ def probe_names(populations: Sequence[str], probes: Probes) -> ProbeNames:
 
     Raises
     ------
-    GraphError
+    ArgumentError
         A name that is no LIF node of the network.
     """
     everything = tuple(populations)
@@ -122,12 +122,16 @@ def probe_names(populations: Sequence[str], probes: Probes) -> ProbeNames:
         if probes in named:
             return ProbeNames(*named[probes])
         probes = [probes]
+    try:
+        probes = tuple(probes)
+    except TypeError:
+        raise ArgumentError(f"probes: must be 'all', 'spikes', 'none' or names of LIF nodes; got {probes!r}.") from None
     for name in probes:
         if name not in everything:
-            raise GraphError(
+            raise ArgumentError(
                 f"probe {name!r}: no LIF node has that name. Use 'all', 'spikes', 'none' or one of {', '.join(everything)}."
             )
-    return ProbeNames(tuple(probes), tuple(probes))
+    return ProbeNames(probes, probes)
 
 
 def populations(graph: Graph) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from tet_deploy import counting, pipeline, terminal, validation
 from tet_deploy.contracts import Progress, Recording
 from tet_deploy.doctor import versions
-from tet_deploy.errors import ArtifactError, DataError, ExecutionError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import save
 from tet_deploy.ir.graph import Graph
@@ -107,7 +107,7 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
         Number of test samples that are proved equal on Lava, all of them by default, as on ONNX Runtime.
     """
     if data not in DEMO_DATA:
-        raise DataError(f"data {data!r}: the demo runs on {' or '.join(DEMO_DATA)}. For other data see `tet-deploy train`.")
+        raise ArgumentError(f"data {data!r}: the demo runs on {' or '.join(DEMO_DATA)}. Others: see `tet-deploy train`.")
     from tet_deploy.training import session
     from tet_deploy.training.recipes import sdt
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ from tet_deploy import counting, reporting, validation
 from tet_deploy.contracts import Probes, Progress, Recording, Runtime
 from tet_deploy.counting import EnergyReport
 from tet_deploy.data.frames import check_labels
-from tet_deploy.errors import DataError, GraphError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check
@@ -46,6 +48,8 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
 
     Raises
     ------
+    ArgumentError
+        No format of that name, or an option that it does not take.
     GraphError
         Something in the network cannot be mapped exactly.
     ArtifactError
@@ -55,7 +59,8 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     --------
     >>> td.export(int8, "out/net.onnx", to="onnx")  # doctest: +SKIP
     """
-    return Path(_named(EXPORTERS, to, "exporter")(check(graph, DEPLOYABLE), Path(path), **options))
+    _check_named("exporter", to, EXPORTERS)
+    return Path(_made(f"exporter {to!r}", EXPORTERS[to], check(graph, DEPLOYABLE), Path(path), **options))
 
 
 @contextlib.contextmanager
@@ -65,15 +70,16 @@ def deployed(graph: Graph, runtime: str, *, probes: Probes = "all", **options: A
     `options` go to the runtime: `dtype` (reference), `threads` and `micro_batch` (onnx), `stock`, `timeout` and `python`
     (lava).
     """
-    make = _named({name: entry.location for name, entry in RUNTIMES.items()}, runtime, "runtime")
-    form = RUNTIMES[runtime].form
+    _check_named("runtime", runtime, RUNTIMES)
+    location, form = RUNTIMES[runtime]
+    make = partial(_made, f"runtime {runtime!r}", location, **options)
     if form == "graph":
-        yield cast(Runtime, make(graph, **options))
+        yield cast(Runtime, make(graph))
         return
     with tempfile.TemporaryDirectory(prefix="tet_deploy-") as folder:
         path = Path(folder) / ("network.onnx" if form == "onnx" else "bundle")
         extra = {"probes": probes} if form == "onnx" else {}
-        yield cast(Runtime, make(export(graph, path, to=form, **extra), **options))
+        yield cast(Runtime, make(export(graph, path, to=form, **extra)))
 
 
 def run(
@@ -143,8 +149,8 @@ def validate(
     dict
         Per runtime but the first, its `Agreement`; see `equality_expected` for when anything but equality is a fault.
     """
-    if len(runtimes) < 2 or len(set(runtimes)) < len(runtimes):
-        raise DataError(f"runtimes: need two or more different ones to compare; got {', '.join(runtimes) or 'none'}.")
+    if isinstance(runtimes, str) or len(runtimes) < 2 or len(set(runtimes)) < len(runtimes):
+        raise ArgumentError(f"runtimes: need two or more different ones to compare, as a list; got {runtimes!r}.")
     reference, *others = runtimes
     expected = run(graph, frames, runtime=reference, probes=probes, progress=progress and progress(reference))
     return {
@@ -200,6 +206,7 @@ def energy(
     --------
     >>> td.energy(int8, frames).summary()["energy_pj"]  # doctest: +SKIP
     """
+    _check_options("energy", counting.estimate, policies)
     recording = run(graph, frames, runtime=runtime, probes="spikes", progress=progress)
     return counting.estimate(graph, recording, frames, table=table, **policies)
 
@@ -259,8 +266,23 @@ def equality_expected(graph: Graph, frames: np.ndarray) -> bool:
     return graph.is_quantized or frames_fit(graph, frames)
 
 
-def _named(table: Mapping[str, str], name: str, what: str) -> Callable[..., Any]:
-    if name not in table:
-        raise GraphError(f"{what} {name!r}: there is none of that name. Use one of {', '.join(table)}.")
-    module, _, attribute = table[name].partition(":")
-    return cast("Callable[..., Any]", getattr(importlib.import_module(module), attribute))
+def _made(what: str, location: str, *arguments: Any, **options: Any) -> Any:
+    """What the function or class at "module:name" makes of its arguments; it is imported on use."""
+    module, _, name = location.partition(":")
+    make: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    _check_options(what, make, options)
+    return make(*arguments, **options)
+
+
+def _check_named(what: str, name: str, table: Mapping[str, Any]) -> None:
+    if name not in tuple(table):  # not in the table itself, as a name may be of any type
+        raise ArgumentError(f"{what} {name!r}: there is none of that name. Use one of {', '.join(table)}.")
+
+
+def _check_options(what: str, make: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    known = [
+        name for name, parameter in inspect.signature(make).parameters.items() if parameter.default is not parameter.empty
+    ]
+    for option in options:
+        if option not in known:
+            raise ArgumentError(f"{what}: has no option {option!r}; it takes {', '.join(known) or 'none'}.")

@@ -7,7 +7,7 @@ import pytest
 
 from tet_deploy.counting import ENERGIES, TABLES, estimate, table
 from tet_deploy.counting.export import to_dict, write_csv, write_json
-from tet_deploy.errors import ArtifactError, DataError, TetDeployError
+from tet_deploy.errors import ArgumentError, ArtifactError, DataError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
@@ -167,7 +167,7 @@ def test_loihi_has_no_dense_pass():
     """The Loihi table gives no 'ann', and asking for it says which energies there are."""
     report = estimate(*random_run(), table="loihi1")
     assert "ann" not in report.names and "ann" not in report.summary()["energy_pj"]
-    with pytest.raises(TetDeployError, match="it has event, dense_in, rate, full"):
+    with pytest.raises(ArgumentError, match="it has event, dense_in, rate, full"):
         report.mean("ann")
     counts = report.summary()["counts"]
     assert report.mean("event") == pytest.approx(23.6 * (counts["additions"] + counts["mac_event"]))
@@ -183,7 +183,7 @@ def test_loihi_has_no_dense_pass():
 )
 def test_unknown_names_list_the_known_ones(options, message):
     """A wrong table or policy is answered with the choices."""
-    with pytest.raises(TetDeployError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         estimate(*random_run(), **options)
 
 

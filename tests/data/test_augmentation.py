@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.data.augmentation import Augmentation, Normalisation, augmentation_for
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 5, (3, 2, 8, 9)).astype(np.uint16)  # [T, C, H, W]
@@ -70,5 +70,5 @@ def test_normalisation_is_by_channel():
 )
 def test_wrong_wishes_are_named(wanted, message):
     """Wrong types, ranges and names; changes that do not suit the data."""
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         augmentation_for("own", wanted, without={"roll": "it is still"})

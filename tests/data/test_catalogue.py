@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tet_deploy.data import DATA, load
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ from tet_deploy.errors import DataError
 )
 def test_wrong_requests_are_answered_with_the_nearest_right_one(name, options, message):
     """Unknown names, options that a loader does not take."""
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         load(name, steps=2, **options)
 
 
 @pytest.mark.parametrize("name", DATA)
 def test_no_steps_are_refused(name):
     """T = 0 is named, whatever the data set, before anything is read."""
-    with pytest.raises(DataError, match=f"{name}.*at least one time step; got 0"):
+    with pytest.raises(ArgumentError, match=f"{name}.*at least one time step; got 0"):
         load(name, steps=0)
 
 

@@ -6,7 +6,7 @@ import pytest
 from tet_deploy.data import load
 from tet_deploy.data.event_camera import EVENT_DTYPE, EventCamera, simulate
 from tet_deploy.data.event_frames import to_frames
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError, DataError
 
 OPTIONS = {"steps": 3, "sensor_size": (20, 20)}
 
@@ -99,7 +99,7 @@ def test_an_empty_folder_is_named(tmp_path):
 
 def test_a_folder_needs_the_cameras_size(tmp_path):
     """Without sensor_size nothing is guessed."""
-    with pytest.raises(DataError, match="needs sensor_size="):
+    with pytest.raises(ArgumentError, match="needs sensor_size="):
         load(str(tmp_path), steps=3)
 
 

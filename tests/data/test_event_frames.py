@@ -7,7 +7,7 @@ import pytest
 
 from tet_deploy.data.event_camera import EVENT_DTYPE
 from tet_deploy.data.event_frames import to_frames
-from tet_deploy.errors import DataError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, MissingDependencyError
 
 SENSOR = (7, 5, 2)  # width, height, polarities
 
@@ -37,7 +37,7 @@ def test_frames_equal_counting_by_hand(steps, duration):
 @pytest.mark.parametrize(("steps", "samples"), [(0, 1), (-1, 1), (1001, 1), (5, 0)])
 def test_impossible_bins_are_refused(steps, samples):
     """No step, more steps than microseconds, no sample."""
-    with pytest.raises(DataError, match="1 to 1000 steps"):
+    with pytest.raises(ArgumentError, match="1 to 1000 steps"):
         to_frames([np.zeros(0, EVENT_DTYPE)] * samples, steps=steps, duration=1000, sensor_size=SENSOR)
 
 

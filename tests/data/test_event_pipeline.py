@@ -6,7 +6,7 @@ from tonic import transforms
 
 from tet_deploy.data.event_camera import EVENT_DTYPE
 from tet_deploy.data.event_pipeline import EventPipeline
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError, DataError
 
 
 def draw(rng, count, width=128, height=96, start=0, duration=1_000_000):
@@ -103,12 +103,12 @@ def test_recordings_that_do_not_fit_are_named(events, message):
     ("changes", "message"),
     [
         ({"steps": 0}, "at least 1; got 0"),
-        ({"size": (97, 48)}, r"between 1 and the camera's \(96, 128\)"),
-        ({"size": (0, 48)}, "between 1"),
+        ({"size": (97, 48)}, r"between .* and the camera's \(96, 128\)"),
+        ({"size": (0, 48)}, "between"),
         ({"resize": "bilinear"}, "must be one of bin, area"),
     ],
 )
 def test_wrong_settings_are_refused(changes, message):
     """No step, frames larger than the sensor, an unknown way to resize."""
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         pipeline(**changes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.experiments import EXPERIMENTS, Setting, figures, function, run_experiment
 from tet_deploy.experiments.outcome import write_outcome
 
@@ -91,10 +91,10 @@ def test_the_command_prints_the_numbers_that_it_writes(recipes, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"name": "tabel1"}, DataError, "Did you mean 'table1'"),
-        ({"name": "table1", "seeds": 0}, DataError, "seeds: must be at least 1; got 0"),
-        ({"name": "table1", "epochs": 0}, DataError, "epochs: must be at least 1; got 0"),
-        ({"name": "table1", "data": "digit"}, ArtifactError, "recipe 'digit'.*'digits'"),
+        ({"name": "tabel1"}, ArgumentError, "Did you mean 'table1'"),
+        ({"name": "table1", "seeds": 0}, ArgumentError, "seeds: must be at least 1; got 0"),
+        ({"name": "table1", "epochs": 0}, ArgumentError, "epochs: must be at least 1; got 0"),
+        ({"name": "table1", "data": "digit"}, ArgumentError, "recipe 'digit'.*'digits'"),
         ({"name": "table1", "out": Path(__file__)}, ArtifactError, "cannot be written to"),
     ],
 )

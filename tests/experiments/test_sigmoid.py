@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.experiments.sigmoid import SigmoidNeurons
 from tet_deploy.experiments.trainings import replace_neurons
 from tet_deploy.models import build
@@ -57,5 +57,5 @@ def test_all_populations_are_replaced():
 
 def test_a_sharpness_of_zero_is_refused():
     """It would pass on one half, whatever comes in."""
-    with pytest.raises(GraphError, match="sharpness must be positive; got 0"):
+    with pytest.raises(ArgumentError, match="sharpness must be positive; got 0"):
         SigmoidNeurons(0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.experiments import Setting
 from tet_deploy.experiments.switch import switch
 
@@ -22,5 +22,5 @@ def test_before_the_switch_it_is_sdt(recipes):
 
 def test_one_epoch_cannot_be_split(recipes):
     """The error says how many are needed."""
-    with pytest.raises(DataError, match="at least 2 epochs"):
+    with pytest.raises(ArgumentError, match="at least 2 epochs"):
         switch(Setting(data=recipes["digits"], seeds=(0,), samples=24, epochs=1))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.models import MODELS, build
 from tet_deploy.models.notation import from_notation
 
@@ -51,7 +51,7 @@ def test_width_scales_every_layer_and_keeps_one_channel(name):
 @pytest.mark.parametrize("wrong", [{"shape": (8, 8)}, {"shape": (0, 8, 8)}, {"classes": 0}, {"width": 0}])
 def test_arguments_that_make_no_network_are_refused(name, wrong):
     """By every model, and before it is built."""
-    with pytest.raises(GraphError, match="C, H, W"):
+    with pytest.raises(ArgumentError, match="C, H, W"):
         build(name, **wrong)
 
 
@@ -90,15 +90,15 @@ def test_the_notation_is_read_literally():
 )
 def test_notation_that_makes_no_network_is_refused(arguments, message):
     """The word or size at fault is named."""
-    with pytest.raises(GraphError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         from_notation(*arguments)
 
 
 def test_unknown_names_and_arguments_are_refused():
     """The error lists the models, or names the argument."""
-    with pytest.raises(GraphError, match="digits, event-digits, resnet19"):
+    with pytest.raises(ArgumentError, match="digits, event-digits, resnet19"):
         build("alexnet")
-    with pytest.raises(GraphError, match="depth"):
+    with pytest.raises(ArgumentError, match="depth"):
         build("digits", depth=3)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
-from tet_deploy.errors import DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.nodes import LIF, WEIGHTED
 from tet_deploy.passes import quantize
 from tet_deploy.passes.quantize import largest_possible_sum
@@ -107,7 +107,7 @@ def _huge_bias(graph, frames):
 BAD = {
     "bias": (_huge_bias, GraphError, "no scale fits"),
     "twice": (lambda g, f: quantize(quantize(g, f), f), GraphError, "quantized already"),
-    "bits": (lambda g, f: quantize(g, f, bits=9), GraphError, "must lie in 2..8"),
+    "bits": (lambda g, f: quantize(g, f, bits=9), ArgumentError, "must lie in 2..8"),
     "zero": (lambda g, f: quantize(g, f * 0), DataError, "all zero"),
     "rank": (lambda g, f: quantize(g, f[0]), DataError, "time first"),
     "steps": (lambda g, f: quantize(g, f[:0]), DataError, "at least one step"),

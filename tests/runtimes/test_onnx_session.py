@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tet_deploy import dynamics
-from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError, TetDeployError
+from tet_deploy.errors import ArgumentError, ArtifactError, DataError, MissingDependencyError
 from tet_deploy.exporters.to_onnx import to_onnx
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Quantization, Readout
@@ -270,7 +270,7 @@ def test_frames_that_do_not_fit_are_an_error(net, frames):
 @pytest.mark.parametrize("options", [{"threads": 0}, {"micro_batch": 0}, {"micro_batch": -1}])
 def test_options_must_be_positive(net, options):
     """Zero or fewer threads or samples are an error that names the option."""
-    with pytest.raises(TetDeployError, match=f"{next(iter(options))}: must be at least 1"):
+    with pytest.raises(ArgumentError, match=f"{next(iter(options))}: must be at least 1"):
         OnnxRuntime(net[1], **options)
 
 

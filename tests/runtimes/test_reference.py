@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.contracts import probe_names
-from tet_deploy.errors import DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Delay, Flatten, Input, Linear, Readout
 from tet_deploy.runtimes.reference import ReferenceRuntime
@@ -68,7 +68,7 @@ def test_probes_choose_what_is_recorded():
     only = ReferenceRuntime(graph).run(frames, probes=["layer0.lif"])
     assert (list(only.spikes), list(only.potentials)) == (["layer0.lif"], ["layer0.lif"])
     assert not ReferenceRuntime(graph).run(frames, probes="spikes").potentials
-    with pytest.raises(GraphError, match="'typo': no LIF node has that name"):
+    with pytest.raises(ArgumentError, match="'typo': no LIF node has that name"):
         probe_names(("layer0.lif",), ["typo"])
 
 

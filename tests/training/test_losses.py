@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.training.losses import mse_loss, sdt_loss, tet_loss, total_loss
 
 ROUNDING = 1e-12  # float64, some dozen terms of size up to 100
@@ -58,11 +58,11 @@ def test_one_step_makes_no_difference():
 @pytest.mark.parametrize("mse_weight", [-0.01, 1.01, float("nan")])
 def test_lambda_outside_its_range_is_refused(mse_weight):
     """lambda must lie in [0, 1]."""
-    with pytest.raises(DataError, match="lambda"):
+    with pytest.raises(ArgumentError, match="lambda"):
         total_loss(*draw(2), mse_weight=mse_weight)
 
 
 def test_an_unknown_loss_is_refused():
     """The error lists the losses that there are."""
-    with pytest.raises(DataError, match="sdt, tet"):
+    with pytest.raises(ArgumentError, match="sdt, tet"):
         total_loss(*draw(3), loss="hinge")

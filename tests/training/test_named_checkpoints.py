@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import tet_deploy as td
-from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.models import build
 from tet_deploy.nn import LIF
 from tet_deploy.training import Description, save_checkpoint
@@ -287,7 +287,7 @@ def test_two_names_of_one_weight_must_agree(pth):
 
 def test_networks_and_arguments_that_there_are_not_are_refused(pth):
     """Before the file is opened."""
-    with pytest.raises(GraphError, match="no such model"):
+    with pytest.raises(ArgumentError, match="no such model"):
         td.load_checkpoint("alexnet", "missing.pth")
-    with pytest.raises(GraphError, match="depth"):
+    with pytest.raises(ArgumentError, match="depth"):
         td.load_checkpoint("vgg_snn", "missing.pth", depth=3)

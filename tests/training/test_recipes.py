@@ -11,7 +11,7 @@ import pytest
 
 from tet_deploy import data
 from tet_deploy.data.augmentation import augmentation_for
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.models import MODELS
 from tet_deploy.recipes import RECIPES
 from tet_deploy.training import DEMO, Recipe, Stage, load_recipe
@@ -157,7 +157,7 @@ def test_mistakes_are_named_with_their_place(tmp_path, old, new, message):
     path = tmp_path / "own.toml"
     assert old in GOOD
     path.write_text(GOOD.replace(old, new, 1))
-    with pytest.raises((DataError, ArtifactError), match=f"own.toml(.|\n)*({message})"):
+    with pytest.raises((ArgumentError, ArtifactError), match=f"own.toml(.|\n)*({message})"):
         load_recipe(path)
 
 
@@ -169,13 +169,13 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
     """Broken TOML, bytes, nothing."""
     path = tmp_path / "own.toml"
     path.write_bytes(content)
-    with pytest.raises((ArtifactError, DataError), match=message):
+    with pytest.raises((ArtifactError, ArgumentError), match=message):
         load_recipe(path)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
     """All names are listed."""
-    with pytest.raises(ArtifactError, match=r"Did you mean 'digits'.*dvs-cifar10-vgg-snn-augmented"):
+    with pytest.raises(ArgumentError, match=r"Did you mean 'digits'.*dvs-cifar10-vgg-snn-augmented"):
         load_recipe("digitz")
 
 
@@ -185,7 +185,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 )
 def test_a_stage_out_of_range_is_refused(change):
     """Stages are checked when they are written, not after an hour."""
-    with pytest.raises(DataError):
+    with pytest.raises(ArgumentError):
         dataclasses.replace(DEMO["digits"].stages[0], **change)
 
 
@@ -194,7 +194,7 @@ def test_changes_reach_the_recipe_and_all_its_stages():
     recipe = changed(load_recipe("digits-tit"), seed=3, epochs=1)
     assert (recipe.seed, [stage.epochs for stage in recipe.stages]) == (3, [1, 1])
     assert [stage.steps for stage in one_stage(recipe, 2).stages] == [4]
-    with pytest.raises(DataError, match="stages 1 to 2"):
+    with pytest.raises(ArgumentError, match="stages 1 to 2"):
         one_stage(recipe, 3)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.training import DEMO, Settings, load_checkpoint, load_recipe, readouts, session
 from tet_deploy.training.evaluation import accuracy_by_step
 from tet_deploy.training.recipes import changed, one_stage
@@ -84,7 +84,7 @@ def test_what_was_begun_is_resumed_by_its_own_recipe(tmp_path):
     with pytest.raises(ArtifactError, match=r"interrupted training\. Go on with --resume"):
         session.choose(settings(out), recipe="digits-tit", changes={})
     again = settings(out, resume=True)
-    with pytest.raises(DataError, match="Leave out --recipe, --batch-size"):
+    with pytest.raises(ArgumentError, match="Leave out --recipe, --batch-size"):
         session.choose(again, recipe="digits", changes={"batch_size": 3})
     chosen = session.choose(again, changes={})
     assert chosen == recipe
@@ -102,7 +102,7 @@ def test_data_choose_their_recipe(tmp_path):
     np.savez(tmp_path / "own.npz", frames=np.zeros((7, 4, 2, 8, 8)), labels=np.array([0, 1, 0, 1]))
     own = session.recipe_for(str(tmp_path / "own.npz"))
     assert (own.steps, own.threads) == (7, None)
-    with pytest.raises(DataError, match="--recipe, one of cifar10-resnet19-t2, cifar10"):
+    with pytest.raises(ArgumentError, match="--recipe, one of cifar10-resnet19-t2, cifar10"):
         session.recipe_for("cifar10")
 
 

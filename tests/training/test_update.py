@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tet_deploy.errors import DataError, ExecutionError
+from tet_deploy.errors import ArgumentError, ExecutionError
 from tet_deploy.nn import LIF, TimeMajor
 from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, run
 from tet_deploy.training.recipes import changed
@@ -86,7 +86,7 @@ def test_on_a_cpu_precision_is_single_unless_asked():
 )
 def test_settings_out_of_range_are_refused(wrong):
     """The error names the setting."""
-    with pytest.raises(DataError, match=next(iter(wrong))):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
         Settings(**wrong)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tet_deploy.errors import TetDeployError
+from tet_deploy.errors import ArgumentError
 
 ENERGIES = {
     "event": "multiplications for non-zero inputs only, additions for spikes: an event-driven chip",
@@ -42,4 +42,4 @@ class Policies:
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise TetDeployError(f"energy policy {name!r}: must be {' or '.join(map(repr, allowed))}; got {value!r}.")
+                raise ArgumentError(f"energy policy {name!r}: must be {' or '.join(map(repr, allowed))}; got {value!r}.")

@@ -17,7 +17,7 @@ from tet_deploy.counting.synapses import synapses
 from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.tables import table as named_table
 from tet_deploy.counting.traffic import Traffic, count, merge
-from tet_deploy.errors import DataError, GraphError, TetDeployError
+from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import DENSE_MACS_KEY
 
@@ -76,7 +76,7 @@ class EnergyReport:
     def parts(self, name: str) -> dict[str, np.ndarray]:
         """One energy split by `PARTS`: float64 [L, T, B] each, in picojoules. `ann`, a single pass, lies in step 1."""
         if name not in self.names:
-            raise TetDeployError(f"energy {name!r}: this report has no energy of that name; it has {', '.join(self.names)}.")
+            raise ArgumentError(f"energy {name!r}: this report has no energy of that name; it has {', '.join(self.names)}.")
         traffic, price = self.traffic, self._price
         macs, additions = self._synaptic_parts(name)
         elements, neurons = np.zeros_like(macs), np.zeros_like(macs)
@@ -205,8 +205,10 @@ def estimate(
 
     Raises
     ------
-    TetDeployError
-        An unknown table or policy, a recording that does not fit, a layer whose input was not recorded.
+    ArgumentError
+        An unknown table or policy.
+    DataError, GraphError
+        A recording that does not fit, a layer whose input was not recorded.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from tet_deploy.errors import TetDeployError
+from tet_deploy.errors import ArgumentError
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm (as given in PMC8934428, Table 3)"
 SECONDARY_INT8 = "45 nm, widely quoted after Horowitz, ISSCC 2014; seen in secondary sources only"
@@ -130,9 +130,9 @@ def table(name: str) -> EnergyTable:
 
     Raises
     ------
-    TetDeployError
+    ArgumentError
         No table has that name; the message lists those there are.
     """
     if name not in TABLES:
-        raise TetDeployError(f"energy table {name!r}: no table has that name. Choose one of {', '.join(TABLES)}.")
+        raise ArgumentError(f"energy table {name!r}: no table has that name. Choose one of {', '.join(TABLES)}.")
     return TABLES[name]

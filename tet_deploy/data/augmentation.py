@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Augmentation:
 
     Raises
     ------
-    DataError
+    ArgumentError
         A value of the wrong type, or pixels below zero.
     """
 
@@ -43,11 +43,11 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("flip", "resized_crop"):
             if not isinstance(getattr(self, name), bool):
-                raise DataError(f"augmentation: {name} must be true or false; got {getattr(self, name)!r}.")
+                raise ArgumentError(f"augmentation: {name} must be true or false; got {getattr(self, name)!r}.")
         for name in ("roll", "crop_padding"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise DataError(f"augmentation: {name} must be a whole number of pixels, at least 0; got {value!r}.")
+                raise ArgumentError(f"augmentation: {name} must be a whole number of pixels, at least 0; got {value!r}.")
 
     def __call__(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Change frames [..., H, W], of any type."""
@@ -78,18 +78,18 @@ def augmentation_for(name: str, wanted: Mapping[str, Any] | None, *, without: Ma
 
     Raises
     ------
-    DataError
+    ArgumentError
         An unknown field, a value out of range, or a change that does not suit.
     """
     known = [field.name for field in dataclasses.fields(Augmentation)]
     for key in wanted or {}:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1) or known
-            raise DataError(f"augmentation: there is no {key!r}. Did you mean {' or '.join(near)}?")
+            raise ArgumentError(f"augmentation: there is no {key!r}. Did you mean {' or '.join(near)}?")
     chosen = Augmentation(**(wanted or {}))
     for key, reason in without.items():
         if getattr(chosen, key):
-            raise DataError(f"data {name!r}: cannot be augmented by {key}: {reason}. Leave it out.")
+            raise ArgumentError(f"data {name!r}: cannot be augmented by {key}: {reason}. Leave it out.")
     return chosen
 
 

@@ -15,7 +15,7 @@ from tet_deploy.data.event_folder import load_event_folder, load_frames_file
 from tet_deploy.data.event_sets import load_event_set
 from tet_deploy.data.image_folder import load_imagenet
 from tet_deploy.data.sources import FrameData
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 DATA: dict[str, Callable[..., FrameData]] = {
     "digits": load_digits,
@@ -46,8 +46,10 @@ def load(name: str, *, steps: int, seed: int = 0, **options: Any) -> FrameData:
 
     Raises
     ------
+    ArgumentError
+        An unknown name or option, or no step.
     DataError
-        An unknown name or option, no step, or files that are missing or do not fit; the message says what to do.
+        Files that are missing or do not fit; the message says what to do.
     ArtifactError
         A file that cannot be read.
     MissingDependencyError
@@ -59,9 +61,9 @@ def load(name: str, *, steps: int, seed: int = 0, **options: Any) -> FrameData:
     >>> frames, label = data.train[0]  # doctest: +SKIP
     """
     if steps < 1:
-        raise DataError(f"data {name!r}: needs at least one time step; got {steps}.")
+        raise ArgumentError(f"data {name!r}: needs at least one time step; got {steps}.")
     if seed < 0:
-        raise DataError(f"data {name!r}: seed must be at least 0; got {seed}.")
+        raise ArgumentError(f"data {name!r}: seed must be at least 0; got {seed}.")
     if not options.get("augmentation"):
         options.pop("augmentation", None)  # not every loader takes one, and every loader does without
     loader = _loader(name)
@@ -77,10 +79,10 @@ def _check_options(name: str, loader: Callable[..., FrameData], given: Mapping[s
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(known)}."
-            raise DataError(f"data {name!r}: has no option {option!r}. {hint}")
+            raise ArgumentError(f"data {name!r}: has no option {option!r}. {hint}")
     for option, parameter in known.items():
         if parameter.default is parameter.empty and option not in given:
-            raise DataError(f"data {name!r}: needs {option}=, of type {parameter.annotation}; it was left out.")
+            raise ArgumentError(f"data {name!r}: needs {option}=, of type {parameter.annotation}; it was left out.")
 
 
 def _loader(name: str) -> Callable[..., FrameData]:
@@ -93,4 +95,4 @@ def _loader(name: str) -> Callable[..., FrameData]:
         return partial(load_frames_file, root=path)
     near = difflib.get_close_matches(name, DATA, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"data {name!r}: must be one of {', '.join(DATA)}, a folder of event files, or an .npz.{hint}")
+    raise ArgumentError(f"data {name!r}: must be one of {', '.join(DATA)}, a folder of event files, or an .npz.{hint}")

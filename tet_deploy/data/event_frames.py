@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tet_deploy.errors import DataError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, MissingDependencyError
 
 
 def to_frames(events: Sequence[np.ndarray], *, steps: int, duration: int, sensor_size: tuple[int, int, int]) -> np.ndarray:
@@ -30,13 +30,15 @@ def to_frames(events: Sequence[np.ndarray], *, steps: int, duration: int, sensor
 
     Raises
     ------
-    DataError
+    ArgumentError
         No step, more steps than units of time, or no sample.
     MissingDependencyError
         tonic is not installed.
     """
     if not 1 <= steps <= duration or not len(events):
-        raise DataError(f"event frames: need 1 to {duration} steps and at least one sample; got {steps} and {len(events)}.")
+        raise ArgumentError(
+            f"event frames: need 1 to {duration} steps and one sample or more; got {steps} and {len(events)}."
+        )
     try:
         from tonic.transforms import ToFrame
     except ModuleNotFoundError as error:

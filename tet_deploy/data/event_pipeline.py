@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tet_deploy.data.event_frames import to_frames
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError, DataError
 
 RESIZES = {"bin": "events", "area": "analog"}  # how -> encoding
 
@@ -35,7 +35,7 @@ class EventPipeline:
 
     Raises
     ------
-    DataError
+    ArgumentError
         A value out of range.
     """
 
@@ -47,11 +47,11 @@ class EventPipeline:
     def __post_init__(self) -> None:
         width, height = self.sensor_size
         if self.resize not in RESIZES:
-            raise DataError(f"resize {self.resize!r}: must be one of {', '.join(RESIZES)}.")
+            raise ArgumentError(f"resize {self.resize!r}: must be one of {', '.join(RESIZES)}.")
         if self.steps < 1:
-            raise DataError(f"steps: must be at least 1; got {self.steps}.")
+            raise ArgumentError(f"steps: must be at least 1; got {self.steps}.")
         if not (1 <= self.frame_size[0] <= height and 1 <= self.frame_size[1] <= width):
-            raise DataError(f"size {self.size}: height and width must lie between 1 and the camera's ({height}, {width}).")
+            raise ArgumentError(f"size {self.size}: must lie between (1, 1) and the camera's ({height}, {width}).")
 
     @property
     def frame_size(self) -> tuple[int, int]:

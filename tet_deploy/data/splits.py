@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError, DataError
 
 
 def hold_out(names: Sequence[str], labels: np.ndarray, *, share: float) -> np.ndarray:
@@ -30,11 +30,13 @@ def hold_out(names: Sequence[str], labels: np.ndarray, *, share: float) -> np.nd
 
     Raises
     ------
+    ArgumentError
+        A share outside (0, 1).
     DataError
-        A share outside (0, 1), a name that stands for two samples, or a class of one sample.
+        A name that stands for two samples, or a class of one sample.
     """
     if not 0 < share < 1:
-        raise DataError(f"held out share: must lie between 0 and 1; got {share}.")
+        raise ArgumentError(f"held out share: must lie between 0 and 1; got {share}.")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"sample {twice!r}: stands for two files, so it could be in both parts. Rename or remove one.")

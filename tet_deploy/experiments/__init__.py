@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tet_deploy.contracts import Progress
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.experiments import figures
 from tet_deploy.experiments.outcome import Outcome, make_folder, write_outcome
 from tet_deploy.experiments.setting import Setting
@@ -66,7 +66,7 @@ def run_experiment(
 
     Raises
     ------
-    DataError
+    ArgumentError
         An unknown experiment, or a number of seeds or epochs below 1.
     ArtifactError
         An unknown recipe, or a folder that cannot be written to.
@@ -76,9 +76,9 @@ def run_experiment(
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise DataError(f"experiment {name!r}: there is none of that name; there are {', '.join(EXPERIMENTS)}.{hint}")
+        raise ArgumentError(f"experiment {name!r}: there is none of that name; there are {', '.join(EXPERIMENTS)}.{hint}")
     if seeds < 1:
-        raise DataError(f"seeds: must be at least 1; got {seeds}.")
+        raise ArgumentError(f"seeds: must be at least 1; got {seeds}.")
     setting = Setting(data=data or EXPERIMENTS[name].data, seeds=tuple(range(seeds)), epochs=epochs)
     figures.require_matplotlib()  # what can be missing is looked for before minutes of training
     experiment = function(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Setting:
 
     Raises
     ------
-    DataError
+    ArgumentError
         No seed, or fewer than one epoch or sample.
     """
 
@@ -35,8 +35,8 @@ class Setting:
 
     def __post_init__(self) -> None:
         if not self.seeds:
-            raise DataError("seeds: an experiment needs at least one; got none.")
+            raise ArgumentError("seeds: an experiment needs at least one; got none.")
         for name in ("epochs", "samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise DataError(f"{name}: must be at least 1; got {value}.")
+                raise ArgumentError(f"{name}: must be at least 1; got {value}.")

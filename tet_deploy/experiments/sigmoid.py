@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.nn import LIF
 
 
@@ -19,7 +19,7 @@ class SigmoidNeurons(nn.Module):
 
     Raises
     ------
-    GraphError
+    ArgumentError
         A sharpness that is not positive.
     """
 
@@ -28,7 +28,7 @@ class SigmoidNeurons(nn.Module):
     def __init__(self, sharpness: float, decay: float = 0.5, threshold: float = 1.0) -> None:
         super().__init__()
         if not sharpness > 0:
-            raise GraphError(f"SigmoidNeurons: sharpness must be positive; got {sharpness}.")
+            raise ArgumentError(f"SigmoidNeurons: sharpness must be positive; got {sharpness}.")
         self.sharpness, self.decay, self.threshold = float(sharpness), float(decay), float(threshold)
 
     @classmethod

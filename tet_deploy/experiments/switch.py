@@ -11,7 +11,7 @@ from torch import nn
 
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.experiments.figures import COLORS, GREY, band
 from tet_deploy.experiments.outcome import Outcome, Table, at_index, number, over_seeds, percent
 from tet_deploy.experiments.setting import Setting
@@ -57,7 +57,7 @@ def _changing(recipe: Recipe, change: int) -> Recipe:
     """The same training, with the TET loss after so many epochs."""
     stage = recipe.stages[0]
     if not 0 < change < stage.epochs:
-        raise DataError(f"switch: needs at least 2 epochs, to change the loss between them; got {stage.epochs}.")
+        raise ArgumentError(f"switch: needs at least 2 epochs, to change the loss between them; got {stage.epochs}.")
     before = dataclasses.replace(stage, epochs=change)
     after = dataclasses.replace(stage, epochs=stage.epochs - change, loss="tet", continues=True)
     return dataclasses.replace(recipe, stages=(before, after))

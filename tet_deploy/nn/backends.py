@@ -21,7 +21,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tet_deploy.errors import MissingDependencyError
+from tet_deploy.errors import ArgumentError, MissingDependencyError
 
 BACKENDS = {  # name -> module with a `load()`; in order of preference
     "c": "tet_deploy.nn.backend_c",
@@ -167,7 +167,7 @@ def _first(name: str, otherwise: str) -> Backend:
 
 def _load(name: str) -> Backend:
     if name not in BACKENDS:
-        raise MissingDependencyError(f"neurons: no backend {name!r}; there are auto, {', '.join(BACKENDS)}.")
+        raise ArgumentError(f"neurons: no backend {name!r}; there are auto, {', '.join(BACKENDS)}.")
     if name not in _loaded:
         try:
             _loaded[name] = importlib.import_module(BACKENDS[name]).load()

@@ -21,7 +21,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.contracts import Progress, check_frames
-from tet_deploy.errors import DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Flatten, Input, Linear, Node, Quantization, Readout
 from tet_deploy.ir.spec import DEPLOYABLE, check
@@ -55,6 +55,8 @@ def quantize(graph: Graph, calibration: np.ndarray, *, bits: int = WEIGHT_BITS, 
 
     Raises
     ------
+    ArgumentError
+        Another number of bits than 2..8.
     GraphError
         The graph is not deployable or is quantized already, or a population fits no scale.
     DataError
@@ -62,8 +64,8 @@ def quantize(graph: Graph, calibration: np.ndarray, *, bits: int = WEIGHT_BITS, 
     """
     if graph.is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
-    if not 2 <= bits <= WEIGHT_BITS:
-        raise GraphError(f"bits must lie in 2..{WEIGHT_BITS}, the widest signed weight on the chip; got {bits}.")
+    if not isinstance(bits, int) or not 2 <= bits <= WEIGHT_BITS:
+        raise ArgumentError(f"bits: must lie in 2..{WEIGHT_BITS}, the widest signed weight on the chip; got {bits!r}.")
     check(graph, DEPLOYABLE)
     frames = check_frames(calibration, graph.input.shape, graph.input.encoding)
     quantized = _Quantizer(graph, frames, bits)

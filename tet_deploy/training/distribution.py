@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tet_deploy.errors import ExecutionError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, ExecutionError, MissingDependencyError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def _device(name: str, local_rank: int, *, alone: bool) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise MissingDependencyError(f"device {name!r}: torch knows none of that name. Use auto, cpu or cuda.") from error
+        raise ArgumentError(f"device {name!r}: torch knows none of that name. Use auto, cpu or cuda.") from error
     if device.type == "cpu":
         return device
     if device.type != "cuda" or not torch.cuda.is_available():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 
 def sdt_loss(readout: Tensor, labels: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def total_loss(readout: Tensor, labels: Tensor, *, loss: str = "tet", mse_weight
 
     Raises
     ------
-    DataError
+    ArgumentError
         An unknown loss, or lambda outside [0, 1].
     """
     check_loss(loss, mse_weight)
@@ -63,8 +63,10 @@ def total_loss(readout: Tensor, labels: Tensor, *, loss: str = "tet", mse_weight
 
 
 def check_loss(loss: str, mse_weight: float) -> None:
-    """Raise a DataError unless the loss is known and lambda lies in [0, 1]."""
+    """Raise an ArgumentError unless the loss is known and lambda lies in [0, 1]."""
     if loss not in CROSS_ENTROPIES:
-        raise DataError(f"loss {loss!r}: must be one of {', '.join(CROSS_ENTROPIES)}.")
+        raise ArgumentError(f"loss {loss!r}: must be one of {', '.join(CROSS_ENTROPIES)}.")
     if not 0 <= mse_weight <= 1:
-        raise DataError(f"mse_weight (lambda, eq. 13): must lie in [0, 1]; got {mse_weight}. The paper uses 0.05 or 0.001.")
+        raise ArgumentError(
+            f"mse_weight (lambda, eq. 13): must lie in [0, 1]; got {mse_weight}. The paper has 0.05 or 0.001."
+        )

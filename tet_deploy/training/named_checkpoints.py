@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.errors import ArgumentError, ArtifactError, GraphError
 from tet_deploy.models import build, constructor
 from tet_deploy.training import checkpoints
 from tet_deploy.training.authors_checkpoints import Names, authors_names
@@ -66,7 +66,7 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], **arguments: Any) -
     sizes = {**_sizes(weights, default, frame), **arguments}
     try:
         model = _on_meta(name, sizes)
-    except (GraphError, RuntimeError, OverflowError) as error:
+    except (ArgumentError, GraphError, RuntimeError, OverflowError) as error:
         raise ArtifactError(f"{path}: no {name} has weights of such shapes ({error}).") from error
     for key, wanted in model.state_dict().items():
         if weights[key].shape != wanted.shape:

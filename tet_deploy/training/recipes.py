@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.recipes import RECIPES
 from tet_deploy.training.losses import check_loss
 
@@ -23,7 +23,7 @@ else:
     try:
         import tomli as tomllib
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("recipes need tomli in Python 3.10. Run: pip install 'tet_deploy[train]'") from error
+        raise ArgumentError("recipes need tomli in Python 3.10. Run: pip install 'tet_deploy[train]'") from error
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant")
@@ -60,7 +60,7 @@ class Stage:
 
     Raises
     ------
-    DataError
+    ArgumentError
         A value of the wrong type or out of range.
     """
 
@@ -83,14 +83,14 @@ class Stage:
         _check_one_of("schedule", self.schedule, SCHEDULES)
         for name in ("steps", "epochs", "batch_size"):
             if getattr(self, name) < 1:
-                raise DataError(f"{name}: must be at least 1; got {getattr(self, name)}.")
+                raise ArgumentError(f"{name}: must be at least 1; got {getattr(self, name)}.")
         for name in ("learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise DataError(f"{name}: must be finite and not negative; got {getattr(self, name)}.")
+                raise ArgumentError(f"{name}: must be finite and not negative; got {getattr(self, name)}.")
         if self.learning_rate == 0:
-            raise DataError("learning_rate: must be positive; got 0.")
+            raise ArgumentError("learning_rate: must be positive; got 0.")
         if not 0 <= self.momentum < 1 or (self.momentum and self.optimizer != "sgd"):
-            raise DataError(f"momentum: is SGD's and lies in [0, 1); got {self.momentum} with {self.optimizer!r}.")
+            raise ArgumentError(f"momentum: is SGD's and lies in [0, 1); got {self.momentum} with {self.optimizer!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Recipe:
 
     Raises
     ------
-    DataError
+    ArgumentError
         A value of the wrong type or out of range.
     """
 
@@ -128,14 +128,14 @@ class Recipe:
     def __post_init__(self) -> None:
         _check_kinds(self)
         if self.seed < 0:
-            raise DataError(f"seed: must be at least 0; got {self.seed}.")
+            raise ArgumentError(f"seed: must be at least 0; got {self.seed}.")
         if self.threads is not None and self.threads < 1:
-            raise DataError(f"threads: must be at least 1; got {self.threads}.")
+            raise ArgumentError(f"threads: must be at least 1; got {self.threads}.")
         if not self.stages:
-            raise DataError("stages: needs at least one.")
+            raise ArgumentError("stages: needs at least one.")
         for number, (before, stage) in enumerate(zip((None, *self.stages), self.stages, strict=False), 1):
             if stage.continues and (before is None or any(getattr(before, n) != getattr(stage, n) for n in _CONTINUED)):
-                raise DataError(
+                raise ArgumentError(
                     f"stage {number}: continues the stage before; there must be one, with the same {', '.join(_CONTINUED)}."
                 )
 
@@ -159,9 +159,10 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
     Raises
     ------
     ArtifactError
-        No such recipe or file, or not TOML.
-    DataError
-        An unknown key (the nearest known one is named), a missing one, or a value of the wrong type or out of range.
+        A file that cannot be read or is not TOML.
+    ArgumentError
+        No such recipe or file; an unknown key (the nearest known one is named), a missing one, or a value of the wrong type
+        or out of range.
 
     Examples
     --------
@@ -174,7 +175,7 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
     elif path.is_file():
         text = _read(path)
     else:
-        raise ArtifactError(
+        raise ArgumentError(
             f"recipe {name!r}: no such file, and none of that name.{_nearest(name, RECIPES)} There are {', '.join(RECIPES)}."
         )
     try:
@@ -203,8 +204,8 @@ def from_dict(values: Mapping[str, Any], *, source: str) -> Recipe:
     rest = {key: values[key] for key in ("seed", "threads") if key in values}
     try:
         return Recipe(stages=tuple(stages), augmentation=augmentation, **parts, **rest)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None  # the same error, with its place
+    except ArgumentError as error:
+        raise ArgumentError(f"{where}: {error}") from None  # the same error, with its place
 
 
 def _stage(values: Any, where: str) -> Stage:
@@ -213,8 +214,8 @@ def _stage(values: Any, where: str) -> Stage:
     _check_keys(_kind_of(values, dict, where, "a table"), where, known=[f.name for f in fields], needed=needed)
     try:
         return Stage(**values)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from None  # the same error, with its place
+    except ArgumentError as error:
+        raise ArgumentError(f"{where}: {error}") from None  # the same error, with its place
 
 
 def with_stages(recipe: Recipe, **changes: Any) -> Recipe:
@@ -236,11 +237,11 @@ def one_stage(recipe: Recipe, number: int) -> Recipe:
 
     Raises
     ------
-    DataError
+    ArgumentError
         There is no such stage.
     """
     if not 1 <= number <= len(recipe.stages):
-        raise DataError(f"stage {number}: the recipe has stages 1 to {len(recipe.stages)}.")
+        raise ArgumentError(f"stage {number}: the recipe has stages 1 to {len(recipe.stages)}.")
     return dataclasses.replace(recipe, stages=(dataclasses.replace(recipe.stages[number - 1], continues=False),))
 
 
@@ -260,10 +261,10 @@ def _check_keys(table: Mapping[str, Any], where: str, *, known: Iterable[str], n
     known = list(known)
     for key in table:
         if key not in known:
-            raise DataError(f"{where}: unknown key {key!r}.{_nearest(key, known)} The keys are {', '.join(known)}.")
+            raise ArgumentError(f"{where}: unknown key {key!r}.{_nearest(key, known)} The keys are {', '.join(known)}.")
     missing = [key for key in needed if key not in table]
     if missing:
-        raise DataError(f"{where}: {', '.join(missing)} is missing.")
+        raise ArgumentError(f"{where}: {', '.join(missing)} is missing.")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -278,18 +279,18 @@ def _check_kinds(values: Stage | Recipe) -> None:
             continue
         types = {"whole": (int,), "number": (int, float), "text": (str,), "flag": (bool,)}[kind]
         if type(value) not in types:
-            raise DataError(f"{name}: must be {_KINDS[kind]}; got {value!r}.")
+            raise ArgumentError(f"{name}: must be {_KINDS[kind]}; got {value!r}.")
 
 
 def _kind_of(value: Any, kind: type, where: str, what: str) -> Any:
     if not isinstance(value, kind):
-        raise DataError(f"{where}: must be {what}; got {value!r}.")
+        raise ArgumentError(f"{where}: must be {what}; got {value!r}.")
     return value
 
 
 def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise DataError(f"{name}: must be one of {', '.join(known)}; got {value!r}.{_nearest(value, known)}")
+        raise ArgumentError(f"{name}: must be one of {', '.join(known)}; got {value!r}.{_nearest(value, known)}")
 
 
 # The demo's, by the name of their data.

@@ -17,7 +17,7 @@ from tet_deploy import data
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.data.event_folder import load_event_folder
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.models import MODELS, build
 from tet_deploy.recipes import RECIPES
@@ -55,7 +55,7 @@ def recipe_for(source: str | None = None, recipe: str | None = None, **changes: 
 
     Raises
     ------
-    DataError, ArtifactError
+    ArgumentError, ArtifactError
         See `load_recipe`; or a data set that has recipes of its own, so that one must be chosen.
     """
     if recipe is not None:
@@ -65,7 +65,7 @@ def recipe_for(source: str | None = None, recipe: str | None = None, **changes: 
         return changed(DEMO[source or "event-digits"], **changes)
     fitting = [name for name in RECIPES if load_recipe(name).data == source]
     if fitting:
-        raise DataError(f"data {source!r}: say how to train on it. Give --recipe, one of {', '.join(fitting)}.")
+        raise ArgumentError(f"data {source!r}: say how to train on it. Give --recipe, one of {', '.join(fitting)}.")
     if Path(source).is_file():
         changes.setdefault("steps", len(data.load_frames(source).frames))
     return changed(DEMO["event-digits"], **{"data": source, "threads": None, **changes})
@@ -86,7 +86,7 @@ def choose(
 
     Raises
     ------
-    DataError, ArtifactError
+    ArgumentError, ArtifactError
         See `recipe_for`; or resuming while asking for something else; or an interrupted training that would be overwritten.
     """
     assert settings.state is not None
@@ -94,7 +94,7 @@ def choose(
         given = {"data": data, "recipe": recipe, "stage": stage, "weights": weights, "width": width, "root": root, **changes}
         extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
         if extra:
-            raise DataError(f"--resume: goes on with what was begun, as it was begun. Leave out {', '.join(extra)}.")
+            raise ArgumentError(f"--resume: goes on with what was begun, as it was begun. Leave out {', '.join(extra)}.")
         begun = load_state(settings.state).about.get("recipe")
         return from_dict(begun if isinstance(begun, dict) else {}, source=f"of {settings.state}")
     if settings.state.exists():
@@ -199,7 +199,7 @@ def fit(
         Processes that read samples, for data that are read one by one.
     """
     if recipe.model not in MODELS:
-        raise DataError(f"model {recipe.model!r}: there is none of that name. Use one of {', '.join(MODELS)}.")
+        raise ArgumentError(f"model {recipe.model!r}: there is none of that name. Use one of {', '.join(MODELS)}.")
     model = build(recipe.model, seed=recipe.seed, **arguments(recipe, samples))
     if weights is not None:
         loaded = named_checkpoints.load_checkpoint(recipe.model, weights, **arguments(recipe, samples))

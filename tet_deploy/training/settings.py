@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -53,12 +53,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise DataError(f"precision {self.precision!r}: must be one of {', '.join(PRECISIONS)}.")
+            raise ArgumentError(f"precision {self.precision!r}: must be one of {', '.join(PRECISIONS)}.")
         for name, least in (("accumulate", 1), ("evaluate_every", 0), ("state_every", 0)):
             if getattr(self, name) < least:
-                raise DataError(f"{name}: must be at least {least}; got {getattr(self, name)}.")
+                raise ArgumentError(f"{name}: must be at least {least}; got {getattr(self, name)}.")
         if self.resume and self.state is None:
-            raise DataError("resume: needs the file of a training's state. Give state=...")
+            raise ArgumentError("resume: needs the file of a training's state. Give state=...")
 
     def takes_bf16(self, device: torch.device) -> bool:
         """Whether this device computes in bfloat16."""

@@ -1,0 +1,81 @@
+"""A wrong name, number or type of an argument is an ArgumentError, which is a ValueError, in one to three lines."""
+
+import numpy as np
+import pytest
+import torch
+
+import tet_deploy as td
+from tet_deploy import counting, data, demo, experiments
+from tet_deploy.counting.conventions import Policies
+from tet_deploy.errors import ArgumentError
+from tet_deploy.experiments.setting import Setting
+from tet_deploy.models import build
+from tet_deploy.nn.backends import backend_for, use_backend
+from tet_deploy.testing import random_float_network, random_frames
+from tet_deploy.training.distribution import process_group
+from tet_deploy.training.losses import check_loss
+from tet_deploy.training.recipes import Stage, load_recipe, one_stage
+from tet_deploy.training.settings import Settings
+
+RNG = np.random.default_rng(0)
+FLOAT = td.lower(random_float_network(RNG, layers=1, encoding="events"))
+FRAMES = random_frames(FLOAT, RNG, 2, 3)
+INT8 = td.quantize(FLOAT, FRAMES)
+
+
+def with_backend(name):
+    with use_backend(name):
+        backend_for(torch.zeros(1, 1))
+
+
+WRONG = {  # what is called, and what the message says
+    "runtime": (lambda: td.run(FLOAT, FRAMES, runtime="gpu"), "runtime 'gpu'.* Use one of reference, onnx, lava"),
+    "runtime of a wrong type": (lambda: td.run(FLOAT, FRAMES, runtime=["onnx"]), "runtime \\['onnx'\\]"),
+    "runtime option": (lambda: td.run(FLOAT, FRAMES, thread=2), "no option 'thread'; it takes dtype"),
+    "onnx option": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", thread=2), "it takes threads, micro_batch"),
+    "threads": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", threads=0), "threads: must be at least 1"),
+    "probe": (lambda: td.run(FLOAT, FRAMES, probes="typo"), "probe 'typo': no LIF"),
+    "probes of a wrong type": (lambda: td.run(FLOAT, FRAMES, probes=None), "probes: must be 'all'"),
+    "one runtime to compare": (lambda: td.validate(FLOAT, FRAMES, runtimes=["reference"]), "two or more"),
+    "runtimes as one word": (lambda: td.validate(FLOAT, FRAMES, runtimes="onnx"), "as a list; got 'onnx'"),
+    "exporter": (lambda: td.export(FLOAT, "x", to="tflite"), "exporter 'tflite'.* Use one of onnx, lava"),
+    "exporter option": (lambda: td.export(INT8, "x", to="lava", probes="all"), "no option 'probes'; it takes none"),
+    "bits": (lambda: td.quantize(FLOAT, FRAMES, bits=9), "bits: must lie in 2..8.*got 9"),
+    "bits of a wrong type": (lambda: td.quantize(FLOAT, FRAMES, bits="8"), "got '8'"),
+    "energy table": (lambda: td.energy(FLOAT, FRAMES, table="7nm"), "'7nm'.*45nm-fp32, 45nm-int8, loihi1"),
+    "energy policy": (lambda: td.energy(FLOAT, FRAMES, input_policy="sparse"), "'dense' or 'event'; got 'sparse'"),
+    "energy option": (lambda: td.energy(FLOAT, FRAMES, policy="dense"), "no option 'policy'"),
+    "energy name": (lambda: td.energy(FLOAT, FRAMES).mean("total"), "energy 'total'.*it has event"),
+    "policy": (lambda: Policies(input="event", zero_weights="dropped"), "got 'dropped'"),
+    "table by itself": (lambda: counting.table("7nm"), "Choose one of"),
+    "model": (lambda: build("resnet"), "model 'resnet'.*there are"),
+    "model argument": (lambda: build("digits", depth=3), "depth"),
+    "model sizes": (lambda: build("digits", shape=(1, 8, 8), classes=0), "at least one class"),
+    "model of a checkpoint": (lambda: td.load_checkpoint("resnet", "x.pth"), "there are"),
+    "data": (lambda: data.load("mnist", steps=4), "data 'mnist'.*must be one of"),
+    "data option": (lambda: data.load("digits", steps=4, width=3), "no option 'width'"),
+    "data steps": (lambda: data.load("digits", steps=0), "at least one time step"),
+    "augmentation": (lambda: data.load("digits", steps=4, augmentation={"flp": True}), "no option 'augmentation'"),
+    "demo": (lambda: demo.run_demo("mnist", "x"), "data 'mnist'"),
+    "experiment": (lambda: experiments.run_experiment("table9", out="x"), "experiment 'table9'"),
+    "seeds": (lambda: Setting(data="digits", seeds=()), "at least one"),
+    "recipe": (lambda: load_recipe("digit"), "Did you mean 'digits'"),
+    "stage": (lambda: one_stage(load_recipe("digits"), 7), "stage 7"),
+    "optimizer": (lambda: Stage(steps=1, epochs=1, learning_rate=1.0, optimizer="lion"), "optimizer: must be one of"),
+    "loss": (lambda: check_loss("mse", 0.0), "loss 'mse'"),
+    "precision": (lambda: Settings(precision="fp8"), "precision 'fp8'"),
+    "device": (lambda: process_group("tpu9").__enter__(), "device 'tpu9'"),
+    "backend": (lambda: with_backend("metal"), "no backend 'metal'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_arguments(case, tmp_path, monkeypatch):
+    """The error is ours and Python's own kind at once, names what was given, and says what there is."""
+    monkeypatch.chdir(tmp_path)
+    call, message = WRONG[case]
+    with pytest.raises(ArgumentError, match=message) as caught:
+        call()
+    assert isinstance(caught.value, ValueError) and caught.value.exit_code == 2
+    assert str(caught.value).count("\n") <= 2
+    assert not list(tmp_path.iterdir())
