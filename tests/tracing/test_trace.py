@@ -161,7 +161,7 @@ def test_nodes_are_named_by_module_path():
 def test_modules_whose_names_no_node_may_have_are_refused(key):
     """A module's key may be any string; one that would not work everywhere is named, with the way out."""
     model = nn.Sequential(collections.OrderedDict([("flat", nn.Flatten(2)), (key, nn.Linear(96, 5))]))
-    with pytest.raises(GraphError, match="its name holds .* Rename the node, or the module that it is named after"):
+    with pytest.raises(GraphError, match=r"its name holds .* Rename the node, or the module that it is named after"):
         trace(model, SHAPE)
 
 
