@@ -10,11 +10,12 @@ from onnx import TensorProto
 
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
-from tet_deploy.exporters.onnx_builder import FRAMES, FRAMES_TB, LOGITS, READOUT, OnnxBuilder
+from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
 from tet_deploy.exporters.onnx_neurons import lif_function
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Node, Readout
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 
 
 @dataclass
@@ -24,9 +25,9 @@ class _Network:
     probes: ProbeNames
     values: dict[str, str] = field(default_factory=dict)  # node -> ONNX value [T*B, *shape], float32
 
-    def unmerged(self, value: str, shape: Shape, output: str) -> str:
+    def unmerged(self, node: Node, value: str, shape: Shape, output: str) -> str:
         """[T*B, *shape] -> [T, B, *shape]."""
-        target = self.build.op("Concat", [FRAMES_TB, self.build.integers(shape)], f"{output}_shape", axis=0)
+        target = self.build.op("Concat", [FRAMES_TB, self.build.integers(shape)], own(node, "shape"), axis=0)
         return self.build.op("Reshape", [value, target], output)
 
     def merged(self, value: str, shape: Shape, output: str) -> str:
@@ -57,7 +58,7 @@ def _emit(node: Node, network: _Network) -> str:
 
 @_emit.register
 def _(node: Input, network: _Network) -> str:
-    return network.merged(FRAMES, node.shape, f"{node.name}.merged")
+    return network.merged(FRAMES, node.shape, own(node, "merged"))
 
 
 @_emit.register
@@ -65,7 +66,7 @@ def _(node: Conv, network: _Network) -> str:
     return network.build.op(
         "Conv",
         [network.values[node.inputs[0]], *_parameters(node, network.build)],
-        f"{node.name}.current",
+        own(node, "current"),
         kernel_shape=list(node.weight.shape[2:]),
         strides=list(node.stride),
         pads=[*node.padding, *node.padding],
@@ -77,35 +78,36 @@ def _(node: Conv, network: _Network) -> str:
 @_emit.register
 def _(node: Linear, network: _Network) -> str:
     inputs = [network.values[node.inputs[0]], *_parameters(node, network.build)]
-    return network.build.op("Gemm", inputs, f"{node.name}.current", transB=1)
+    return network.build.op("Gemm", inputs, own(node, "current"), transB=1)
 
 
 @_emit.register
 def _(node: Flatten, network: _Network) -> str:
-    return network.build.op("Flatten", [network.values[node.inputs[0]]], f"{node.name}.flat", axis=1)
+    return network.build.op("Flatten", [network.values[node.inputs[0]]], own(node, "flat"), axis=1)
 
 
 @_emit.register
 def _(node: LIF, network: _Network) -> str:
     build, name, shape = network.build, node.name, network.graph.shapes[node.name]
-    current = network.unmerged(network.values[node.inputs[0]], shape, f"{name}.current")
+    current = network.unmerged(node, network.values[node.inputs[0]], shape, own(node, "current"))
+    build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
     potentials = name in network.probes.potentials
-    outputs = [f"{name}.fired", *([f"{name}.potentials"] if potentials else [])]
+    outputs = [own(node, "fired"), *([output_of(name, "potentials")] if potentials else [])]
     build.call(
         lif_function(potentials=potentials), [current], outputs, decay=float(node.decay), threshold=float(node.threshold)
     )
     if potentials:
         build.output(outputs[1], TensorProto.FLOAT, ["T", "B", *shape])
     if name in network.probes.spikes:
-        spikes = build.op("Cast", [outputs[0]], f"{name}.spikes", to=TensorProto.UINT8)
+        spikes = build.op("Cast", [outputs[0]], output_of(name, "spikes"), to=TensorProto.UINT8)
         build.output(spikes, TensorProto.UINT8, ["T", "B", *shape])
-    return network.merged(outputs[0], shape, f"{name}.merged")
+    return network.merged(outputs[0], shape, own(node, "merged"))
 
 
 @_emit.register
 def _(node: Readout, network: _Network) -> str:
     build, classes = network.build, network.graph.shapes[node.name][0]
-    readout = network.unmerged(network.values[node.inputs[0]], (classes,), READOUT)
+    readout = network.unmerged(node, network.values[node.inputs[0]], (classes,), READOUT)
     build.op("ReduceMean", [readout, build.integers([0])], LOGITS, keepdims=0)
     build.output(READOUT, TensorProto.FLOAT, ["T", "B", classes])
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
@@ -117,4 +119,4 @@ def _parameters(node: Conv | Linear, build: OnnxBuilder) -> list[str]:
     for what, array in arrays.items():
         if np.abs(array).max() > np.finfo(np.float32).max:
             raise GraphError(f"node {node.name!r}: {what} must fit float32; its largest is {np.abs(array).max():.3g}.")
-    return [build.constant(f"{node.name}.{what}", array.astype(np.float32)) for what, array in arrays.items()]
+    return [build.constant(own(node, what), array.astype(np.float32)) for what, array in arrays.items()]

@@ -1,6 +1,7 @@
 """The neuron of `dynamics.py` as ONNX functions: one step inside a Scan over time.
 
 A Scan keeps T and B free, and ONNX Runtime inlines the function. The reset is `u - u * s`: a `Where` costs far more there.
+Before 1.24 a Scan fails at run time where the shape of its input was not inferred, so the exporter states it.
 Both functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape.
 """
 

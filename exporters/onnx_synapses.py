@@ -15,7 +15,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder
+from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
 from tet_deploy.ir.nodes import Conv, Linear, Node
 from tet_deploy.ir.shapes import Shape
 
@@ -64,15 +64,15 @@ def _im2col(node: Conv, source: str, shape: Shape, build: OnnxBuilder) -> str:
     _, height, width = shape
     if any(node.padding):
         margins = [0, 0, *node.padding, 0]
-        source = build.op("Pad", [source, build.integers(margins * 2), build.scalar(0, np.uint8)], f"{node.name}.padded")
+        source = build.op("Pad", [source, build.integers(margins * 2), build.scalar(0, np.uint8)], own(node, "padded"))
     axes, strides = build.integers([2, 3]), build.integers(node.stride)
     taps = []
     for i, j in np.ndindex(*node.weight.shape[2:]):
         start = (i * node.dilation[0], j * node.dilation[1])
         end = (start[0] + node.stride[0] * (height - 1) + 1, start[1] + node.stride[1] * (width - 1) + 1)
         window = [build.integers(start), build.integers(end), axes, strides]
-        taps.append(build.op("Slice", [source, *window], f"{node.name}.tap_{i}_{j}"))
-    return build.op("Concat", taps, f"{node.name}.columns", axis=-1)
+        taps.append(build.op("Slice", [source, *window], own(node, f"tap_{i}_{j}")))
+    return build.op("Concat", taps, own(node, "columns"), axis=-1)
 
 
 def _weight_matrix(node: Conv | Linear, weight: np.ndarray, parts: int) -> np.ndarray:
@@ -84,22 +84,23 @@ def _weight_matrix(node: Conv | Linear, weight: np.ndarray, parts: int) -> np.nd
 
 
 def _product(node: Conv | Linear, rows: str, matrix: np.ndarray, build: OnnxBuilder) -> str:
-    return build.op("MatMulInteger", [rows, build.constant(f"{node.name}.weight", matrix)], f"{node.name}.sums")
+    return build.op("MatMulInteger", [rows, build.constant(own(node, "weight"), matrix)], own(node, "sums"))
 
 
 def _by_group(node: Conv, columns: str, matrix: np.ndarray, shape: Shape, build: OnnxBuilder) -> str:
     """One matrix product per group: [G, T*B*H'*W', K] x [G, K, O/G]."""
-    name, groups, in_per_group = node.name, node.groups, node.weight.shape[1]
+    groups, in_per_group = node.groups, node.weight.shape[1]
     out_channels, height, width = shape
     size = len(matrix)  # K = kh*kw*parts*I/G
-    split = build.op("Reshape", [columns, build.integers([-1, size // in_per_group, groups, in_per_group])], f"{name}.split")
-    apart = build.op("Transpose", [split], f"{name}.apart", perm=[2, 0, 1, 3])
-    rows = build.op("Reshape", [apart, build.integers([groups, -1, size])], f"{name}.rows")
-    weight = build.constant(f"{name}.weight", matrix.reshape(size, groups, -1).transpose(1, 0, 2))
-    products = build.op("MatMulInteger", [rows, weight], f"{name}.products")
-    joined = build.op("Transpose", [products], f"{name}.joined", perm=[1, 0, 2])
-    target = build.op("Concat", [FRAMES_TB, build.integers([height, width, out_channels])], f"{name}.shape", axis=0)
-    return build.op("Reshape", [joined, target], f"{name}.sums")
+    by_group = build.integers([-1, size // in_per_group, groups, in_per_group])
+    split = build.op("Reshape", [columns, by_group], own(node, "split"))
+    apart = build.op("Transpose", [split], own(node, "apart"), perm=[2, 0, 1, 3])
+    rows = build.op("Reshape", [apart, build.integers([groups, -1, size])], own(node, "rows"))
+    weight = build.constant(own(node, "weight"), matrix.reshape(size, groups, -1).transpose(1, 0, 2))
+    products = build.op("MatMulInteger", [rows, weight], own(node, "products"))
+    joined = build.op("Transpose", [products], own(node, "joined"), perm=[1, 0, 2])
+    target = build.op("Concat", [FRAMES_TB, build.integers([height, width, out_channels])], own(node, "shape"), axis=0)
+    return build.op("Reshape", [joined, target], own(node, "sums"))
 
 
 def _largest_sum(node: Conv | Linear, matrix: np.ndarray, largest_message: int) -> int:
@@ -118,6 +119,6 @@ def _wrapped24(node: Conv | Linear, sums: str, largest: int, build: OnnxBuilder)
     if largest < dynamics.STATE_LIMIT:
         return Value(sums, largest)
     half = build.scalar(dynamics.STATE_LIMIT, np.int32)
-    lifted = build.op("Add", [sums, half], f"{node.name}.lifted")
-    remainder = build.op("Mod", [lifted, build.scalar(2 * dynamics.STATE_LIMIT, np.int32)], f"{node.name}.remainder")
-    return Value(build.op("Sub", [remainder, half], f"{node.name}.wrapped"), dynamics.STATE_LIMIT)
+    lifted = build.op("Add", [sums, half], own(node, "lifted"))
+    remainder = build.op("Mod", [lifted, build.scalar(2 * dynamics.STATE_LIMIT, np.int32)], own(node, "remainder"))
+    return Value(build.op("Sub", [remainder, half], own(node, "wrapped")), dynamics.STATE_LIMIT)

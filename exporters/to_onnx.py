@@ -7,7 +7,6 @@ Input `frames` float32 [T, B, *shape]. Outputs `readout` [T, B, K] (float32, or 
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -23,15 +22,15 @@ except ModuleNotFoundError as error:
 
 from tet_deploy._version import __version__
 from tet_deploy.contracts import ProbeNames, Probes, populations, probe_names
-from tet_deploy.exporters.onnx_builder import FRAMES, OnnxBuilder
+from tet_deploy.exporters.onnx_builder import OnnxBuilder
 from tet_deploy.exporters.onnx_float import add_float_network
 from tet_deploy.exporters.onnx_integer import add_integer_network
 from tet_deploy.exporters.onnx_neurons import DOMAIN, DOMAIN_VERSION, OPSET
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check
+from tet_deploy.onnx_file import FRAMES, describe, sealed
 
-FORMAT = 1  # of the metadata and of the names of inputs and outputs; the ONNX runtime reads it
 IR_VERSION = 10  # with opset 21: onnx 1.16, ONNX Runtime 1.18 and later
 
 
@@ -51,7 +50,8 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     Returns
     -------
     Path
-        The file, equal byte for byte for equal networks. Its metadata_props say where it came from.
+        The file, equal byte for byte for equal networks. Its metadata_props say where it came from, and hold a checksum
+        of the whole file, which our runtime verifies.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     model = _model(graph, probe_names(populations(graph), probes))
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return Path(path)
 
 
@@ -79,25 +79,19 @@ def _model(graph: Graph, probes: ProbeNames) -> onnx.ModelProto:
     add_network(build, graph, probes)
     frames = helper.make_tensor_value_info(FRAMES, onnx.TensorProto.FLOAT, ["T", "B", *graph.input.shape])
     model = helper.make_model(
-        helper.make_graph(build.nodes, "network", [frames], build.outputs, list(build.constants.values())),
+        helper.make_graph(
+            build.nodes,
+            "network",
+            [frames],
+            build.outputs,
+            initializer=list(build.constants.values()),
+            value_info=list(build.declared.values()),
+        ),
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
         functions=list(build.functions.values()),
         ir_version=IR_VERSION,
         producer_name="tet_deploy",
         producer_version=__version__,
     )
-    helper.set_model_props(model, _provenance(graph))
+    helper.set_model_props(model, describe(graph, __version__))
     return model
-
-
-def _provenance(graph: Graph) -> dict[str, str]:
-    """What the runtime needs to know, and where the network came from."""
-    shapes = {name: list(graph.shapes[name]) for name in populations(graph)}
-    return {
-        "tet_deploy.format": str(FORMAT),
-        "tet_deploy.version": __version__,
-        "tet_deploy.graph_digest": graph.digest(),
-        "tet_deploy.input": json.dumps({"shape": list(graph.input.shape), "encoding": graph.input.encoding}),
-        "tet_deploy.populations": json.dumps(shapes),
-        "tet_deploy.metadata": json.dumps(dict(graph.metadata), sort_keys=True),
-    }

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, probe_names
-from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
+from tet_deploy.errors import (
+    ArgumentError,
+    ArtifactError,
+    ExecutionError,
+    MissingDependencyError,
+    TetDeployError,
+    first_line,
+    shown,
+)
+from tet_deploy.files import regular_file
+from tet_deploy.ir.shapes import Shape
+from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, Description, check_seal, description, output_of
 
 try:
     import onnxruntime
@@ -19,7 +29,8 @@ except ModuleNotFoundError as error:
         "running ONNX files needs the package onnxruntime. Install it: pip install 'tet_deploy[onnx]'."
     ) from error
 
-FORMAT = "1"  # as `to_onnx` writes it
+LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit
+LARGEST_THREADS = 1024
 
 
 class OnnxRuntime:
@@ -38,23 +49,43 @@ class OnnxRuntime:
     ----------
     digest
         Digest of the graph that the file was exported from.
+    input_shape, encoding
+        What the frames of one step and sample are.
+    populations
+        Names of the LIF nodes.
 
     Raises
     ------
     ArtifactError
-        No such file, not ONNX, truncated, or not written by us.
+        No such file, not ONNX, not written by us, truncated, changed after it was written, or damaged in any other way.
+
+    Notes
+    -----
+    The whole file is verified against its checksum before ONNX Runtime sees it. Files of version 0.1 carry none and are read
+    as they are. A checksum finds damage, not malice: like any ONNX file, run it only if you trust where it comes from.
     """
 
     name = "onnx"
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, micro_batch: int | None = None) -> None:
-        for option, value in (("threads", threads), ("micro_batch", micro_batch)):
-            if value is not None and value < 1:
-                raise ArgumentError(f"{option}: must be at least 1; got {value}.")
-        self.path = Path(path)
-        self._session = _open(self.path, threads)
-        self._read_metadata()
-        self._outputs = {output.name for output in self._session.get_outputs()}
+        _need_count("threads", threads, LARGEST_THREADS)
+        _need_count("micro_batch", micro_batch, LARGEST_FILE_BYTES)
+        self.path = regular_file(
+            path, "Write one with to_onnx or `tet-deploy export --to onnx`.", largest=LARGEST_FILE_BYTES
+        )
+        try:
+            self._session, about = _open(self.path.read_bytes(), threads)
+            self._outputs = _output_shapes(self._session, about)
+        except TetDeployError as error:
+            raise ArtifactError(f"{self.path}: {error}") from error
+        except Exception as error:  # ONNX Runtime's exceptions share no base class; a file can be wrong in any way
+            raise ArtifactError(
+                f"{self.path}: cannot be read as an ONNX network, it is damaged or of another kind ({first_line(error)}). "
+                "Export the network again."
+            ) from error
+        self.digest, self.input_shape, self.encoding = about.digest, about.input_shape, about.encoding
+        self.populations = tuple(about.populations)
+        self._largest = max([1, *map(math.prod, about.populations.values())])
         self._micro_batch = micro_batch
 
     def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
@@ -65,7 +96,7 @@ class OnnxRuntime:
         DataError
             The frames do not fit the network.
         ArtifactError
-            The file does not carry a probe that is asked for.
+            The file does not carry a probe that is asked for, or does not give what its metadata says.
         ExecutionError
             ONNX Runtime stopped, for example for lack of memory.
         """
@@ -82,45 +113,32 @@ class OnnxRuntime:
         return concatenate(parts)
 
     def _run_batch(self, frames: np.ndarray, names: ProbeNames) -> Recording:
-        wanted = [f"{name}.spikes" for name in names.spikes] + [f"{name}.potentials" for name in names.potentials]
-        wanted.append("readout")
+        spikes = {name: output_of(name, "spikes") for name in names.spikes}
+        potentials = {name: output_of(name, "potentials") for name in names.potentials}
+        wanted = [READOUT, *spikes.values(), *potentials.values()]
         try:
-            arrays = self._session.run(wanted, {"frames": np.ascontiguousarray(frames)})
+            arrays = self._session.run(wanted, {FRAMES: np.ascontiguousarray(frames)})
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            raise ExecutionError(f"{self.path}: ONNX Runtime stopped: {_first_line(error)}. Try micro_batch=1.") from error
+            way_out = "Try micro_batch=1." if "alloc" in str(error) else "Export the network again, or use another runtime."
+            raise ExecutionError(f"{self.path}: ONNX Runtime stopped: {first_line(error)}. {way_out}") from error
         found = dict(zip(wanted, arrays, strict=True))
+        for output, array in found.items():
+            shape = (*frames.shape[:2], *self._outputs[output])
+            if array.shape != shape:
+                raise ArtifactError(
+                    f"{self.path}: its output {output!r} must be of shape {shape}; ONNX Runtime gave {array.shape}. The "
+                    "file is damaged; export the network again."
+                )
         return Recording(
-            spikes={name: found[f"{name}.spikes"] for name in names.spikes},
-            potentials={name: found[f"{name}.potentials"] for name in names.potentials},
-            readout=found["readout"],
+            spikes={name: found[output] for name, output in spikes.items()},
+            potentials={name: found[output] for name, output in potentials.items()},
+            readout=found[READOUT],
             runtime=self.name,
         )
 
-    def _read_metadata(self) -> None:
-        properties = self._session.get_modelmeta().custom_metadata_map
-        if "tet_deploy.format" not in properties:
-            raise ArtifactError(
-                f"{self.path}: an ONNX file, but not one that tet_deploy wrote. Export the network with to_onnx."
-            )
-        if properties["tet_deploy.format"] != FORMAT:
-            raise ArtifactError(
-                f"{self.path}: this version reads format {FORMAT}; the file has format {properties['tet_deploy.format']}. "
-                "Export the network again, or use the version that did."
-            )
-        try:
-            self.digest: str = properties["tet_deploy.graph_digest"]
-            source = json.loads(properties["tet_deploy.input"])
-            self.input_shape = tuple(int(size) for size in source["shape"])
-            self.encoding = str(source["encoding"])
-            shapes = json.loads(properties["tet_deploy.populations"])
-            self.populations = tuple(shapes)
-            self._largest = max([1, *(int(np.prod(shape)) for shape in shapes.values())])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"{self.path}: its metadata is damaged ({error}). Export the network again.") from error
-
     def _need_outputs(self, names: ProbeNames) -> None:
         for what in ("spikes", "potentials"):
-            missing = [name for name in getattr(names, what) if f"{name}.{what}" not in self._outputs]
+            missing = [name for name in getattr(names, what) if output_of(name, what) not in self._outputs]
             if missing:
                 raise ArtifactError(
                     f"{self.path}: does not carry the {what} of {missing[0]!r}. Export it again with probes, "
@@ -128,21 +146,44 @@ class OnnxRuntime:
                 )
 
 
-def _open(path: Path, threads: int | None) -> Any:
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file. Write one with to_onnx or `tet-deploy export --to onnx`.")
+def _need_count(option: str, value: int | None, largest: int) -> None:
+    if value is not None and not (isinstance(value, (int, np.integer)) and 1 <= value <= largest):
+        raise ArgumentError(f"{option}: must be a whole number of 1 to {largest}, or None; got {shown(value)}.")
+
+
+def _open(content: bytes, threads: int | None) -> tuple[Any, Description]:
+    sealed = check_seal(content)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: what we raise says it better
-    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 4  # what we raise says it better
+    options.intra_op_num_threads = int(threads or 0)
     # Spinning threads take the cores from torch, or from a second session, in the same process.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-        raise ArtifactError(
-            f"{path}: cannot be read as an ONNX network, it is damaged or of another kind ({_first_line(error)}). "
-            "Export it again."
-        ) from error
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    about = description(session.get_modelmeta().custom_metadata_map)
+    if about.format == FORMAT and not sealed:
+        raise ArtifactError("lacks its checksum, it is damaged or was changed by another tool. Export the network again.")
+    return session, about
+
+
+def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
+    """Shape of each output for one step of one sample, after comparing inputs and outputs with the metadata."""
+    values = {value.name: value for value in [*session.get_inputs(), *session.get_outputs()]}
+    readout = values[READOUT]
+    shapes = {READOUT: tuple(readout.shape[2:])}
+    state = {"tensor(float)": "tensor(float)", "tensor(int64)": "tensor(int32)"}[readout.type]
+    expected = {FRAMES: ("tensor(float)", about.input_shape)}
+    for name, shape in about.populations.items():
+        expected[output_of(name, "spikes")] = ("tensor(uint8)", shape)
+        expected[output_of(name, "potentials")] = (state, shape)
+    for name in expected.keys() & values.keys():
+        found = (values[name].type, tuple(values[name].shape[2:]))
+        if found != expected[name]:
+            raise ArtifactError(
+                f"{name!r} must be {shown(expected[name])} in one step of one sample, as the metadata says; the graph has "
+                f"{shown(found)}. The file is damaged; export the network again."
+            )
+        shapes[name] = expected[name][1]
+    return shapes
 
 
 def _default_micro_batch(largest: int, steps: int) -> int:
@@ -151,7 +192,3 @@ def _default_micro_batch(largest: int, steps: int) -> int:
     Larger working sets leave the cache: measured, 1 is best for large networks, and a few for tiny ones, where calls cost.
     """
     return max(1, 2**18 // (largest * steps))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:160]

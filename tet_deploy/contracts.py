@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, DataError
+from tet_deploy.errors import ArgumentError, DataError, cut, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
 
@@ -125,11 +125,12 @@ def probe_names(populations: Sequence[str], probes: Probes) -> ProbeNames:
     try:
         probes = tuple(probes)
     except TypeError:
-        raise ArgumentError(f"probes: must be 'all', 'spikes', 'none' or names of LIF nodes; got {probes!r}.") from None
+        raise ArgumentError(f"probes: must be 'all', 'spikes', 'none' or names of LIF nodes; got {shown(probes)}.") from None
     for name in probes:
         if name not in everything:
             raise ArgumentError(
-                f"probe {name!r}: no LIF node has that name. Use 'all', 'spikes', 'none' or one of {', '.join(everything)}."
+                f"probe {shown(name)}: no LIF node has that name. Use 'all', 'spikes', 'none' or one of "
+                f"{cut(', '.join(everything))}."
             )
     return ProbeNames(probes, probes)
 

@@ -1,6 +1,7 @@
 """What an exported ONNX file is: valid, free in steps and samples, reproducible, and refused where it could not be exact."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -16,6 +17,10 @@ from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
 MAKERS = [random_float_network, random_quantized_network]
+scans_see_outer_values = pytest.mark.skipif(
+    tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 22),
+    reason="the evaluator of onnx before 1.22 cannot run a Scan that uses values from outside",
+)
 
 
 def _linear_network(
@@ -82,6 +87,7 @@ def test_provenance_is_in_the_metadata(make, tmp_path):
     assert entries["tet_deploy.version"] == model.producer_version
 
 
+@scans_see_outer_values
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("make", MAKERS)
 def test_onnx_reference_evaluator_agrees(make, seed, tmp_path):
@@ -98,6 +104,7 @@ def test_onnx_reference_evaluator_agrees(make, seed, tmp_path):
         assert np.array_equal(found[f"{name}.potentials"], expected.potentials[name])
 
 
+@scans_see_outer_values
 @pytest.mark.parametrize("make", MAKERS)
 def test_logits_are_the_mean_readout_in_float_units(make, tmp_path):
     """`logits` is the readout averaged over time; a quantized network's is divided by 64 * scale."""
@@ -163,17 +170,43 @@ def test_unknown_probes_are_refused(tmp_path):
         to_onnx(_linear_network(), tmp_path / "net.onnx", probes=["fc"])
 
 
-def test_names_of_nodes_never_clash_with_our_own(tmp_path):
-    """Nodes may be called like our inputs, outputs and values."""
-    unit = Quantization(scale=1.0)
-    nodes = [
-        Input(name="readout", shape=(2,), quantization=unit),
-        Linear(name="frames", weight=np.ones((2, 2), dtype=np.int8), quantization=unit),
-        LIF(name="readout.bias", threshold=5, quantization=unit),
-        Linear(name="logits", weight=np.ones((2, 2), dtype=np.int8), quantization=unit),
-        Readout(name="frames_TB", quantization=unit),
-    ]
-    assert to_onnx(chain(nodes), tmp_path / "net.onnx", probes="all").is_file()
+@pytest.mark.parametrize("make", MAKERS)
+def test_values_inside_the_graph_cannot_have_the_name_of_a_node(make, tmp_path):
+    """They begin with a slash, inputs and outputs hold none, and every name is given once; names of operators too."""
+    graph = onnx.load(to_onnx(make(np.random.default_rng(8)), tmp_path / "net.onnx", probes="all")).graph
+    outer = [value.name for value in [*graph.input, *graph.output]]
+    given = [*(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)]
+    given += [output for node in graph.node for output in node.output]
+    assert not any("/" in name for name in outer)
+    assert all(name.startswith("/") for name in given if name not in outer)
+    assert len(given) == len(set(given)) and len({node.name for node in graph.node}) == len(graph.node)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_a_scan_takes_is_declared(make, tmp_path):
+    """ONNX Runtime before 1.24 fails where it cannot infer a Scan's shapes, so the file states what each LIF takes."""
+    graph = make(np.random.default_rng(9))
+    model = onnx.load(to_onnx(graph, tmp_path / "net.onnx")).graph
+    declared = {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in model.value_info
+    }
+    taken = [declared[node.input[0]] for node in model.node if node.domain == "tet_deploy"]
+    shapes = [graph.shapes[node.name] for node in graph.of_kind(LIF)]
+    wanted = [(*shape[1:], shape[0]) if graph.is_quantized else shape for shape in shapes]
+    assert taken == [["T", "B", *shape] for shape in wanted]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_checksum_is_that_of_the_file(make, tmp_path):
+    """`tet_deploy.sha256` is the SHA-256 of the file with 64 zeros in its place, whatever else the metadata says."""
+    graph = make(np.random.default_rng(10)).with_metadata(
+        note="tet_deploy.sha256", other="\n\x11tet_deploy.sha256\x12@" + "0" * 64
+    )
+    content = to_onnx(graph, tmp_path / "net.onnx").read_bytes()
+    (seal,) = [entry.value for entry in onnx.load_from_string(content).metadata_props if entry.key == "tet_deploy.sha256"]
+    assert content.count(seal.encode()) == 1
+    assert hashlib.sha256(content.replace(seal.encode(), b"0" * 64)).hexdigest() == seal
 
 
 def test_an_unwritable_place_is_an_error_and_leaves_nothing(tmp_path):
