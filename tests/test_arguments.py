@@ -33,7 +33,7 @@ WRONG = {  # what is called, and what the message says
     "runtime of a wrong type": (lambda: td.run(FLOAT, FRAMES, runtime=["onnx"]), "runtime \\['onnx'\\]"),
     "runtime option": (lambda: td.run(FLOAT, FRAMES, thread=2), "no option 'thread'; it takes dtype"),
     "onnx option": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", thread=2), "it takes threads, micro_batch"),
-    "threads": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", threads=0), "threads: must be at least 1"),
+    "threads": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", threads=0), "threads: must be a whole number of 1"),
     "probe": (lambda: td.run(FLOAT, FRAMES, probes="typo"), "probe 'typo': no LIF"),
     "probes of a wrong type": (lambda: td.run(FLOAT, FRAMES, probes=None), "probes: must be 'all'"),
     "one runtime to compare": (lambda: td.validate(FLOAT, FRAMES, runtimes=["reference"]), "two or more"),

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.errors import ArgumentError, ArtifactError, GraphError
 from tet_deploy.exporters.to_onnx import to_onnx
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Delay, Flatten, Input, Linear, Quantization, Readout
@@ -166,7 +166,7 @@ def test_nodes_without_an_onnx_form_are_refused(make, tmp_path):
 
 def test_unknown_probes_are_refused(tmp_path):
     """A probe that names no population is an error."""
-    with pytest.raises(GraphError, match="no LIF node has that name"):
+    with pytest.raises(ArgumentError, match="no LIF node has that name"):
         to_onnx(_linear_network(), tmp_path / "net.onnx", probes=["fc"])
 
 
