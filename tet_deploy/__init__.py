@@ -21,7 +21,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "exporters").is_dir():
 
 if TYPE_CHECKING:
     from tet_deploy.contracts import Recording
-    from tet_deploy.errors import TetDeployError
+    from tet_deploy.errors import TetDeployError, TetDeployWarning
     from tet_deploy.ir.artifact import load, save
     from tet_deploy.ir.graph import Graph
     from tet_deploy.passes import lower
@@ -36,6 +36,7 @@ _HOMES = {
     "Graph": "tet_deploy.ir.graph",
     "Recording": "tet_deploy.contracts",
     "TetDeployError": "tet_deploy.errors",
+    "TetDeployWarning": "tet_deploy.errors",
     "energy": "tet_deploy.pipeline",
     "export": "tet_deploy.pipeline",
     "load": "tet_deploy.ir.artifact",
@@ -54,6 +55,7 @@ __all__ = [
     "Graph",
     "Recording",
     "TetDeployError",
+    "TetDeployWarning",
     "__version__",
     "energy",
     "export",

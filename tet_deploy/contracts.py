@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, DataError, cut, shown
+from tet_deploy.errors import ArgumentError, DataError, TetDeployWarning, cut, first_line, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
+from tet_deploy.ir.spec import need_graph
 
 Progress = Callable[[int, int], None]  # (done, total)
+Frames = Any  # a numpy array or a torch tensor, [T, B, C, H, W] or [T, B, N]: time first, then samples
 Probes = str | Sequence[str]  # "all" | "spikes" | "none" | names of LIF nodes
 
 
@@ -89,7 +93,7 @@ class Runtime(Protocol):
 
     name: str
 
-    def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
+    def run(self, frames: Frames, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
         """Run the network over frames [T, B, C, H, W] and record what the probes ask for."""
         ...
 
@@ -143,11 +147,39 @@ def populations(graph: Graph) -> tuple[str, ...]:
 def as_array(values: Any) -> np.ndarray:
     """What a caller gave as a numpy array; torch tensors, also those on a GPU or with a gradient, are taken alike."""
     if hasattr(values, "detach"):  # a torch tensor, known by what it can do, as torch need not be installed
-        values = values.detach().cpu().resolve_conj().resolve_neg().numpy()
+        values = values.detach().cpu().resolve_conj().resolve_neg()
+        values = (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()  # numpy has no bfloat16
     return np.asarray(values)
 
 
-def check_frames(frames: Any, shape: Sequence[int], encoding: str) -> np.ndarray:
+def network_frames(graph: Graph, frames: Frames) -> np.ndarray:
+    """Frames for a network, checked by `check_frames`; called first by each public function that takes both.
+
+    Raises
+    ------
+    ArgumentError, DataError
+        No network, or frames that do not fit it.
+
+    Warns
+    -----
+    TetDeployWarning
+        The network was trained with another number of steps, as if samples stood where time belongs.
+    """
+    array = check_frames(frames, need_graph(graph).input.shape, graph.input.encoding)
+    steps, samples = array.shape[:2]
+    trained = graph.metadata.get("steps", str(steps))
+    if trained != str(steps):
+        swap = " If samples stand first, swap the axes: frames.swapaxes(0, 1)." if trained == str(samples) else ""
+        warnings.warn(
+            f"frames: read as {samples} samples of {steps} steps, time first; the network was trained with {trained:.20} "
+            f"steps.{swap}",
+            TetDeployWarning,
+            stacklevel=3,
+        )
+    return array
+
+
+def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndarray:
     """Frames as float32 [T, B, *shape], after checking them against what a network's Input wants.
 
     Raises
@@ -155,23 +187,41 @@ def check_frames(frames: Any, shape: Sequence[int], encoding: str) -> np.ndarray
     DataError
         Wrong rank, channels, size or dtype, no step or no sample, NaN, or fractions where events are counted.
     """
-    frames = as_array(frames)
     layout = f"[T, B, {', '.join(map(str, shape))}]"
-    if frames.dtype.kind not in "fiub":
-        raise DataError(f"frames: must hold numbers in the layout {layout}; got dtype {frames.dtype}.")
-    if frames.ndim != len(shape) + 2 or tuple(frames.shape[2:]) != tuple(shape):
+    try:
+        array = as_array(frames)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal lengths, sparse tensors
+        raise DataError(f"frames: must be one array {layout} ({first_line(error)}).") from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"frames: must hold numbers in the layout {layout}; got dtype {array.dtype}.")
+    if array.ndim != len(shape) + 2 or tuple(array.shape[2:]) != tuple(shape):
         raise DataError(
-            f"frames: the network takes {layout}, time first; got shape {frames.shape}. "
-            "Move or add axes, e.g. frames[:, None] for one sample."
+            f"frames: the network takes {layout}, time first; got shape {array.shape}. {_fitting(array.shape, shape)}"
         )
-    if frames.shape[0] < 1 or frames.shape[1] < 1:
-        raise DataError(f"frames: need at least one step and one sample in {layout}; got shape {frames.shape}.")
-    frames = frames.astype(np.float32, copy=False)
-    if not np.isfinite(frames).all():
+    if array.shape[0] < 1 or array.shape[1] < 1:
+        raise DataError(f"frames: need at least one step and one sample in {layout}; got shape {array.shape}.")
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
         raise DataError("frames: must be finite; found NaN or infinity. Look at the preprocessing.")
-    if encoding == "events" and not np.array_equal(frames, np.rint(frames)):
+    if encoding == "events" and not np.array_equal(array, np.rint(array)):
         raise DataError(
             "frames: the network's input counts events, so frames must hold whole numbers; found fractions. "
             "Do not normalise event frames, or trace with encoding='analog'."
         )
-    return frames
+    return array
+
+
+def _fitting(found: tuple[int, ...], shape: Sequence[int]) -> str:
+    """How frames of another shape could be made to fit, as far as their shape tells."""
+    shape = tuple(shape)
+    if found == shape:
+        return "Add time and samples: frames[None, None] is one step of one sample."
+    if found[1:] == shape:
+        return (
+            f"Add an axis: frames[:, None] for one sample of {found[0]} steps, frames[None] for one step of so many samples."
+        )
+    if found[2:] == (*shape[1:], shape[0]):
+        return "Channels stand last: np.moveaxis(frames, -1, 2) puts them where they belong."
+    if len(found) > 2 and math.prod(found[2:]) == math.prod(shape):
+        return f"Reshape them: frames.reshape({', '.join(map(str, (*found[:2], *shape)))})."
+    return "Those are frames of another size or of other data. Take such as the network was trained on."

@@ -37,6 +37,10 @@ class ArgumentError(TetDeployError, ValueError):
     """A value given to a function or command that is none of those it takes: a name, a number, a type."""
 
 
+class TetDeployWarning(UserWarning):
+    """Something that is allowed and seldom meant."""
+
+
 class GraphError(TetDeployError):
     """A network, a node or an edge that cannot be built, lowered or exported."""
 

@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 
 from tet_deploy import counting, reporting, validation
-from tet_deploy.contracts import Probes, Progress, Recording, Runtime
+from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, network_frames
 from tet_deploy.counting import EnergyReport
 from tet_deploy.data.frames import check_labels
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.spec import DEPLOYABLE, check
+from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.snap_to_grid import frames_fit
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.validation import Agreement
@@ -84,7 +84,7 @@ def deployed(graph: Graph, runtime: str, *, probes: Probes = "all", **options: A
 
 def run(
     graph: Graph,
-    frames: np.ndarray,
+    frames: Frames,
     *,
     runtime: str = "reference",
     probes: Probes = "all",
@@ -118,13 +118,19 @@ def run(
     >>> recording = td.run(int8, frames, runtime="onnx")  # doctest: +SKIP
     >>> recording.decisions  # doctest: +SKIP
     """
+    return _run(graph, network_frames(graph, frames), runtime, probes, progress, **options)
+
+
+def _run(
+    graph: Graph, frames: np.ndarray, runtime: str, probes: Probes, progress: Progress | None, **options: Any
+) -> Recording:
     with deployed(graph, runtime, probes=probes, **options) as runner:
         return runner.run(frames, probes=probes, progress=progress)
 
 
 def validate(
     graph: Graph,
-    frames: np.ndarray,
+    frames: Frames,
     *,
     runtimes: Sequence[str] = ("reference", "onnx", "lava"),
     probes: Probes = "all",
@@ -152,7 +158,8 @@ def validate(
     if isinstance(runtimes, str) or len(runtimes) < 2 or len(set(runtimes)) < len(runtimes):
         raise ArgumentError(f"runtimes: need two or more different ones to compare, as a list; got {runtimes!r}.")
     reference, *others = runtimes
-    expected = run(graph, frames, runtime=reference, probes=probes, progress=progress and progress(reference))
+    frames = network_frames(graph, frames)
+    expected = _run(graph, frames, reference, probes, progress and progress(reference))
     return {
         name: compare(
             graph, expected, frames, runtime=name, samples=(samples or {}).get(name), probes=probes, progress=progress
@@ -164,7 +171,7 @@ def validate(
 def compare(
     graph: Graph,
     expected: Recording,
-    frames: np.ndarray,
+    frames: Frames,
     *,
     runtime: str,
     samples: int | None = None,
@@ -173,13 +180,13 @@ def compare(
 ) -> Agreement:
     """Run one runtime and compare it with a recording that exists already."""
     count = expected.samples if samples is None else min(samples, expected.samples)
-    found = run(graph, frames[:, :count], runtime=runtime, probes=probes, progress=progress and progress(runtime))
+    found = _run(graph, frames[:, :count], runtime, probes, progress and progress(runtime))
     return validation.compare(expected.sample(0, count), found, validation.thresholds(graph))
 
 
 def energy(
     graph: Graph,
-    frames: np.ndarray,
+    frames: Frames,
     *,
     table: str = "45nm-fp32",
     runtime: str = "reference",
@@ -207,14 +214,15 @@ def energy(
     >>> td.energy(int8, frames).summary()["energy_pj"]  # doctest: +SKIP
     """
     _check_options("energy", counting.estimate, policies)
-    recording = run(graph, frames, runtime=runtime, probes="spikes", progress=progress)
+    frames = network_frames(graph, frames)
+    recording = _run(graph, frames, runtime, "spikes", progress)
     return counting.estimate(graph, recording, frames, table=table, **policies)
 
 
 def report(
     graph: Graph,
-    frames: np.ndarray,
-    labels: np.ndarray | None = None,
+    frames: Frames,
+    labels: Any = None,
     *,
     path: str | os.PathLike[str] = "report.html",
     runtimes: Sequence[str] = ("reference", "onnx"),
@@ -239,10 +247,11 @@ def report(
     Path
         The page.
     """
+    frames = network_frames(graph, frames)
     if labels is not None:
         labels = check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])
     reference, *others = runtimes
-    recording = run(graph, frames, runtime=reference, progress=progress and progress(reference))
+    recording = _run(graph, frames, reference, "all", progress and progress(reference))
     agreements = {name: compare(graph, recording, frames, runtime=name, progress=progress) for name in others}
     by_step = [] if labels is None else list(np.mean(recording.decisions_by_step == labels, axis=1))
     data = reporting.ReportData(
@@ -261,9 +270,9 @@ def report(
     return reporting.write_report(data, Path(path))
 
 
-def equality_expected(graph: Graph, frames: np.ndarray) -> bool:
+def equality_expected(graph: Graph, frames: Frames) -> bool:
     """Whether runtimes must agree in every bit: always for integers, for floats if weights and frames lie on the grid."""
-    return graph.is_quantized or frames_fit(graph, frames)
+    return need_graph(graph).is_quantized or frames_fit(graph, frames)
 
 
 def _made(what: str, location: str, *arguments: Any, **options: Any) -> Any:

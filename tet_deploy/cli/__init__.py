@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import typer
 from tet_deploy import terminal
 from tet_deploy._version import __version__
 from tet_deploy.cli import deploying, looking, reporting, running, training
-from tet_deploy.errors import TetDeployError
+from tet_deploy.errors import TetDeployError, TetDeployWarning
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --help, each with an example
     "demo": (training.demo, "tet-deploy demo --data digits --seed 1 --out out/digits"),
@@ -65,6 +66,7 @@ def _options(
 def main() -> None:
     """Entry point; turns our errors into one to three lines and an exit code."""
     terminal.let_readers_leave()
+    warnings.showwarning = _show_warning
     debug = "--debug" in sys.argv or bool(os.environ.get("TET_DEPLOY_DEBUG"))
     sys.argv = [word for word in sys.argv if word != "--debug"]
     try:
@@ -82,6 +84,12 @@ def main() -> None:
         if isinstance(error, TetDeployError):
             _fail(str(error), error.exit_code)
         _fail(f"{type(error).__name__}: {error}\nThis is a fault of tet_deploy. Run it again with --debug and report it.", 1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    """Our own in a line; a library's as Python prints them."""
+    ours = issubclass(category, TetDeployWarning)
+    terminal.tell(f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno).rstrip())
 
 
 def _fail(message: str, code: int) -> None:

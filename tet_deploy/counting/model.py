@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tet_deploy.contracts import Recording, check_frames
+from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
 from tet_deploy.counting.synapses import synapses
 from tet_deploy.counting.tables import EnergyTable
@@ -20,6 +20,7 @@ from tet_deploy.counting.traffic import Traffic, count, merge
 from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import DENSE_MACS_KEY
+from tet_deploy.ir.spec import need_graph
 
 _SAMPLES_AT_ONCE = 32  # bounds the integer copies of spikes made while counting
 
@@ -171,7 +172,7 @@ class EnergyReport:
 def estimate(
     graph: Graph,
     recording: Recording,
-    frames: np.ndarray,
+    frames: Frames,
     *,
     table: str | EnergyTable = "45nm-fp32",
     input_policy: str | None = None,
@@ -216,7 +217,7 @@ def estimate(
     >>> report.mean(report.default)  # doctest: +SKIP
     """
     prices = named_table(table) if isinstance(table, str) else table
-    by_encoding = "event" if graph.input.encoding == "events" else "dense"
+    by_encoding = "event" if need_graph(graph).input.encoding == "events" else "dense"
     policies = Policies(
         input=by_encoding if input_policy is None else input_policy,
         pool=pool_policy,

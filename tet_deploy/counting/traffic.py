@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tet_deploy.contracts import Recording, check_frames
+from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting.signals import Signal, signals, total, weighted_total
 from tet_deploy.counting.synapses import Synapses, adds_bias, synapses, value_kinds
 from tet_deploy.errors import DataError, GraphError
@@ -79,7 +79,7 @@ class Traffic:
         return np.broadcast_to(self.per_step[column][:, None, None], self.input_mean.shape)
 
 
-def count(graph: Graph, recording: Recording, frames: np.ndarray) -> Traffic:
+def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
     """Count the traffic of a recorded run.
 
     Parameters

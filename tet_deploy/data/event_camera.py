@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tet_deploy.contracts import as_array
 from tet_deploy.errors import DataError
 
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.int8)])  # t in microseconds
@@ -82,7 +83,7 @@ def simulate(images: np.ndarray, camera: EventCamera | None = None, *, seed: int
     DataError
         Images of another rank or range.
     """
-    images = np.asarray(images, dtype=np.float32)
+    images = as_array(images).astype(np.float32)
     if images.ndim != 3 or not images.size or not (images.min() >= 0 and images.max() <= 1):
         raise DataError(f"event camera: images must be [N, H, W] with values in [0, 1]; got shape {images.shape}.")
     camera = camera or EventCamera()

@@ -6,10 +6,11 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
+from tet_deploy.contracts import as_array
 from tet_deploy.errors import ArtifactError, DataError, first_line
 
 LARGEST_FILE_BYTES = 2**34  # of one array when unpacked; a file that claims more is broken or hostile
@@ -53,7 +54,7 @@ def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
     return LabelledFrames(frames=frames, labels=None if labels is None else check_labels(labels, samples=frames.shape[1]))
 
 
-def check_labels(labels: np.ndarray, *, samples: int, classes: int | None = None) -> np.ndarray:
+def check_labels(labels: Any, *, samples: int, classes: int | None = None) -> np.ndarray:
     """Labels as int64 [samples], in 0..classes-1 where the number of classes is known.
 
     Raises
@@ -61,7 +62,7 @@ def check_labels(labels: np.ndarray, *, samples: int, classes: int | None = None
     DataError
         Not integers, another number of them, or one out of range.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels)
     if labels.dtype.kind not in "iu" or labels.shape != (samples,):
         raise DataError(f"labels: must be integers of shape ({samples},), one a sample; got {labels.dtype} {labels.shape}.")
     labels = labels.astype(np.int64)

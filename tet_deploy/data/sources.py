@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tet_deploy.contracts import Frames, as_array
 from tet_deploy.data.frames import check_labels
 from tet_deploy.errors import DataError
 
@@ -198,10 +199,10 @@ class FrameData:
 def from_arrays(
     *,
     name: str,
-    train_frames: np.ndarray,
-    train_labels: np.ndarray,
-    test_frames: np.ndarray,
-    test_labels: np.ndarray,
+    train_frames: Frames,
+    train_labels: Any,
+    test_frames: Frames,
+    test_labels: Any,
     encoding: str,
     seed: int,
     classes: int,
@@ -211,6 +212,9 @@ def from_arrays(
 
     With `steps`, the frames are images [1, N, *shape] that are shown at so many steps.
     """
+    train_frames, train_labels, test_frames, test_labels = map(
+        as_array, (train_frames, train_labels, test_frames, test_labels)
+    )
     digest = hashlib.sha256()
     for array in (train_labels, train_frames, test_labels, test_frames):
         digest.update(f"{array.dtype} {array.shape}\n".encode())

@@ -19,6 +19,7 @@ from tet_deploy.errors import ArtifactError, GraphError, first_line
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import from_record, to_record
+from tet_deploy.ir.spec import need_graph
 
 FORMAT = 1
 _HEADER_KEY = "tet_deploy"
@@ -35,7 +36,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     nodes, tensors = [], {}
-    for node in graph:
+    for node in need_graph(graph):
         plain, arrays = to_record(node)
         nodes.append(plain | {"arrays": sorted(arrays)})
         tensors.update({f"{node.name}{_SEPARATOR}{field}": np.array(array) for field, array in arrays.items()})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
 
@@ -42,14 +44,35 @@ DEPLOYABLE = Spec(
 )
 
 
+def need_graph(graph: Any) -> Graph:
+    """Return the graph if it is one.
+
+    Raises
+    ------
+    ArgumentError
+        A model, a path or anything else stands in its place; the message says how to make a graph of it.
+    """
+    if isinstance(graph, Graph):
+        return graph
+    way_out = "Make one with td.trace, or read one with td.load."
+    if isinstance(graph, (str, os.PathLike)):
+        way_out = f"Read it first: td.load({os.fspath(graph)!r:.200})."
+    elif hasattr(graph, "state_dict"):  # a torch model
+        way_out = "Trace it first: td.lower(td.trace(model, input_shape=(C, H, W)), frames)."
+    raise ArgumentError(f"graph: must be a network, a tet_deploy.Graph; got {type(graph).__name__}. {way_out}")
+
+
 def check(graph: Graph, spec: Spec) -> Graph:
     """Return the graph if it meets the spec.
 
     Raises
     ------
+    ArgumentError
+        It is no graph.
     GraphError
         Names the first node that breaks a rule.
     """
+    need_graph(graph)
     for node in graph:
         if not isinstance(node, spec.kinds):
             hint = spec.remedy

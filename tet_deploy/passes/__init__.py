@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
+from tet_deploy.contracts import Frames, network_frames
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, TRACED, check
 from tet_deploy.passes.fold_batch_norm import fold_batch_norm
@@ -33,7 +32,7 @@ def fold(graph: Graph) -> Graph:
     return check(graph, DEPLOYABLE)
 
 
-def lower(graph: Graph, frames: np.ndarray | None = None) -> Graph:
+def lower(graph: Graph, frames: Frames | None = None) -> Graph:
     """Fold a traced network and snap its weights to a grid on which all runtimes agree exactly.
 
     Parameters
@@ -48,8 +47,11 @@ def lower(graph: Graph, frames: np.ndarray | None = None) -> Graph:
     ------
     GraphError
         Something that cannot be mapped exactly, with the node and the way out.
+    DataError
+        Frames that do not fit the network.
     """
-    return snap_to_grid(fold(graph), frames)  # last: folding makes new weights
+    array = None if frames is None else network_frames(graph, frames)
+    return snap_to_grid(fold(graph), array)  # last: folding makes new weights
 
 
 __all__ = ["LOWERING", "fold", "fold_batch_norm", "fold_pooling", "lower", "quantize", "snap_to_grid"]

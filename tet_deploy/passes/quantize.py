@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.contracts import Progress, check_frames
+from tet_deploy.contracts import Frames, Progress, network_frames
 from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Flatten, Input, Linear, Node, Quantization, Readout
-from tet_deploy.ir.spec import DEPLOYABLE, check
+from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 
 METADATA_KEY = "quantization"
 WEIGHT_BITS = 8
@@ -35,7 +35,7 @@ MESSAGE_LIMIT = 127
 RELATIVE_SCALES = (0.15, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 1.45, 1.7)
 
 
-def quantize(graph: Graph, calibration: np.ndarray, *, bits: int = WEIGHT_BITS, progress: Progress | None = None) -> Graph:
+def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, progress: Progress | None = None) -> Graph:
     """Quantize weights, biases and thresholds, calibrated on frames.
 
     Parameters
@@ -62,12 +62,11 @@ def quantize(graph: Graph, calibration: np.ndarray, *, bits: int = WEIGHT_BITS, 
     DataError
         The calibration frames do not fit the network, or are all zero.
     """
-    if graph.is_quantized:
+    if need_graph(graph).is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
     if not isinstance(bits, int) or not 2 <= bits <= WEIGHT_BITS:
         raise ArgumentError(f"bits: must lie in 2..{WEIGHT_BITS}, the widest signed weight on the chip; got {bits!r}.")
-    check(graph, DEPLOYABLE)
-    frames = check_frames(calibration, graph.input.shape, graph.input.encoding)
+    frames = network_frames(check(graph, DEPLOYABLE), calibration)
     quantized = _Quantizer(graph, frames, bits)
     for index, node in enumerate(graph):
         quantized.add(node)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tet_deploy.contracts import Frames, as_array
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Flatten, Input, Linear, Node
@@ -37,8 +38,9 @@ EVENTS = Grid(255.0, 0)  # what is allowed for where no frames are shown
 ANALOG = Grid(4.0, 8)
 
 
-def grid_of(frames: np.ndarray) -> Grid | None:
+def grid_of(frames: Frames) -> Grid | None:
     """The coarsest grid that frames lie on; None if they lie on none that leaves half of float32's bits to the weights."""
+    frames = as_array(frames)
     bits = fraction_bits(frames, SIGNIFICANT_BITS // 2)
     return None if bits is None else Grid(float(np.abs(frames).max()), bits)
 
@@ -53,7 +55,7 @@ def fraction_bits(array: np.ndarray, most: int = FINEST) -> int | None:
     return None
 
 
-def snap_to_grid(graph: Graph, frames: np.ndarray | None = None) -> Graph:
+def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
     """Round weights and biases to the finest power-of-two grid on which float32 sums are exact.
 
     Parameters
@@ -82,7 +84,7 @@ def snap_to_grid(graph: Graph, frames: np.ndarray | None = None) -> Graph:
     )
 
 
-def frames_fit(graph: Graph, frames: np.ndarray) -> bool:
+def frames_fit(graph: Graph, frames: Frames) -> bool:
     """Whether every float32 sum of the network is exact for these frames, in any order; recomputed from the weights."""
     grid = grid_of(frames)
     return grid is not None and all(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tet_deploy.contracts import Recording
+from tet_deploy.contracts import Frames, Recording, as_array
 from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.ir.graph import Graph
@@ -37,10 +37,10 @@ class SampleView:
     label: int | None = None
 
     @classmethod
-    def of(cls, recording: Recording, frames: np.ndarray, sample: int, label: int | None = None) -> SampleView:
+    def of(cls, recording: Recording, frames: Frames, sample: int, label: int | None = None) -> SampleView:
         """Sample number `sample` of a recording and its frames [T, B, *shape]."""
         return cls(
-            frames=np.asarray(frames)[:, sample],
+            frames=as_array(frames)[:, sample],
             spikes={name: spikes[:, sample] for name, spikes in recording.spikes.items()},
             readout=recording.readout[:, sample],
             label=label,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from tet_deploy.contracts import Progress
+from tet_deploy.contracts import Frames, Progress, as_array
 from tet_deploy.data.frames import check_labels
 from tet_deploy.training.batches import Feed
 from tet_deploy.training.distribution import Group
@@ -17,8 +18,9 @@ from tet_deploy.training.distribution import Group
 _MICRO_BATCH = 256  # samples at a time, so that memory stays small
 
 
-def readouts(model: nn.Module, frames: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
+def readouts(model: nn.Module, frames: Frames, *, progress: Progress | None = None) -> np.ndarray:
     """Readout of every step, float32 [T, N, K], of frames [T, N, *shape]; in eval mode, which is then undone."""
+    frames = as_array(frames)
     samples, parts = frames.shape[1], []
     device = next((parameter.device for parameter in model.parameters()), None)
     with _evaluating(model):
@@ -58,7 +60,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def accuracy_by_step(readout: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def accuracy_by_step(readout: Any, labels: Any) -> np.ndarray:
     """Accuracy if the decision were taken after 1..T steps, on the mean readout so far.
 
     Parameters
@@ -78,10 +80,11 @@ def accuracy_by_step(readout: np.ndarray, labels: np.ndarray) -> np.ndarray:
     DataError
         Labels that do not fit the readout.
     """
-    return accuracy_of_single_steps(np.cumsum(readout, axis=0, dtype=np.float64), labels)
+    return accuracy_of_single_steps(np.cumsum(as_array(readout), axis=0, dtype=np.float64), labels)
 
 
-def accuracy_of_single_steps(readout: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def accuracy_of_single_steps(readout: Any, labels: Any) -> np.ndarray:
     """Accuracy of each step's own readout, float64 [T]; table 4 of Deng et al., ICLR 2022."""
+    readout = as_array(readout)
     labels = check_labels(labels, samples=readout.shape[1], classes=readout.shape[2])
     return np.asarray((readout.argmax(axis=-1) == labels).mean(axis=1))
