@@ -166,8 +166,8 @@ def residual_graph():
             Add(name="projection", inputs=("conv", "downsample")),
             LIF(name="lif1", inputs=("identity",)),
             LIF(name="lif2", inputs=("projection",)),
-            Add(name="of spikes", inputs=("lif1", "lif2")),
-            Flatten(name="flatten", inputs=("of spikes",)),
+            Add(name="of_spikes", inputs=("lif1", "lif2")),
+            Flatten(name="flatten", inputs=("of_spikes",)),
             Linear(name="fc", inputs=("flatten",), weight=ones(2, 16)),
             Readout(name="readout", inputs=("fc",)),
         )
@@ -181,7 +181,7 @@ def test_residual_additions():
     spikes[..., :2, :3] = 1
     traffic = count(graph, spikes_of(graph, frames, lif0=spikes, lif2=spikes), frames)
     additions = dict(zip(traffic.layers, traffic["residual_additions"][:, 0, 0].tolist(), strict=True))
-    expected = {"identity": 6, "projection": 16, "of spikes": 6}
+    expected = {"identity": 6, "projection": 16, "of_spikes": 6}
     assert {name: number for name, number in additions.items() if number} == expected
 
 

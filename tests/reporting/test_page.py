@@ -1,5 +1,6 @@
 import builtins
 import csv
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -122,8 +123,18 @@ def test_comparing_nothing_is_no_pass():
 
 
 def test_names_are_escaped_everywhere():
-    """A node called like a script tag is shown as text in tables, captions and figures."""
-    page = render_page(full_data(HOSTILE))
+    """What is called like a script tag is shown as text in tables, captions and figures."""
+    counts = {"spikes": 1, "potentials": 0, "readout": 0, "compared": 9}
+    named = {
+        "provenance": {HOSTILE: HOSTILE},
+        "accuracy": {HOSTILE: 0.9},
+        "accuracy_by_step": {HOSTILE: [0.5, 0.9]},
+        "firing_rates": {HOSTILE: 0.1},
+        "mismatches": {HOSTILE: counts},
+        "divergences": {HOSTILE: HOSTILE},
+        "seconds": {HOSTILE: 1.0},
+    }
+    page = render_page(dataclasses.replace(full_data(), title=HOSTILE, **named))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert {"script"}.isdisjoint(tag for tag, _ in Tags(page).tags)
