@@ -29,7 +29,7 @@ from tet_deploy.exporters.onnx_neurons import DOMAIN, DOMAIN_VERSION, OPSET
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check
-from tet_deploy.onnx_file import FRAMES, describe, sealed
+from tet_deploy.onnx_file import FRAMES, ONNX_FILE, describe, sealed
 
 IR_VERSION = 10  # with opset 21: onnx 1.16, ONNX Runtime 1.18 and later
 
@@ -58,7 +58,7 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     GraphError
         The network is not deployable, or holds a node or an integer that has no exact ONNX form.
     ArtifactError
-        The folder does not exist or cannot be written.
+        The folder does not exist or cannot be written, or another kind of file lies there.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     check(graph, DEPLOYABLE)
     model = _model(graph, probe_names(populations(graph), probes))
     onnx.checker.check_model(model, full_check=True)
-    with written_whole(path) as temporary:
+    with written_whole(path, ONNX_FILE) as temporary:
         temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return Path(path)
 

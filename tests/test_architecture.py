@@ -23,7 +23,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "validation": CORE,
     "reporting": CORE | {"counting", "validation"},
     "testing": CORE,
-    "onnx_file": {"errors", "ir"},
+    "onnx_file": {"errors", "files", "ir"},
     "exporters": CORE | {"testing", "onnx_file"},
     "runtimes": CORE | {"onnx_file"},
     "nn": CORE,

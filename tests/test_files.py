@@ -142,8 +142,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path, name):
 
 KILLED = """
 import sys, os, signal
-from tet_deploy.files import written_whole
-with written_whole(sys.argv[1]) as temporary:
+from tet_deploy.files import BY_NAME, written_whole
+with written_whole(sys.argv[1], BY_NAME) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -14,11 +14,12 @@ from tet_deploy.contracts import Progress, Recording
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 from tet_deploy.files import check_writable
-from tet_deploy.ir.artifact import save
+from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
 from tet_deploy.layout import Table
+from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.passes import fold, lower, quantize
-from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
+from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, write_report
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.terminal import Stages
 from tet_deploy.validation import Agreement
@@ -120,7 +121,7 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
         baseline = session.fit(sdt(recipe), samples, progress=progress)
     with stages("train_tet", "training, TET loss") as progress:
         trained = session.fit(recipe, samples, progress=progress)
-    checkpoint = session.store(trained, samples, folder / "checkpoint.safetensors")
+    checkpoint = session.store(trained, samples, folder / "checkpoint.safetensors", overwrite=True)
 
     with stages("fold", "tracing, folding"):
         traced = session.traced(checkpoint)
@@ -170,13 +171,30 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
 
 
 def _folder(out: str | os.PathLike[str]) -> Path:
+    """The folder to write to; nothing that lies there under the names of the demo's files is another's."""
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        check_writable(folder / "report.html")
-    except (OSError, ArtifactError) as error:
-        raise ArtifactError(f"{folder}: cannot be written to. Choose another folder with --out.") from error
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be made ({error.strerror}). Choose another folder with --out.") from error
+    _check_checkpoint(folder / "checkpoint.safetensors")
+    for form in ("float", "int8"):
+        check_writable(folder / f"network.{form}.safetensors", NETWORK)
+        check_writable(folder / f"network.{form}.onnx", ONNX_FILE)
+    check_report_path(folder / "report.html")
     return folder
+
+
+def _check_checkpoint(path: Path) -> None:
+    """See that a checkpoint there is a demo's, of any seed: it can be made again in a minute."""
+    from tet_deploy.training import DEMO, checkpoints, places
+    from tet_deploy.training.recipes import changed
+
+    check_writable(path, checkpoints.CHECKPOINT)
+    if checkpoints.CHECKPOINT.test(path):
+        seed = checkpoints.read_description(path).seed
+        if not any(places.came_of(changed(recipe, seed=seed), path) for recipe in DEMO.values()):
+            checkpoints.check_unfinished(path, "It is no demo's: choose another folder with --out.")
 
 
 def _write(folded: Graph, int8: Graph, folder: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError, safe_open
+
 from tet_deploy.errors import ArtifactError
 
 LARGEST_FILE_BYTES = 2**34  # of anything that is read in one piece; a file of more is broken or hostile
@@ -84,8 +86,29 @@ def head(path: Path, count: int = 1024) -> bytes:
         return b""
 
 
+def begins_with(*beginnings: bytes) -> Callable[[Path], bool]:
+    """Test of a `Kind`: a file begins with one of these."""
+    return lambda path: head(path).startswith(beginnings)
+
+
+def has_header(key: str) -> Callable[[Path], bool]:
+    """Test of a `Kind`: a safetensors file has a header of this name."""
+
+    def test(path: Path) -> bool:
+        try:
+            with safe_open(path, framework="np") as file:
+                return key in (file.metadata() or {})
+        except (OSError, SafetensorError):
+            return False
+
+    return test
+
+
+BY_NAME = Kind("a file of our own", lambda path: True)  # in folders of our own: whatever bears the name
+
+
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], own: Kind | None = None) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str], own: Kind) -> Iterator[Path]:
     """Give an empty file in a private folder beside `path`; when the block ends well, it takes that name.
 
     Nobody else can know, read or plant the temporary name; it ends as `path` does, for writers that go by suffixes. A crash
@@ -97,7 +120,7 @@ def written_whole(path: str | os.PathLike[str], own: Kind | None = None) -> Iter
     path
         The file to write.
     own
-        What may be replaced: a file of this kind, or an empty one. By default any file: for names that are our own alone.
+        What may be replaced: a file of this kind, or an empty one.
 
     Raises
     ------
@@ -133,7 +156,7 @@ def written_whole(path: str | os.PathLike[str], own: Kind | None = None) -> Iter
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_writable(path: str | os.PathLike[str], own: Kind | None = None) -> None:
+def check_writable(path: str | os.PathLike[str], own: Kind) -> None:
     """Find out before long work whether a file can be written.
 
     Raises
@@ -145,11 +168,24 @@ def check_writable(path: str | os.PathLike[str], own: Kind | None = None) -> Non
         raise _Abandoned
 
 
+def check_apart(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+    """See that what will be written is not what is read.
+
+    Raises
+    ------
+    ArtifactError
+        Both are one file.
+    """
+    with contextlib.suppress(OSError):  # one of them is not there
+        if Path(path).samefile(source):
+            raise ArtifactError(f"{path}: is read and would be replaced. Choose another name for what is written.")
+
+
 class _Abandoned(Exception):
     """Leaves `written_whole` without renaming."""
 
 
-def _check_replaceable(path: str | os.PathLike[str], target: Path, own: Kind | None) -> int | None:
+def _check_replaceable(path: str | os.PathLike[str], target: Path, own: Kind) -> int | None:
     """The mode of the file that will be replaced, if there is one."""
     try:
         status = target.lstat()
@@ -160,7 +196,7 @@ def _check_replaceable(path: str | os.PathLike[str], target: Path, own: Kind | N
         raise ArtifactError(f"{path}: cannot be written, as it is {found}. Choose the name of a file.")
     if not status.st_mode & 0o222:
         raise ArtifactError(f"{path}: exists and is read-only. Remove it or choose another name.")
-    if own and status.st_size and not own.test(target):
+    if status.st_size and not own.test(target):
         raise ArtifactError(
             f"{path}: exists and is not {own.name}, so it is not replaced. Remove it or choose another name."
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tet_deploy.errors import ArtifactError, shown
+from tet_deploy.files import Kind, head
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import check_name
 from tet_deploy.ir.nodes import LIF
@@ -22,6 +23,8 @@ from tet_deploy.ir.shapes import Shape
 FORMAT = 2
 UNSEALED_FORMAT = 1  # what version 0.1 wrote: the same but for the seal
 FRAMES, READOUT, LOGITS = "frames", "readout", "logits"  # the input, and two outputs of every file
+# A model begins with its IR version, in two bytes, and its producer.
+ONNX_FILE = Kind("an ONNX file of tet_deploy", lambda path: head(path)[2:].startswith(b"\x12\x0atet_deploy"))
 
 _SEAL = "tet_deploy.sha256"
 _EMPTY_SEAL = 64 * "0"

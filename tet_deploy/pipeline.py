@@ -246,7 +246,13 @@ def report(
     -------
     Path
         The page.
+
+    Raises
+    ------
+    ArtifactError
+        See `reporting.check_report_path`; it is looked at before anything is run.
     """
+    reporting.check_report_path(path)
     frames = network_frames(graph, frames)
     if labels is not None:
         labels = check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])

@@ -61,7 +61,7 @@ def _nan(path):
 BROKEN = {
     "missing": (lambda path: path.unlink(), "no such file"),
     "text": (lambda path: path.write_text("hello, this is not a network"), "damaged or of another kind"),
-    "empty": (lambda path: path.write_bytes(b""), "damaged or of another kind"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "damaged or of another kind"),
     "header claims 2^60 bytes": (lambda path: path.write_bytes(struct.pack("<Q", 2**60) + b"x" * 50), "damaged"),
     "tensor of 10^12 elements": (_huge_tensor, "damaged or of another kind"),

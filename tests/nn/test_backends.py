@@ -1,5 +1,6 @@
 """Backends: chosen by device or by the user, compiled once, and never silently something else."""
 
+import ctypes
 import os
 import shlex
 import subprocess
@@ -81,11 +82,31 @@ def test_the_environment_chooses_too(monkeypatch):
 def test_it_is_compiled_once(c_backend, nothing_loaded, monkeypatch):
     """The second process finds the library in the cache folder."""
     backend_c.load()
-    (library,) = (nothing_loaded / "tet_deploy").iterdir()
+    (library,) = (nothing_loaded / "tet_deploy" / "compiled").iterdir()
     before = library.stat()
     backend_c.load()
-    (again,) = (nothing_loaded / "tet_deploy").iterdir()
+    (again,) = (nothing_loaded / "tet_deploy" / "compiled").iterdir()
     assert (again, again.stat().st_mtime_ns) == (library, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("case", ["folder for all to write", "folder above it", "folder of another user", "file of another"])
+def test_nothing_is_executed_that_others_could_have_put_there(c_backend, nothing_loaded, monkeypatch, case):
+    """A shared cache folder does not run another user's code as us: the library is compiled anew."""
+    command = [*backend_c._compiler(), "-std=gnu99", "-O0", "-shared", "-fPIC"]  # as quickly as can be
+    backend_c._library(command)
+    folder = nothing_loaded / "tet_deploy" / "compiled"
+    (planted,) = folder.iterdir()
+    where = {"folder above it": folder.parent, "file of another": planted}.get(case, folder)
+    if "another" in case:
+        if os.geteuid():
+            pytest.skip("only root can give files away")
+        os.chown(where, 12345, -1)
+    else:
+        where.chmod(0o777)
+    before, loaded, load = planted.stat().st_ino, [], ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: loaded.append(path) or load(path))
+    backend_c._library(command)
+    assert loaded != [str(planted)] or planted.stat().st_ino != before
 
 
 def test_a_cache_folder_that_cannot_be_written_does_no_harm(c_backend, nothing_loaded, monkeypatch):

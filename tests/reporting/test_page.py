@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from tet_deploy._version import __version__
 from tet_deploy.counting import estimate
 from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
 from tet_deploy.ir.graph import chain
@@ -173,7 +174,11 @@ def test_files_hold_the_numbers(tmp_path):
 def test_sections_left_out_are_left_out_of_the_json(tmp_path):
     """JSON names only what was given, and without an energy report there is no CSV."""
     write_report(ReportData(title="t", accuracy={"trained": 1.0}), tmp_path / "r.html")
-    assert json.loads((tmp_path / "r.json").read_text()) == {"title": "t", "accuracy": {"trained": 1.0}}
+    assert json.loads((tmp_path / "r.json").read_text()) == {
+        "tet_deploy": __version__,
+        "title": "t",
+        "accuracy": {"trained": 1.0},
+    }
     assert not (tmp_path / "report.csv").exists()
 
 

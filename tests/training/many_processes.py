@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tet_deploy.errors import ArtifactError, TetDeployError
 from tet_deploy.nn import LIF, TimeMajor
 from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, process_group, run
 
@@ -107,10 +108,23 @@ def interrupted_and_resumed(group, folder):
     return trained("dropout", group, state=state, state_every=2, resume=True)
 
 
+def refused(group):
+    """What each process says where the first finds that there is no way on."""
+
+    def fail():
+        raise ArtifactError(f"no, says {group.rank}")
+
+    try:
+        group.lead(fail)
+    except TetDeployError as error:
+        return str(error)
+
+
 def main(folder):
     with process_group("cpu") as group:
         found = {case: trained(case, group) for case in CASES}
         found["resumed"] = interrupted_and_resumed(group, folder)
+        found["refused"] = refused(group)
         (folder / f"{group.rank}.json").write_text(json.dumps(found))
 
 

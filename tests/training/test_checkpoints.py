@@ -66,7 +66,7 @@ def test_nothing_is_left_where_writing_fails(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "damaged"),
+        (b"", "is empty"),
         (b"\x00" * 100, "damaged"),
         (b"not a checkpoint", "damaged"),
         (lambda whole: whole[: len(whole) // 2], "damaged"),

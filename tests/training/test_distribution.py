@@ -109,6 +109,14 @@ def test_the_order_of_an_epoch_is_a_permutation_fixed_by_its_seed():
     assert not np.array_equal(again, other)
 
 
+def test_what_stops_the_first_process_stops_all(two):
+    """It says why; the others do not wait for it, and do nothing themselves."""
+    assert [found["refused"] for found in two] == [
+        "no, says 0",
+        "the first process of the group stopped, and says why. Start all of them anew.",
+    ]
+
+
 def test_without_torchrun_a_process_is_alone():
     """It leads, sums are its own, and a model is not wrapped."""
     with process_group("cpu") as group:

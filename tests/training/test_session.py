@@ -82,7 +82,7 @@ def test_what_was_begun_is_resumed_by_its_own_recipe(tmp_path):
     with pytest.raises(Stop):
         session.train_into(out, recipe, settings(out), bar=stopping)
     with pytest.raises(ArtifactError, match=r"interrupted training\. Go on with --resume"):
-        session.choose(settings(out), recipe="digits-tit", changes={})
+        session.train_into(out, recipe, settings(out), bar=no_bar)
     again = settings(out, resume=True)
     with pytest.raises(ArgumentError, match="Leave out --recipe, --batch-size"):
         session.choose(again, recipe="digits", changes={"batch_size": 3})

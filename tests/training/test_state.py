@@ -131,7 +131,7 @@ def test_damaged_tensors_are_named(path, change, message):
 def test_files_that_are_no_safetensors_are_refused(path, content):
     """Empty, foreign and truncated files."""
     path.write_bytes(content(path.read_bytes()) if callable(content) else content)
-    with pytest.raises(ArtifactError, match="damaged"):
+    with pytest.raises(ArtifactError, match=r"damaged|is empty"):
         train(path, resume=True)
 
 

@@ -12,7 +12,8 @@ from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import Json, NetworkFile, Out, frames_and_labels, probes_of
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.exporters import EXPORTERS
-from tet_deploy.ir.artifact import load, save
+from tet_deploy.files import check_apart, check_writable
+from tet_deploy.ir.artifact import NETWORK, load, save
 from tet_deploy.layout import Table
 
 
@@ -29,6 +30,7 @@ def convert(
     from tet_deploy.passes import lower
     from tet_deploy.training import session
 
+    check_writable(out, NETWORK)
     traced = session.traced(checkpoint)
     graph = lower(traced, frames_and_labels(traced, frames, samples, split="train")[0])
     save(graph, out)
@@ -48,6 +50,8 @@ def quantize(
     """Turn a float network into the integers of a Loihi core, calibrated on frames."""
     from tet_deploy.passes import quantize as quantize_graph
 
+    check_writable(out, NETWORK)
+    check_apart(out, network)
     graph = load(network)
     frames, _ = frames_and_labels(graph, calibration, samples, split="train")
     with terminal.progress_bar("quantizing") as progress:

@@ -10,6 +10,7 @@ import typer
 from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import Frames, Json, NetworkFile, Out, Samples, frames_and_labels
 from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
 
 
@@ -23,7 +24,10 @@ def energy(
 ) -> None:
     """Count every addition and multiplication of the real spike traffic and estimate energy per inference."""
     from tet_deploy import counting
+    from tet_deploy.counting.export import LAYERS
 
+    if csv is not None:
+        check_writable(csv, LAYERS)
     graph = load(network)
     x, _ = frames_and_labels(graph, frames, samples)
     with terminal.progress_bar("reference") as progress:

@@ -13,10 +13,12 @@ from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import Frames, Json, NetworkFile, Samples, frames_and_labels, probes_of
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.contracts import Recording
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, check_writable, head, written_whole
 from tet_deploy.ir.artifact import load
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.validation import Agreement
+
+RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
 
 
 def run(
@@ -29,6 +31,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a network over frames; print its accuracy where labels are known."""
+    if out is not None:
+        check_writable(out, RECORDING)
     graph = load(network)
     x, labels = frames_and_labels(graph, frames, samples)
     with terminal.progress_bar(f"running on {runtime}") as progress:
@@ -71,7 +75,7 @@ def _write_recording(recording: Recording, out: Path) -> None:
     arrays = {"readout": recording.readout, "decisions": recording.decisions}
     arrays |= {f"{name}.spikes": array for name, array in recording.spikes.items()}
     arrays |= {f"{name}.potentials": array for name, array in recording.potentials.items()}
-    with written_whole(out) as temporary, temporary.open("wb") as file:
+    with written_whole(out, RECORDING) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its keywords are arrays, save one
 
 

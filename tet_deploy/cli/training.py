@@ -10,6 +10,7 @@ import typer
 from tet_deploy import terminal
 from tet_deploy.cli.options import Json, Out
 from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.errors import ExecutionError
 from tet_deploy.experiments import EXPERIMENTS, run_experiment
 from tet_deploy.layout import Table
 
@@ -46,6 +47,9 @@ def train(
     ] = None,
     out: Out = Path("checkpoint.safetensors"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training of --out that was interrupted.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the finished or interrupted training that --out names.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="Name of a network, in place of the recipe's.")] = None,
     width: Annotated[float | None, typer.Option(help="Factor on the network's channels.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.")] = None,
@@ -91,14 +95,18 @@ def train(
         evaluate_every=evaluate_every,
         state_every=save_every,
         resume=resume,
+        overwrite=force,
         **session.files_beside(out),
     )
     chosen = session.choose(
-        settings, data=data, recipe=recipe, stage=stage, weights=weights, width=width, root=root, changes=changes
+        settings, out=out, data=data, recipe=recipe, stage=stage, weights=weights, width=width, root=root, changes=changes
     )
-    trained = session.train_into(
-        out, chosen, settings, weights=weights, device=device, workers=workers, bar=terminal.progress_bar
-    )
+    try:
+        trained = session.train_into(
+            out, chosen, settings, weights=weights, device=device, workers=workers, bar=terminal.progress_bar
+        )
+    except KeyboardInterrupt:
+        raise ExecutionError(f"interrupted. {session.how_to_go_on(out)}") from None
     if trained is None:  # another process of the group prints
         return
     steps_text = " ".join(f"{accuracy:.2%}" for accuracy in trained.accuracy_by_step)

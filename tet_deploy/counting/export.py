@@ -13,7 +13,10 @@ from tet_deploy.counting.conventions import CACHED, ENERGIES
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, begins_with, written_whole
+
+LAYERS = Kind("a table of layers that tet_deploy wrote", begins_with(b"layer,kind,input_mean,"))
+ENERGY = Kind("an energy report of tet_deploy", begins_with(b'{\n "unit": "pJ per inference; counts per inference;'))
 
 
 def to_dict(report: EnergyReport) -> dict[str, Any]:
@@ -123,28 +126,28 @@ def layer_rows(report: EnergyReport) -> list[dict[str, Any]]:
 
 
 def write_json(report: EnergyReport, path: str | os.PathLike[str]) -> Path:
-    """Write `to_dict` as JSON.
+    """Write `to_dict` as JSON, also over another one.
 
     Raises
     ------
     ArtifactError
-        The file cannot be written.
+        The file cannot be written, or another kind of file lies there.
     """
-    with written_whole(path) as temporary:
+    with written_whole(path, ENERGY) as temporary:
         temporary.write_text(json.dumps(to_dict(report), indent=1) + "\n", encoding="utf-8")
     return Path(path)
 
 
 def write_csv(report: EnergyReport, path: str | os.PathLike[str]) -> Path:
-    """Write `layer_rows` as CSV.
+    """Write `layer_rows` as CSV, also over another such table.
 
     Raises
     ------
     ArtifactError
-        The file cannot be written.
+        The file cannot be written, or another kind of file lies there.
     """
     rows = layer_rows(report)
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with written_whole(path, LAYERS) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

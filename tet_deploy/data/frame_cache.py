@@ -15,7 +15,7 @@ import numpy as np
 
 from tet_deploy.contracts import Progress
 from tet_deploy.errors import ArtifactError
-from tet_deploy.files import written_whole
+from tet_deploy.files import BY_NAME, written_whole
 
 _CHUNK_BYTES = 2**24
 
@@ -114,7 +114,7 @@ def _write(
     progress: Progress | None,
 ) -> None:
     _checksum_file(path).unlink(missing_ok=True)
-    with written_whole(path) as temporary:
+    with written_whole(path, BY_NAME) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         for index in range(shape[0]):
             array[index] = compute(index)
@@ -123,7 +123,7 @@ def _write(
         array.flush()
         del array
         checksum = _checksum(temporary)
-    with written_whole(_checksum_file(path)) as temporary:
+    with written_whole(_checksum_file(path), BY_NAME) as temporary:
         temporary.write_text(json.dumps({"crc32": checksum}), encoding="utf-8")
 
 

@@ -85,7 +85,7 @@ def run_experiment(
     from tet_deploy.training.recipes import load_recipe
 
     recipe = load_recipe(setting.data).as_dict()
-    make_folder(out)
+    make_folder(out, name)
     started = time.perf_counter()
     outcome = experiment(setting, progress=progress)
     about = {"setting": dataclasses.asdict(setting), "recipe": recipe, "seconds": round(time.perf_counter() - started, 1)}

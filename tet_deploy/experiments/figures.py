@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tet_deploy.errors import MissingDependencyError
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, head, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COLORS = {"sdt": "#c2571a", "tet": "#2463c9", "switch": "#1f9676"}
 GREY = "#6b7280"
+_CREATOR = "tet_deploy"
+FIGURE = Kind("an experiment's figure", lambda path: f"<dc:title>{_CREATOR}</dc:title>".encode() in head(path))
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -48,7 +50,7 @@ def save_figure(draw: Callable[[Figure], None], path: Path, size: tuple[float, f
     Raises
     ------
     ArtifactError
-        The file cannot be written.
+        The file cannot be written, or lies there and is no such figure.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -56,8 +58,8 @@ def save_figure(draw: Callable[[Figure], None], path: Path, size: tuple[float, f
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": path.stem}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        with written_whole(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        with written_whole(path, FIGURE) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": _CREATOR})
 
 
 def band(

@@ -12,12 +12,13 @@ import numpy as np
 
 from tet_deploy._version import __version__
 from tet_deploy.errors import ArtifactError
-from tet_deploy.experiments.figures import save_figure
-from tet_deploy.files import written_whole
+from tet_deploy.experiments.figures import FIGURE, save_figure
+from tet_deploy.files import Kind, begins_with, check_writable, written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+OUTCOME = Kind("an experiment's outcome", begins_with(b'{\n "experiment": '))
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 
@@ -105,32 +106,31 @@ def at_index(summary: Mapping[str, Any], index: int) -> dict[str, float]:
     return {key: summary[key][index] for key in ("mean", "std")}
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder that can be written to.
+def make_folder(folder: Path, name: str) -> None:
+    """Make the folder of an experiment, if need be, and see that its files can be written there.
 
     Raises
     ------
     ArtifactError
-        It cannot be made, or not be written to.
+        It cannot be made, or not be written to; or another's file bears the name of one that will be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(folder / "writable") as temporary:
-            temporary.touch()
-        (folder / "writable").unlink()
-    except (OSError, ArtifactError) as error:
-        raise ArtifactError(f"{folder}: cannot be written to. Choose another folder with --out.") from error
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be made ({error.strerror}). Choose another folder with --out.") from error
+    check_writable(folder / f"{name}.json", OUTCOME)
+    check_writable(folder / f"{name}.svg", FIGURE)
 
 
 def write_outcome(outcome: Outcome, name: str, folder: Path, **about: Any) -> None:
-    """Write NAME.json, which begins with what is said `about` the run, and NAME.svg.
+    """Write NAME.json, which begins with what is said `about` the run, and NAME.svg; also over earlier ones.
 
     Raises
     ------
     ArtifactError
-        A file cannot be written.
+        A file cannot be written, or lies there and is not an experiment's.
     """
     values = {"experiment": name, "paper": outcome.claim, "tet_deploy": __version__, **about, **outcome.values}
-    with written_whole(folder / f"{name}.json") as temporary:
+    with written_whole(folder / f"{name}.json", OUTCOME) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     save_figure(outcome.draw, folder / f"{name}.svg", outcome.size)

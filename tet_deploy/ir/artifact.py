@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import save as to_bytes
 
 from tet_deploy.errors import ArtifactError, GraphError, first_line
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, has_header, regular_file, written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import from_record, to_record
 from tet_deploy.ir.spec import need_graph
@@ -24,15 +24,16 @@ from tet_deploy.ir.spec import need_graph
 FORMAT = 1
 _HEADER_KEY = "tet_deploy"
 _SEPARATOR = "/"
+NETWORK = Kind("a network of tet_deploy", has_header(_HEADER_KEY))
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
-    """Write a network to a .safetensors file, whole or not at all.
+    """Write a network to a .safetensors file, whole or not at all; another network that lies there is replaced.
 
     Raises
     ------
     ArtifactError
-        The folder does not exist or cannot be written.
+        The folder does not exist or cannot be written, or something else lies there.
     """
     path = Path(path)
     nodes, tensors = [], {}
@@ -41,11 +42,8 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
         nodes.append(plain | {"arrays": sorted(arrays)})
         tensors.update({f"{node.name}{_SEPARATOR}{field}": np.array(array) for field, array in arrays.items()})
     header = {"format": FORMAT, "nodes": nodes, "metadata": dict(graph.metadata), "digest": graph.digest()}
-    try:
-        with written_whole(path) as temporary:
-            save_file(tensors, temporary, metadata={_HEADER_KEY: json.dumps(header)})
-    except SafetensorError as error:
-        raise ArtifactError(f"{path}: cannot be written ({error}). Choose a folder that exists and is writable.") from error
+    with written_whole(path, NETWORK) as temporary:
+        temporary.write_bytes(to_bytes(tensors, metadata={_HEADER_KEY: json.dumps(header)}))
     return path
 
 
@@ -57,9 +55,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     ArtifactError
         No such file, not a file of ours, truncated, of another format, or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file. Write one with td.save or `tet-deploy convert`.")
+    path = regular_file(path, "Give a network; td.save and `tet-deploy convert` write one.")
     try:
         with safe_open(path, framework="np") as file:
             header = _header(path, file.metadata())

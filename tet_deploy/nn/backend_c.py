@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tet_deploy.errors import ArtifactError, MissingDependencyError
-from tet_deploy.files import written_whole
+from tet_deploy.files import BY_NAME, written_whole
 from tet_deploy.nn.backends import Backend, Population, Term
 
 _SOURCE = Path(__file__).with_name("kernels.c")
@@ -190,18 +190,26 @@ def _library(command: list[str]) -> ctypes.CDLL:
     ).stdout
     identity = "\n".join([_SOURCE.read_text(encoding="utf-8"), *command, macros])
     name = f"neurons-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tet_deploy"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tet_deploy" / "compiled"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return _load_or_compile(command, folder / name)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _nobody_else_writes(folder.parent, 0o002) and _nobody_else_writes(folder, 0o022):
+            return _load_or_compile(command, folder / name)
     except (OSError, ArtifactError):  # a cache that cannot be written, or from which nothing may be executed
-        with tempfile.TemporaryDirectory(prefix="tet_deploy-") as private:
-            return _load_or_compile(command, Path(private, name))
+        pass
+    with tempfile.TemporaryDirectory(prefix="tet_deploy-") as private:
+        return _load_or_compile(command, Path(private, name))
+
+
+def _nobody_else_writes(path: Path, others: int) -> bool:
+    """Whether what lies there is ours or the system's: it will be executed."""
+    status = path.stat()
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & others
 
 
 def _load_or_compile(command: list[str], path: Path) -> ctypes.CDLL:
-    if not path.exists():
-        with written_whole(path) as temporary:
+    if not path.exists() or not _nobody_else_writes(path, 0):
+        with written_whole(path, BY_NAME) as temporary:
             arguments = [*command, str(_SOURCE), "-o", str(temporary), "-lm"]
             subprocess.run(arguments, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return ctypes.CDLL(str(path))

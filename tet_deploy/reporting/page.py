@@ -9,11 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tet_deploy._version import __version__
 from tet_deploy.counting.conventions import CACHED, ENERGIES
-from tet_deploy.counting.export import notes, write_csv
+from tet_deploy.counting.export import LAYERS, notes, write_csv
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.errors import ArtifactError, DataError
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, begins_with, check_writable, head, written_whole
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.reporting import plots
 from tet_deploy.reporting.data import ReportData
@@ -21,11 +22,33 @@ from tet_deploy.reporting.figures import missing
 from tet_deploy.reporting.sample_plot import sample_plot
 from tet_deploy.reporting.units import energy_text, percent, significant
 
+# Pages and numbers of version 0.1 are known by their titles.
+_GENERATOR, _TITLE = b'<meta name="generator" content="tet_deploy">', b"<title>tet_deploy: "
+PAGE = Kind("a report of tet_deploy", lambda path: any(mark in head(path) for mark in (_GENERATOR, _TITLE)))
+NUMBERS = Kind("the numbers of a report", begins_with(b'{\n "tet_deploy": ', b'{\n "title": "tet_deploy: '))
+
+
+def check_report_path(path: str | os.PathLike[str]) -> Path:
+    """See before long work that a report can be written.
+
+    Raises
+    ------
+    ArtifactError
+        The name does not end in .html, the folder cannot be written to, or something else lies there, or where its numbers
+        will.
+    """
+    path = Path(path)
+    if path.suffix not in (".html", ".htm"):
+        raise ArtifactError(f"{path}: a report's name must end in .html; its .json and .csv get the same name.")
+    for suffix, kind in ((path.suffix, PAGE), (".json", NUMBERS), (".csv", LAYERS)):
+        check_writable(path.with_suffix(suffix), kind)
+    return path
+
 
 def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
     """Write the HTML page, and beside it its numbers as JSON (same name) and its layers as CSV.
 
-    Each file is written under another name first, so none is ever half there.
+    Each file is there whole or not at all; those of an earlier report are replaced.
 
     Parameters
     ----------
@@ -44,7 +67,7 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
     MissingDependencyError
         matplotlib or jinja2 is not installed.
     ArtifactError
-        The folder does not exist or cannot be written.
+        See `check_report_path`.
     DataError
         Parts of the data do not fit each other.
 
@@ -52,13 +75,11 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
     --------
     >>> write_report(ReportData(title="My network", accuracy={"trained": 0.98}), "report.html")  # doctest: +SKIP
     """
-    path = Path(path)
-    if path.suffix not in (".html", ".htm"):
-        raise ArtifactError(f"{path}: a report's name must end in .html; its .json and .csv get the same name.")
+    path = check_report_path(path)
     page = render_page(data)
-    numbers = json.dumps(data.to_dict(), indent=1) + "\n"
-    for target, text in ((path.with_suffix(".json"), numbers), (path, page)):
-        with written_whole(target) as temporary:
+    numbers = json.dumps({"tet_deploy": __version__, **data.to_dict()}, indent=1) + "\n"
+    for target, text, kind in ((path.with_suffix(".json"), numbers, NUMBERS), (path, page, PAGE)):
+        with written_whole(target, kind) as temporary:
             temporary.write_text(text, encoding="utf-8")
     if data.energy:
         write_csv(data.energy, path.with_suffix(".csv"))

@@ -16,11 +16,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tet_deploy.errors import ArtifactError, first_line
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, has_header, regular_file, written_whole
 from tet_deploy.models import build
 
 FORMAT = 1
 _HEADER_KEY = "tet_deploy_checkpoint"
+CHECKPOINT = Kind("a checkpoint of tet_deploy", has_header(_HEADER_KEY))
 _FIELDS: dict[str, tuple[type, ...]] = {  # of a Description, as JSON reads them
     "model": (str,),
     "shape": (list,),
@@ -65,20 +66,37 @@ class Description:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(model: nn.Module, description: Description, path: str | os.PathLike[str]) -> Path:
+def save_checkpoint(
+    model: nn.Module, description: Description, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Path:
     """Write weights and description to a .safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    overwrite
+        Whether a checkpoint that lies there is replaced. Anything else never is.
 
     Raises
     ------
     ArtifactError
-        The folder does not exist or cannot be written.
+        The folder does not exist or cannot be written, or something lies there.
     """
     path = Path(path)
+    if not overwrite:
+        check_unfinished(path)
     header = {"format": FORMAT, **dataclasses.asdict(description)}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with written_whole(path) as temporary:
+    with written_whole(path, CHECKPOINT) as temporary:
         temporary.write_bytes(save(state, metadata={_HEADER_KEY: json.dumps(header)}))
     return path
+
+
+def check_unfinished(
+    path: Path, way_out: str = "Choose another name, or replace it with --force (in Python: overwrite=True)."
+) -> None:
+    """Raise an ArtifactError where the checkpoint of a training lies."""
+    if path.is_file() and CHECKPOINT.test(path):
+        raise ArtifactError(f"{path}: is a finished training. {way_out}")
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Description]:
@@ -89,9 +107,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Descriptio
     ArtifactError
         No such file, not a checkpoint of ours, damaged, or weights that do not fit the model it names.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file. Write one with `tet-deploy train`.")
+    path = regular_file(path, "Give a checkpoint; `tet-deploy train` writes one.")
     try:
         with safe_open(path, framework="pt") as file:
             description = _description(path, file.metadata())
@@ -99,7 +115,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Descriptio
     except ArtifactError:
         raise
     except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
-        raise ArtifactError(f"{path}: is no checkpoint, or a damaged one ({first_line(error)}). Train again.") from error
+        raise _damaged(path, error) from error
     try:
         with torch.device("meta"):  # shapes only: a file cannot make us allocate more than it holds
             model = build(description.model, **description.arguments)
@@ -107,6 +123,24 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Descriptio
         raise ArtifactError(f"{path}: its model cannot be built: {first_line(error)}") from error
     load_weights(model, state, source=str(path))
     return model.eval(), description
+
+
+def read_description(path: str | os.PathLike[str]) -> Description:
+    """Read what a checkpoint says of itself, without its weights.
+
+    Raises
+    ------
+    ArtifactError
+        See `load_checkpoint`.
+    """
+    path = regular_file(path, "Give a checkpoint; `tet-deploy train` writes one.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _description(path, file.metadata())
+    except ArtifactError:
+        raise
+    except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
+        raise _damaged(path, error) from error
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -144,6 +178,10 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str)
             )
         if not torch.isfinite(tensor).all():
             raise ArtifactError(f"{source}: {name!r} holds NaN or infinite values. Did training diverge? Train again.")
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path}: is no checkpoint, or a damaged one ({first_line(error)}). Train again.")
 
 
 def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:

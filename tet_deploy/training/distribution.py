@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tet_deploy.errors import ArgumentError, ExecutionError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, ExecutionError, MissingDependencyError, TetDeployError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,23 @@ class Group:
         """Go on when all processes have come here."""
         if self.size > 1:
             distributed.barrier()
+
+    def lead(self, action: Callable[[], None]) -> None:
+        """Do something in the first process alone; where it fails there, all processes stop.
+
+        Raises
+        ------
+        TetDeployError
+            In the first process what the action raised, in the others that it did.
+        """
+        failure: TetDeployError | None = None
+        if self.leads:
+            try:
+                action()
+            except TetDeployError as error:
+                failure = error
+        if self.gather(torch.tensor(failure is not None))[0]:
+            raise failure or ExecutionError("the first process of the group stopped, and says why. Start all of them anew.")
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """The model with gradients averaged over the processes; the model itself where there is one."""

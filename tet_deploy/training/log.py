@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tet_deploy.errors import ArtifactError
-from tet_deploy.files import written_whole
+from tet_deploy.files import Kind, begins_with, written_whole
+
+LOG = Kind("the log of a training", begins_with(b'{"stage": '))
 
 
 def begin(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Write the lines so far, in place of what an interrupted training may have left."""
-    with written_whole(path) as temporary:
+    with written_whole(path, LOG) as temporary:
         temporary.write_text("".join(map(_line, lines)))
 
 

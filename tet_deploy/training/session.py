@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.data.event_folder import load_event_folder
 from tet_deploy.errors import ArgumentError, ArtifactError
+from tet_deploy.files import check_apart
 from tet_deploy.ir.graph import Graph
 from tet_deploy.models import MODELS, build
 from tet_deploy.recipes import RECIPES
 from tet_deploy.tracing import trace
-from tet_deploy.training import named_checkpoints
+from tet_deploy.training import named_checkpoints, places
 from tet_deploy.training.batches import Feed, feed_of
-from tet_deploy.training.checkpoints import Description, load_checkpoint, save_checkpoint
+from tet_deploy.training.checkpoints import Description, check_unfinished, load_checkpoint, save_checkpoint
 from tet_deploy.training.distribution import Group, process_group
 from tet_deploy.training.recipes import DEMO, Recipe, Stage, changed, from_dict, load_recipe, one_stage
 from tet_deploy.training.settings import Settings
@@ -74,6 +76,7 @@ def recipe_for(source: str | None = None, recipe: str | None = None, **changes: 
 def choose(
     settings: Settings,
     *,
+    out: Path | None = None,
     data: str | None = None,
     recipe: str | None = None,
     stage: int | None = None,
@@ -87,20 +90,18 @@ def choose(
     Raises
     ------
     ArgumentError, ArtifactError
-        See `recipe_for`; or resuming while asking for something else; or an interrupted training that would be overwritten.
+        See `recipe_for`; or resuming while asking for something else, or what is finished or was never begun.
     """
-    assert settings.state is not None
     if settings.resume:
+        assert settings.state is not None
+        if out is not None and not settings.state.exists():
+            check_unfinished(out, "There is nothing to resume.")
         given = {"data": data, "recipe": recipe, "stage": stage, "weights": weights, "width": width, "root": root, **changes}
         extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
         if extra:
             raise ArgumentError(f"--resume: goes on with what was begun, as it was begun. Leave out {', '.join(extra)}.")
         begun = load_state(settings.state).about.get("recipe")
         return from_dict(begun if isinstance(begun, dict) else {}, source=f"of {settings.state}")
-    if settings.state.exists():
-        raise ArtifactError(
-            f"{settings.state}: is of an interrupted training. Go on with --resume, or remove the file to start anew."
-        )
     chosen = recipe_for(data, recipe, **changes)
     chosen = one_stage(chosen, stage) if stage is not None else chosen
     if width is not None:
@@ -115,6 +116,13 @@ def files_beside(out: Path) -> dict[str, Path]:
     return {"state": out.with_suffix(".state.safetensors"), "log": out.with_suffix(".log.jsonl")}
 
 
+def how_to_go_on(out: Path) -> str:
+    """What to do after a training that writes to `out` was interrupted."""
+    if files_beside(out)["state"].exists():
+        return f"Go on with: tet-deploy train --resume --out {shlex.quote(str(out))}"
+    return "Nothing was kept yet; start again. --save-every keeps the state within an epoch."
+
+
 def train_into(
     out: Path,
     recipe: Recipe,
@@ -127,8 +135,12 @@ def train_into(
 ) -> Trained | None:
     """Train, write the checkpoint and remove the state; alone, or as one of the processes that torchrun started.
 
+    Nothing of a former training is lost unless `settings.overwrite` says so, and no other training writes there meanwhile.
+
     Parameters
     ----------
+    weights
+        Checkpoint to begin with, instead of random weights.
     bar
         Shows what it is told under a title; only the first process calls it.
 
@@ -136,10 +148,21 @@ def train_into(
     -------
     Trained | None
         None in all processes but the first.
+
+    Raises
+    ------
+    ArtifactError
+        `out`, or a file of `settings`, cannot be written, holds what would be lost, or is another training's just now.
     """
     if not out.parent.is_dir():
         raise ArtifactError(f"{out}: cannot be written, as there is no folder {out.parent}. Make it first.")
-    with process_group(device) as group:
+    if weights is not None:
+        check_apart(out, weights)
+    with (
+        process_group(device) as group,
+        places.held(group, [out], lambda: places.check_free(settings, out, recipe)),
+    ):
+        replaces = out.exists()  # what may be replaced, as was seen; not what may come meanwhile
 
         def shown(title: str) -> AbstractContextManager[Progress | None]:
             return bar(title) if group.leads else nullcontext()
@@ -152,9 +175,9 @@ def train_into(
             )
         if not group.leads:
             return None
-        store(trained, samples, out)
-    if settings.state is not None:
-        settings.state.unlink(missing_ok=True)
+        store(trained, samples, out, overwrite=replaces)
+        if settings.state is not None:
+            settings.state.unlink(missing_ok=True)
     return trained
 
 
@@ -219,8 +242,8 @@ def arguments(recipe: Recipe, samples: FrameData) -> dict[str, Any]:
     return {"shape": list(samples.shape), "classes": samples.classes, **recipe.model_arguments}
 
 
-def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str]) -> Path:
-    """Write the checkpoint: weights, recipe, accuracy and the hash of the split."""
+def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write the checkpoint: weights, recipe, accuracy and the hash of the split; see `save_checkpoint`."""
     recipe = trained.result.recipe
     description = Description(
         model=recipe.model,
@@ -233,7 +256,7 @@ def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str]) ->
         accuracy=trained.accuracy_by_step[-1],
         recipe={**recipe.as_dict(), "split": samples.split_hash},
     )
-    return save_checkpoint(trained.model, description, path)
+    return save_checkpoint(trained.model, description, path, overwrite=overwrite)
 
 
 def traced(path: str | os.PathLike[str]) -> Graph:
@@ -241,7 +264,8 @@ def traced(path: str | os.PathLike[str]) -> Graph:
     model, about = load_checkpoint(path)
     graph = trace(model, about.shape, about.encoding)
     accuracy = {} if about.accuracy is None else {"accuracy": f"{about.accuracy:.4f}"}
-    options = json.dumps(about.recipe.get("data", {}).get("arguments", {}))
+    source = about.recipe.get("data")
+    options = json.dumps(source.get("arguments", {}) if isinstance(source, dict) else {})
     return graph.with_metadata(
         model=about.model,
         data=about.data,

@@ -39,6 +39,8 @@ class Settings:
         Go on from that file.
     log
         File with one JSON object a line for each epoch.
+    overwrite
+        Whether the checkpoint, state and log of a former training of the same names may be replaced.
     """
 
     precision: str = "auto"
@@ -50,6 +52,7 @@ class Settings:
     state_every: int = 0
     resume: bool = False
     log: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from tet_deploy.errors import ArtifactError
-from tet_deploy.files import written_whole
+from tet_deploy.errors import ArtifactError, first_line, shown
+from tet_deploy.files import Kind, has_header, regular_file, written_whole
 from tet_deploy.training.checkpoints import check_weights
 from tet_deploy.training.recipes import Recipe
 
 FORMAT = 1
 _HEADER_KEY = "tet_deploy_training"
+STATE = Kind("the state of a training", has_header(_HEADER_KEY))
 
 
 @dataclass(kw_only=True)
@@ -88,8 +89,8 @@ def save_state(
         tensors |= {f"random.{rank}.{name}": state for name, state in states.items()}
     header = {"format": FORMAT, "about": about, "position": dataclasses.asdict(position)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as temporary:
-        save_file(plain, temporary, metadata={_HEADER_KEY: json.dumps(header)})
+    with written_whole(path, STATE) as temporary:
+        temporary.write_bytes(save(plain, metadata={_HEADER_KEY: json.dumps(header)}))
 
 
 def load_state(path: str | os.PathLike[str]) -> TrainingState:
@@ -100,19 +101,21 @@ def load_state(path: str | os.PathLike[str]) -> TrainingState:
     ArtifactError
         No such file, not a state of ours, or damaged.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file, so there is nothing to resume. Start without --resume.")
+    path = regular_file(path, "There is nothing to resume: start without --resume, or name the --out that was begun.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER_KEY, "null"))
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise ArtifactError(f"{path}: not the state of a training, of format {FORMAT}. Start without --resume.")
+            position, about = _position(**header["position"]), dict(header["about"])
             # Copies: what get_tensor gives may be a view into the file, which the next state replaces.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # it cannot be iterated
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise ArtifactError(f"{path}: not the state of a training, of format {FORMAT}. Start without --resume.")
-        position, about = _position(**header["position"]), dict(header["about"])
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"{path}: is no training state, or a damaged one ({error}). Start without --resume.") from error
+    except ArtifactError:
+        raise
+    except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
+        raise ArtifactError(
+            f"{path}: is no training state, or a damaged one ({first_line(error)}). Start without --resume."
+        ) from error
     return TrainingState(about=about, position=position, tensors=tensors, path=path)
 
 
@@ -121,7 +124,11 @@ def _position(**values: Any) -> Position:
     for name, default in dataclasses.asdict(Position()).items():
         value = getattr(position, name)
         if type(value) is not type(default) or (name != "history" and value < 0):
-            raise ValueError(f"its position has {name} = {value!r}")
+            raise ValueError(f"its position has {name} = {shown(value)}")
+    for line in position.history:
+        steps = line.get("accuracy_by_step", []) if isinstance(line, dict) else None
+        if not isinstance(steps, list) or not all(type(number) is float for number in (line.get("loss"), *steps)):
+            raise ValueError(f"its log has the line {shown(line)}")
     return position
 
 
@@ -142,7 +149,8 @@ def check_same(state: TrainingState, about: Mapping[str, Any]) -> None:
     if found:
         name, before, now = found
         raise ArtifactError(
-            f"{state.path}: was begun with {name} = {before!r}; now it is {now!r}. Resume as it was begun, or start anew."
+            f"{state.path}: was begun with {name} = {shown(before)}; now it is {shown(now)}. "
+            "Resume as it was begun, or start anew."
         )
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from tet_deploy.contracts import Progress
 from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.nn import TimeMajor
-from tet_deploy.training import log, state
+from tet_deploy.training import log, places, state
 from tet_deploy.training.batches import ArrayFeed, Feed, order, parts
 from tet_deploy.training.distribution import Group
 from tet_deploy.training.evaluation import accuracy_of_feed
@@ -110,11 +110,16 @@ def run(
     DataError, ExecutionError
         See `train`.
     ArtifactError
-        A state that cannot be read or written, or that another training left.
+        A state that cannot be read or written; or a former training's that would be lost, see `places.check_free`; or
+        another training writes to the same files.
     """
-    group = group or Group()
-    with seeded((recipe.seed, group.rank), group.device), _threads(recipe.threads):
-        training = _Training(model.to(group.device), recipe, feeds, settings or Settings(), group, about or {}, progress)
+    group, settings = group or Group(), settings or Settings()
+    with (
+        places.held(group, (settings.state, settings.log), lambda: places.check_free(settings)),
+        seeded((recipe.seed, group.rank), group.device),
+        _threads(recipe.threads),
+    ):
+        training = _Training(model.to(group.device), recipe, feeds, settings, group, about or {}, progress)
         training.run()
     model.eval()
     history = training.at.history
@@ -161,6 +166,8 @@ class _Training:
                 raise ArtifactError(f"{settings.state}: the processes read different states. All must see the same file.")
             state.restore_weights(self.saved, model)
             self.at = self.saved.position
+        elif settings.state is not None and group.leads:
+            settings.state.unlink(missing_ok=True)  # so that nobody goes on with a training that is begun anew
         for module in model.modules() if not settings.encode_once else ():
             if isinstance(module, TimeMajor):
                 module.encode_once = False
