@@ -1,6 +1,8 @@
 # make demo        the whole path on real digits, report and all
 # make test        every test but the slow proofs, in a modern Python and the core in CPython 3.10
 # make test-slow   the slow proofs too
+# make test-floors   the quick tests in the oldest versions of everything that pyproject.toml admits
+# make test-pythons  the quick tests of what needs no torch in CPython 3.10, 3.12 and 3.13
 # make lint        ruff, and mypy on what ships
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +13,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests of the torch-free core; they also run in CPython 3.10 with numpy 1.26, beside Lava.
 CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py tests/versions/test_networks.py
 
-.PHONY: demo test test-slow test-core lint lava clean
+.PHONY: demo test test-slow test-floors test-pythons test-core lint lava clean
 
 demo: $(VENV)/.ready lava
 	$(BIN)/tet-deploy demo
@@ -33,6 +35,13 @@ test-core: lava
 	elif [ -n "$$TET_DEPLOY_REQUIRE_LAVA" ]; then echo "the core's tests need $(LAVA), which could not be built" >&2; exit 1 ; \
 	else echo "skipping the core's tests in CPython 3.10: no $(LAVA)" ; fi
 
+# A CPython that is not here is skipped in one line, or fails where TET_DEPLOY_REQUIRE_PYTHONS is set.
+test-floors: $(VENV)/.ready lava
+	@$(BIN)/python tests/environments.py floors
+
+test-pythons: $(VENV)/.ready lava
+	@$(BIN)/python tests/environments.py 3.10 3.12 3.13
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,4 +59,4 @@ lava: $(VENV)/.ready
 	@$(BIN)/tet-deploy doctor --setup-lava --into $(LAVA) --quiet || [ -z "$$TET_DEPLOY_REQUIRE_LAVA" ]
 
 clean:
-	rm -rf $(VENV) $(LAVA) build out *.egg-info
+	rm -rf $(VENV) $(VENV)-* build out *.egg-info

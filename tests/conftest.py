@@ -1,11 +1,27 @@
 """Fixtures that more than one area needs."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 
 from tet_deploy.errors import MissingDependencyError
 from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python
+
+_NEED = {  # what cannot be imported without a library; `make test-pythons` installs neither
+    "torch": ["experiments", "models", "nn", "test_arguments.py", "tracing", "training", "versions/test_trainings.py"],
+    "tonic": [
+        *(f"data/test_{name}.py" for name in ("catalogue", "digits", "event_camera", "event_files", "event_folder")),
+        *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),
+    ],
+}
+_missing = [library for library in _NEED if find_spec(library) is None]
+collect_ignore = [path for library in _missing for path in _NEED[library]]
+
+
+def pytest_report_header():
+    """Say what is left out."""
+    return [f"without {library}, left out: {' '.join(_NEED[library])}" for library in _missing]
 
 
 @pytest.fixture(scope="session")

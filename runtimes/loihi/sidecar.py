@@ -74,11 +74,11 @@ def find_python310(log: Log = print) -> Path:
     MissingDependencyError
         There is none, and uv cannot bring one.
     """
-    for candidate in _candidates():
-        if ask(candidate).get("python") == "3.10":
-            return candidate
-    log("No CPython 3.10 here; asking uv for one")
-    python = _python_from_uv()
+    named = os.environ.get(VARIABLE)
+    python = find_python("3.10", *([Path(shutil.which(named) or named)] if named else []))
+    if python is None:
+        log("No CPython 3.10 here; asking uv for one")
+        python = _python_from_uv()
     if python is None:
         raise MissingDependencyError(
             f"Lava: needs a CPython 3.10; none was found and uv could not install one. Install it "
@@ -87,19 +87,22 @@ def find_python310(log: Log = print) -> Path:
     return python
 
 
-def _candidates() -> Iterator[Path]:
-    """Interpreters that may be a 3.10. A pyenv shim may be among them that fails when it is run."""
-    if os.environ.get(VARIABLE):
-        yield Path(shutil.which(os.environ[VARIABLE]) or os.environ[VARIABLE])
-    if sys.version_info[:2] == (3, 10):
+def find_python(version: str, *first: Path) -> Path | None:
+    """A CPython of a version such as "3.10" that runs: of those given, this one, or on PATH or among pyenv's; else None."""
+    return next((path for path in (*first, *_pythons(version)) if ask(path).get("python") == version), None)
+
+
+def _pythons(version: str) -> Iterator[Path]:
+    """Interpreters that may be of a version. A pyenv shim may be among them that fails when it is run."""
+    if version == "{}.{}".format(*sys.version_info[:2]):
         yield Path(sys.executable)
     for folder in os.get_exec_path():
-        path = Path(folder) / "python3.10"
+        path = Path(folder) / f"python{version}"
         if path.is_file():
             yield path
     roots = [Path(os.environ["PYENV_ROOT"])] if os.environ.get("PYENV_ROOT") else []
     for root in [*roots, Path.home() / ".pyenv"]:
-        yield from sorted(root.glob("versions/3.10.*/bin/python"))
+        yield from sorted(root.glob(f"versions/{version}.*/bin/python"))
 
 
 def _python_from_uv() -> Path | None:
