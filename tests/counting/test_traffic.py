@@ -240,7 +240,7 @@ def test_sums_stay_exact_above_2_to_the_24():
             Conv(name="first", weight=ones(1, 1, 1, 1)),
             LIF(name="lif"),
             Flatten(name="flatten"),
-            Linear(name="fc", weight=np.ones((4097, 4097), dtype=np.int8)),
+            Linear(name="fc", weight=np.ones((4097, 4097), dtype=np.float16)),
             Readout(name="readout"),
         ]
     )

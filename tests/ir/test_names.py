@@ -46,8 +46,6 @@ BAD = {
     "a\0": r"holds '\\x00'",
     "a\ud800": r"holds '\\ud800'",
     "a\u202eb": r"holds '\\u202e'",
-    7: "is of type int",
-    None: "is of type NoneType",
 }
 
 

@@ -6,20 +6,19 @@ One number would hide its assumptions, so every report carries all of `ENERGIES`
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
 from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
-from tet_deploy.counting.synapses import synapses
 from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.tables import table as named_table
 from tet_deploy.counting.traffic import Traffic, count, merge
-from tet_deploy.errors import ArgumentError, DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.shapes import DENSE_MACS_KEY
+from tet_deploy.ir.nodes import WEIGHTED
+from tet_deploy.ir.shapes import dense_macs
 from tet_deploy.ir.spec import need_graph
 
 _SAMPLES_AT_ONCE = 32  # bounds the integer copies of spikes made while counting
@@ -38,8 +37,7 @@ class EnergyReport:
     table
         Prices and their sources.
     dense_macs
-        int64 [L]: multiply-accumulates of the dense pass that `ann` prices; of the kernels as they were before average
-        pooling was folded into them, which a network without spikes would not do.
+        int64 [L]: multiply-accumulates of the dense pass that `ann` prices, see `ir.shapes.dense_macs`.
     runtime, digest
         Which runtime the spikes come from, and which network ran.
     """
@@ -247,10 +245,6 @@ def _part(graph: Graph, recording: Recording, frames: np.ndarray, start: int) ->
 
 
 def _dense_macs(graph: Graph, traffic: Traffic) -> np.ndarray:
-    """One dense pass per layer, int64 [L]: as it was before pooling was folded, where the network says so."""
-    padded = {layer.node.name: layer.padded for layer in synapses(graph)}
-    unfolded = json.loads(graph.metadata.get(DENSE_MACS_KEY, "{}"))
-    if not isinstance(unfolded, dict) or not all(type(macs) is int and macs >= 0 for macs in unfolded.values()):
-        raise GraphError(f"the network's metadata {DENSE_MACS_KEY!r} must hold a count per layer. Lower the network again.")
-    padded |= {name: macs for name, macs in unfolded.items() if name in padded}
-    return np.array([padded.get(name, 0) for name in traffic.layers], dtype=np.int64)
+    """Multiply-accumulates of one dense pass per layer, int64 [L]."""
+    macs = {node.name: dense_macs(node, graph.shapes[node.name]) for node in graph if isinstance(node, WEIGHTED)}
+    return np.array([macs.get(name, 0) for name in traffic.layers], dtype=np.int64)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import GraphError, shown
+from tet_deploy.ir.digest import digest
 from tet_deploy.ir.names import check_name
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Readout, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
@@ -30,8 +30,8 @@ class Graph:
     nodes
         One `Input`, one `Readout`, and whatever lies between.
     metadata
-        Where the network came from and what was done to it, as strings. It does not change what the network computes and
-        is not part of the digest.
+        Where the network came from and what was done to it, as strings, for people: no result depends on it, and it is not
+        part of the digest.
 
     Raises
     ------
@@ -46,6 +46,7 @@ class Graph:
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        _check_metadata(self.metadata)
         shapes: dict[str, Shape] = {}
         for node in self.nodes:
             check_name(node.name)
@@ -53,7 +54,7 @@ class Graph:
                 raise GraphError(f"node {node.name!r}: names must be unique.")
             for source in node.inputs:
                 if source not in shapes:
-                    raise GraphError(f"node {node.name!r}: its input {source!r} must come before it in the graph.")
+                    raise GraphError(f"node {node.name!r}: its input {shown(source)} must come before it in the graph.")
             _need_finite(node)
             shapes[node.name] = output_shape(node, tuple(shapes[source] for source in node.inputs))
         object.__setattr__(self, "_shapes", MappingProxyType(shapes))
@@ -143,15 +144,12 @@ class Graph:
         return Graph(self.nodes, {**self.metadata, **entries})
 
     def digest(self) -> str:
-        """SHA-256 of what the network computes: kinds, edges, parameters and arrays, without the metadata."""
-        sha = hashlib.sha256()
-        for node in self.nodes:
-            plain, arrays = to_record(node)
-            layout = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
-            sha.update(json.dumps([plain, layout], sort_keys=True).encode())
-            for array in arrays.values():
-                sha.update(array.tobytes())
-        return sha.hexdigest()
+        """SHA-256 of what the network computes and costs, see `ir.digest`; the metadata has no part in it."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest(self.nodes)
 
 
 def chain(nodes: Iterable[Node], metadata: Mapping[str, str] | None = None) -> Graph:
@@ -170,13 +168,16 @@ def _rewired(node: N, inputs: tuple[str, ...]) -> N:
 
 def _check_quantization(graph: Graph) -> None:
     """A network holds integers throughout or not at all; what a runtime would overlook is refused."""
+    is_quantized = graph.is_quantized
     for node in graph.nodes:
         if not isinstance(node, (Input, *WEIGHTED, LIF, Readout)):
             continue
         q, weight, bias = node.quantization, getattr(node, "weight", None), getattr(node, "bias", None)
-        if (q is not None) != graph.is_quantized:
+        if (q is not None) != is_quantized:
             raise GraphError(f"node {node.name!r}: must be quantized like the readout, or not at all. Use td.quantize.")
         if q is None:
+            if any(array is not None and array.dtype.kind != "f" for array in (weight, bias)):
+                raise GraphError(f"node {node.name!r}: a float network holds floats, not integers. Convert its arrays.")
             if isinstance(node, (LIF, Readout)) and bias is not None:
                 raise GraphError(f"node {node.name!r}: a float network's bias belongs to the layer that feeds the node.")
         elif isinstance(node, WEIGHTED) and (bias is not None or weight is None or weight.dtype.kind != "i"):
@@ -190,11 +191,29 @@ def _check_quantization(graph: Graph) -> None:
 
 
 def _need_finite(node: Node) -> None:
-    for name, array in to_record(node)[1].items():
-        if array.dtype.kind not in "fi":
-            raise GraphError(f"node {node.name!r}: {name} must hold floats or integers; got {array.dtype}.")
+    plain, arrays = to_record(node)
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fi" or array.dtype.itemsize > 8:
+            raise GraphError(
+                f"node {node.name!r}: {name} must hold floats or integers of 64 bit or less; got {array.dtype}."
+            )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise GraphError(
                 f"node {node.name!r}: {name} holds NaN or infinite values. "
                 "Did training diverge? Retrain or restore a checkpoint."
             )
+    for name, value in plain.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise GraphError(f"node {node.name!r}: {name} must be finite; got {value}.")
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    for text in (text for entry in metadata.items() for text in entry):
+        if not isinstance(text, str):
+            raise GraphError(
+                f"metadata: must hold strings, for people to read; got {shown(text)}. Use str() or json.dumps()."
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise GraphError(f"metadata: {shown(text)} holds half of a character, which no file can hold.") from None

@@ -14,7 +14,7 @@ _RULE = (
 )
 
 
-def check_name(name: object) -> None:
+def check_name(name: str) -> None:
     """Refuse what a node may not be called.
 
     Letters include the marks that some scripts write with them. So a name is never a path; it holds no "/", which parts a
@@ -30,9 +30,7 @@ def check_name(name: object) -> None:
         raise GraphError(f"node {shown(name)}: {fault}. {_RULE} Rename the node, or the module that it is named after.")
 
 
-def _fault(name: object) -> str | None:
-    if not isinstance(name, str):
-        return f"its name is of type {type(name).__name__}"
+def _fault(name: str) -> str | None:
     if not 1 <= len(name) <= LONGEST_NAME:
         return f"its name has {len(name)} characters"
     wrong = next((sign for sign in name if sign not in _SIGNS and not _is_letter(sign)), None)

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import GraphError, shown
+from tet_deploy.ir.fields import read_field
 
 Pair = tuple[int, int]
 
@@ -45,23 +46,29 @@ class Quantization:
     bits: int = 8
     bias_exponent: int = 0
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = read_field(str(field.type), getattr(self, field.name), f"quantization: {field.name}")
+            object.__setattr__(self, field.name, value)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
-    """Common to all kinds: a unique name, and the names of the nodes that feed it."""
+    """Common to all kinds: a unique name, and the names of the nodes that feed it.
+
+    Raises
+    ------
+    GraphError
+        A field of the wrong type. numpy's numbers and lists are taken; arrays become read-only copies.
+    """
 
     name: str
     inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                frozen = np.ascontiguousarray(value).view()
-                frozen.flags.writeable = False
-                object.__setattr__(self, field.name, frozen)
-            elif isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+            value = read_field(str(field.type), getattr(self, field.name), f"node {shown(self.name)}: {field.name}")
+            object.__setattr__(self, field.name, value)
 
     @property
     def kind(self) -> str:
@@ -86,6 +93,9 @@ class Conv(Node):
     """y[o] = bias[o] + sum_i weight[o, i] * x[i]  (cross-correlation as in torch, zero padding).
 
     weight [O, I/groups, kh, kw] ; bias [O] or None ; x [I, H, W] ; y [O, H', W'].
+
+    `dense_macs` are the multiply-accumulates of the layers that this one stands for, where those are not its own: a network
+    without spikes would run a convolution behind an average pool with its small kernel, not with the folded one.
     """
 
     weight: np.ndarray
@@ -94,15 +104,17 @@ class Conv(Node):
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    dense_macs: int | None = None
     quantization: Quantization | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Linear(Node):
-    """y = weight @ x + bias.  weight [K, N] ; bias [K] or None ; x [N] ; y [K]."""
+    """y = weight @ x + bias.  weight [K, N] ; bias [K] or None ; x [N] ; y [K].  `dense_macs`: see `Conv`."""
 
     weight: np.ndarray
     bias: np.ndarray | None = None
+    dense_macs: int | None = None
     quantization: Quantization | None = None
 
 
@@ -169,6 +181,7 @@ class Readout(Node):
 
 
 WEIGHTED = (Conv, Linear)
+_NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
     kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, Delay, LIF, Readout)
 }
@@ -195,58 +208,35 @@ def from_record(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> N
     Raises
     ------
     GraphError
-        An unknown kind or field, or a value of the wrong type.
+        An unknown kind or field, a missing one, or a value of the wrong type.
     """
     name, kind = plain.get("name"), plain.get("kind")
     cls = KINDS.get(kind) if isinstance(kind, str) else None
-    if cls is None or not isinstance(name, str):
-        raise GraphError(f"node {name!r}: kind must be one of {', '.join(KINDS)}; got {kind!r}.")
-    known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
-    values: dict[str, Any] = {}
-    for key, value in [*plain.items(), *arrays.items()]:
-        if key == "kind":
-            continue
-        if key not in known:
-            raise GraphError(f"node {name!r}: a {kind} has no field {key!r}. Was the file written by a newer version?")
-        values[key] = _typed(name, key, known[key], value)
+    if cls is None:
+        known = ", ".join(KINDS)
+        raise GraphError(f"node {shown(name)}: kind must be one of {known}; got {shown(kind)}. {_NEWER}")
+    values = {key: value for key, value in {**plain, **arrays}.items() if key != "kind"}
     try:
-        return cls(**values)
-    except TypeError as error:
-        raise GraphError(f"node {name!r}: the file lacks a field of a {kind}: {error}.") from error
+        _check_fields(cls, values)
+        if "quantization" in values:
+            values["quantization"] = _quantization(values["quantization"])
+    except GraphError as error:
+        raise GraphError(f"node {shown(name)}: {error}") from None
+    return cls(**values)
 
 
-def _typed(name: str, key: str, annotation: str, value: Any) -> Any:
-    """Check one field against its annotation; JSON lists become tuples."""
-    if annotation.startswith("np.ndarray"):
-        good = isinstance(value, np.ndarray)
-    elif annotation.startswith("Quantization"):
-        return _quantization(name, value)
-    elif annotation == "tuple[str, ...]":
-        value, good = _tuple_of(value, str)
-    elif annotation in ("Pair", "tuple[int, ...]"):
-        value, good = _tuple_of(value, int)
-        good = good and (annotation != "Pair" or len(value) == 2)
-    elif annotation == "float":
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    else:
-        good = type(value).__name__ == annotation
-    if not good:
-        raise GraphError(f"node {name!r}: field {key!r} must be of type {annotation}; got {type(value).__name__}.")
-    return value
+def _quantization(values: Any) -> Quantization:
+    if not isinstance(values, dict):
+        raise GraphError(f"quantization must hold its fields; got {shown(values)}.")
+    _check_fields(Quantization, values)
+    return Quantization(**values)
 
 
-def _tuple_of(value: Any, item: type) -> tuple[Any, bool]:
-    if not isinstance(value, (list, tuple)):
-        return value, False
-    return tuple(value), all(type(entry) is item for entry in value)
-
-
-def _quantization(name: str, value: Any) -> Quantization:
-    fields = {"scale": (int, float), "bits": (int,), "bias_exponent": (int,)}
-    if (
-        not isinstance(value, dict)
-        or set(value) != set(fields)
-        or not all(type(value[key]) in kinds for key, kinds in fields.items())
-    ):
-        raise GraphError(f"node {name!r}: quantization must hold {', '.join(fields)} as numbers; got {value!r:.80}.")
-    return Quantization(**value)
+def _check_fields(cls: type[Node] | type[Quantization], values: Mapping[str, Any]) -> None:
+    fields = dataclasses.fields(cls)
+    unknown = [key for key in values if key not in [field.name for field in fields]]
+    if unknown:
+        raise GraphError(f"{cls.__name__} has no field {shown(unknown[0])}. {_NEWER}")
+    missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in values]
+    if missing:
+        raise GraphError(f"{cls.__name__} lacks its field {missing[0]!r}. Write the file again.")

@@ -9,13 +9,13 @@ from functools import singledispatch
 
 import numpy as np
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
 
 Shape = tuple[int, ...]
-DENSE_MACS_KEY = "dense_macs"  # metadata: `padded_macs` per layer, as they were before average pooling was folded
 LARGEST_ACTIVATION = 2**28  # elements of one sample in one step; a file that asks for more is broken or hostile
 LARGEST_DELAY = 2**12  # steps
+LARGEST_MACS = 2**53  # float64 holds all smaller counts
 
 
 def output_shape(node: Node, inputs: tuple[Shape, ...]) -> Shape:
@@ -65,8 +65,10 @@ def _(node: Conv, x: Shape) -> Shape:
             f"node {node.name!r}: weight {node.weight.shape} with {node.groups} groups takes "
             f"{in_per_group * max(node.groups, 1)} channels; its input {node.inputs[0]!r} has {x[0]}."
         )
-    if min(*node.stride, *node.dilation) < 1 or min(node.padding) < 0:
-        raise GraphError(f"node {node.name!r}: stride and dilation must be >= 1 and padding >= 0.")
+    _need_steps(node, *node.stride, *node.dilation)
+    _need_macs(node)
+    if min(node.padding) < 0:
+        raise GraphError(f"node {node.name!r}: padding must be >= 0; got {node.padding}.")
     if x[0] * (x[1] + 2 * node.padding[0]) * (x[2] + 2 * node.padding[1]) > LARGEST_ACTIVATION:
         raise GraphError(f"node {node.name!r}: its padded input exceeds {LARGEST_ACTIVATION} elements; see {node.padding=}.")
     _need_vector(node, "bias", node.bias, out_channels)
@@ -86,6 +88,7 @@ def _(node: Linear, x: Shape) -> Shape:
         raise GraphError(
             f"node {node.name!r}: weight must be [K, {x[0]}] to fit its input {node.inputs[0]!r}; got {node.weight.shape}."
         )
+    _need_macs(node)
     _need_vector(node, "bias", node.bias, node.weight.shape[0])
     return (node.weight.shape[0],)
 
@@ -102,8 +105,7 @@ def _(node: BatchNorm, x: Shape) -> Shape:
 @_shape.register
 def _(node: AvgPool, x: Shape) -> Shape:
     _need_rank(node, x, 3)
-    if min(*node.kernel, *node.stride) < 1:
-        raise GraphError(f"node {node.name!r}: kernel and stride must be >= 1; got {node.kernel} and {node.stride}.")
+    _need_steps(node, *node.kernel, *node.stride)
     height, width = (conv_size(x[i + 1], node.kernel[i], node.stride[i], 0, 1) for i in (0, 1))
     return (x[0], height, width)
 
@@ -158,12 +160,30 @@ def _need_vector(node: Node, field: str, value: np.ndarray | None, length: int) 
         raise GraphError(f"node {node.name!r}: {field} must have shape ({length},); got {value.shape}.")
 
 
+def _need_steps(node: Node, *values: int) -> None:
+    if not 1 <= min(values) <= max(values) <= LARGEST_ACTIVATION:
+        what = "kernel and stride" if isinstance(node, AvgPool) else "stride and dilation"
+        raise GraphError(
+            f"node {node.name!r}: {what} must lie in 1..{LARGEST_ACTIVATION}; got {', '.join(map(shown, values))}."
+        )
+
+
+def _need_macs(node: Conv | Linear) -> None:
+    if not 0 <= (node.dense_macs or 0) <= LARGEST_MACS:
+        raise GraphError(f"node {node.name!r}: dense_macs must lie in 0..{LARGEST_MACS}; got {shown(node.dense_macs)}.")
+
+
 def padded_macs(node: Conv | Linear, y: Shape) -> int:
     """Multiply-accumulates of a dense pass as the literature counts them: outputs x weights per output, border included."""
     macs = int(node.weight.size) // int(node.weight.shape[0])
     for size in y:
         macs *= size
     return macs
+
+
+def dense_macs(node: Conv | Linear, y: Shape) -> int:
+    """`padded_macs` of what a network without spikes would have in the node's place."""
+    return padded_macs(node, y) if node.dense_macs is None else node.dense_macs
 
 
 def fan_out(node: Conv | Linear, x: Shape) -> np.ndarray:

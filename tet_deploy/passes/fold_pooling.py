@@ -11,14 +11,13 @@ must neither overlap nor leave a rest (k = s, H and W divisible by k). Without p
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, AvgPool, Conv, Flatten, Linear, Node
-from tet_deploy.ir.shapes import DENSE_MACS_KEY, Shape, padded_macs
+from tet_deploy.ir.nodes import AvgPool, Conv, Flatten, Linear, Node
+from tet_deploy.ir.shapes import Shape, dense_macs
 
 
 def fold_pooling(graph: Graph) -> Graph:
@@ -30,16 +29,9 @@ def fold_pooling(graph: Graph) -> Graph:
         A pool whose consumers are not convolutions (or linear layers behind a flatten), or whose folding would change
         what is computed at the border.
     """
-    if graph.of_kind(AvgPool):
-        graph = graph.with_metadata(**{DENSE_MACS_KEY: json.dumps(_dense_macs(graph))})
     while pools := graph.of_kind(AvgPool):
         graph = _fold_one(graph, pools[-1])  # the last first: a pool behind a pool then meets a widened convolution
     return graph
-
-
-def _dense_macs(graph: Graph) -> dict[str, int]:
-    """What the layers cost without spikes, before folding: such a network would not have the wider kernels."""
-    return {node.name: padded_macs(node, graph.shapes[node.name]) for node in graph if isinstance(node, WEIGHTED)}
 
 
 def _fold_one(graph: Graph, pool: AvgPool) -> Graph:
@@ -47,15 +39,22 @@ def _fold_one(graph: Graph, pool: AvgPool) -> Graph:
     shape = graph.shapes[pool.inputs[0]]
     for consumer in graph.consumers(pool.name):
         if isinstance(consumer, Conv):
-            changes[consumer.name] = _widened_conv(consumer, pool, shape)
+            changes[consumer.name] = _counted_as(consumer, graph, _widened_conv(consumer, pool, shape))
         elif isinstance(consumer, Flatten):
             for linear in graph.consumers(consumer.name):
                 if not isinstance(linear, Linear):
                     raise _cannot_fold(pool, linear)
-                changes[linear.name] = _spread_linear(linear, pool, shape, graph.shapes[pool.name])
+                changes[linear.name] = _counted_as(
+                    linear, graph, _spread_linear(linear, pool, shape, graph.shapes[pool.name])
+                )
         else:
             raise _cannot_fold(pool, consumer)
     return graph.replace(changes)
+
+
+def _counted_as(layer: Conv | Linear, graph: Graph, folded: Conv | Linear) -> Conv | Linear:
+    """What the layer cost before folding is kept: a network without spikes would not have the wider kernel."""
+    return dataclasses.replace(folded, dense_macs=dense_macs(layer, graph.shapes[layer.name]))
 
 
 def _cannot_fold(pool: AvgPool, consumer: Node) -> GraphError:

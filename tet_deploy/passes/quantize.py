@@ -244,12 +244,12 @@ def _quantized_population(node: LIF | Readout, bias: np.ndarray | None, scale: f
         integers = None if bias is None else np.rint(shifted).astype(np.int32)
         return dataclasses.replace(node, bias=integers, quantization=Quantization(scale=scale, bits=32))
     exponent = _bias_exponent(shifted)
-    threshold = round(node.threshold * scale)
+    threshold = np.rint(node.threshold * scale)
     if exponent is None or not 1 <= threshold <= dynamics.LARGEST_THRESHOLD:
         return None
     return dataclasses.replace(
         node,
-        threshold=threshold,
+        threshold=int(threshold),
         bias=None if bias is None else np.rint(shifted / 2**exponent).astype(np.int16),
         quantization=Quantization(scale=scale, bits=THRESHOLD_BITS, bias_exponent=exponent),
     )

@@ -112,7 +112,7 @@ def _is_exact(node: Conv | Linear, inputs: Grid) -> bool:
 
 def _largest_sum(weight: np.ndarray, bias: np.ndarray | None, limit: float) -> float:
     sums = limit * np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
-    return float((sums if bias is None else sums + np.abs(bias)).max())
+    return float((sums if bias is None else sums + np.abs(bias.astype(np.float64))).max())
 
 
 def _snapped(node: Conv | Linear, inputs: Grid) -> Conv | Linear:

@@ -1,0 +1,58 @@
+"""Format 1, as version 0.1 wrote it, and how its networks are carried over.
+
+It had no checksum and no writer. Its digest covered nodes and arrays byte for byte; what a layer had cost before average
+pooling was folded into it stood outside, as JSON in the metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import WEIGHTED, Node
+from tet_deploy.ir.shapes import padded_macs
+
+_DENSE_MACS_KEY = "dense_macs"
+_DIGEST_KEY = "digest_of_format_1"
+_ARRAYS = ("weight", "bias", "mean", "variance", "gamma", "beta")  # in the order of the fields in 0.1
+
+
+def digest(records: Sequence[tuple[dict[str, Any], dict[str, np.ndarray]]]) -> str:
+    """SHA-256 of plain fields and arrays as they stand in the file."""
+    sha = hashlib.sha256()
+    for plain, arrays in records:
+        little = {name: array.astype(array.dtype.newbyteorder("<"), copy=False) for name, array in arrays.items()}
+        layout = {name: [array.dtype.str, list(array.shape)] for name, array in little.items()}
+        sha.update(json.dumps([plain, layout], sort_keys=True).encode())
+        for name in sorted(little, key=_ARRAYS.index):
+            sha.update(little[name].tobytes())
+    return sha.hexdigest()
+
+
+def carried_over(graph: Graph, digest: str) -> Graph:
+    """The network with what layers cost before folding on the layers themselves; the old digest stays in the metadata.
+
+    Raises
+    ------
+    GraphError
+        A file of format 1 that holds fields of a later one, or counts that are none.
+    """
+    metadata = dict(graph.metadata)
+    unfolded = json.loads(metadata.pop(_DENSE_MACS_KEY, "{}"))
+    layers = [node for node in graph if isinstance(node, WEIGHTED)]
+    if not isinstance(unfolded, dict) or any(layer.dense_macs is not None for layer in layers):
+        raise GraphError("its counts of multiply-accumulates before folding are damaged. Lower the network again.")
+    changes: dict[str, Node | None] = {}
+    for layer in layers:
+        own = padded_macs(layer, graph.shapes[layer.name])
+        macs = unfolded.get(layer.name, own)
+        if macs != own:
+            changes[layer.name] = dataclasses.replace(layer, dense_macs=macs)
+    return Graph(graph.replace(changes).nodes, {**metadata, _DIGEST_KEY: digest})
