@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from tet_deploy import dynamics
-from tet_deploy.errors import DataError, ExecutionError, GraphError
+from tet_deploy.errors import ArgumentError, DataError, ExecutionError
 from tet_deploy.nn import LIF, lif, lif_by_steps, surrogate_gradient, use_backend
 
 currents = st.builds(
@@ -190,5 +191,44 @@ def test_input_must_be_floats_over_time(current):
 )
 def test_parameters_out_of_range_are_refused(arguments):
     """A decay outside [0, 1] and a threshold or gamma that is not positive are refused."""
-    with pytest.raises(GraphError, match="LIF"):
+    with pytest.raises(ArgumentError, match="LIF"):
         LIF(**arguments)
+
+
+@pytest.mark.parametrize("name", ["decay", "threshold", "gamma"])
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5])])
+def test_parameters_may_be_numbers_of_numpy_and_torch(name, value):
+    """A scalar of either library, or a tensor that holds one value, is that number."""
+    assert getattr(LIF(**{name: value}), name) == 0.5
+    current = draw_current(5, 6, False)
+    assert torch.equal(lif(current, **{name: value}), lif(current, **{name: 0.5}))
+
+
+NO_NUMBERS = {
+    "per channel": (
+        torch.tensor([0.5, 0.9]),
+        r"must be one number, .*a Tensor of shape \(2,\)\. Let neurons that differ be",
+    ),
+    "array": (np.array([[0.5, 0.9]]), r"a ndarray of shape \(1, 2\)"),
+    "list": ([0.5, 0.9], r"a list, \[0\.5, 0\.9\]"),
+    "text": ("0.5", "a str, '0.5'"),
+    "nothing": (None, "a NoneType, None"),
+    "complex": (torch.tensor(1j), r"a Tensor of shape \(\)"),
+    "learned": (nn.Parameter(torch.tensor(0.5)), "is fixed and cannot be trained; got a Parameter .*Give a number"),
+    "learned vector": (nn.Parameter(torch.tensor([0.5, 0.9])), "cannot be trained"),
+    "with a gradient": (torch.tensor(0.5, requires_grad=True), "cannot be trained; got a Tensor"),
+}
+
+
+@pytest.mark.parametrize("name", ["decay", "threshold", "gamma"])
+@pytest.mark.parametrize("case", NO_NUMBERS)
+def test_parameters_that_are_not_one_fixed_number_are_refused(name, case):
+    """When the layer is made, when the function is called, and when the layer is given one later; never frozen silently."""
+    value, message = NO_NUMBERS[case]
+    current, layer = draw_current(5, 6, False), LIF()
+    delattr(layer, name)
+    setattr(layer, name, value)
+    for call in (lambda: LIF(**{name: value}), lambda: lif(current, **{name: value}), lambda: layer(current)):
+        with pytest.raises(ArgumentError, match=f"LIF: {name} {message}" if case == "per channel" else message) as caught:
+            call()
+        assert f"LIF: {name}" in str(caught.value) and len(str(caught.value)) < 250

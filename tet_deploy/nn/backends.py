@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from numbers import Real
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +48,34 @@ class Population:
     gamma: float
     channels: int = 1
     pool: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("decay", "threshold", "gamma"):
+            object.__setattr__(self, name, one_number(name, getattr(self, name)))
+
+
+def one_number(name: str, value: Any) -> float:
+    """A parameter that all neurons of a layer share: a number of Python or numpy, or a tensor that holds one.
+
+    Raises
+    ------
+    ArgumentError
+        Several values, no number, or a tensor that asks to be trained.
+    """
+    if isinstance(value, Real):
+        return float(value)
+    shape = getattr(value, "shape", None)
+    if getattr(value, "requires_grad", False):
+        raise ArgumentError(
+            f"LIF: {name} is fixed and cannot be trained; got a {type(value).__name__} with a gradient. Give a number."
+        )
+    if shape is None or math.prod(shape) != 1 or isinstance(value.item(), (str, complex)):
+        found = f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else f", {value!r:.60}")
+        raise ArgumentError(
+            f"LIF: {name} must be one number, which all neurons of the layer share; got {found}. Let neurons that differ be "
+            "layers of their own."
+        )
+    return float(value.item())
 
 
 @dataclass(frozen=True)

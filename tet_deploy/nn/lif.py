@@ -9,13 +9,14 @@ code does so.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tet_deploy.errors import DataError, ExecutionError, GraphError
-from tet_deploy.nn.backends import Population, Term, backend_for, dense, like
+from tet_deploy.errors import ArgumentError, DataError, ExecutionError
+from tet_deploy.nn.backends import Population, Term, backend_for, dense, like, one_number
 
 
 def lif(current: Tensor, decay: float = 0.5, threshold: float = 1.0, gamma: float = 1.0) -> Tensor:
@@ -62,19 +63,23 @@ class LIF(nn.Module):
 
     Raises
     ------
-    GraphError
-        decay outside [0, 1], threshold or gamma not positive.
+    ArgumentError
+        decay outside [0, 1], threshold or gamma not positive or not finite; or not one number each, or one to be trained.
     """
 
     sees_time = True
 
     def __init__(self, decay: float = 0.5, threshold: float = 1.0, gamma: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= decay <= 1:
-            raise GraphError(f"LIF: decay is the factor per step, in [0, 1]; got {decay}. A time constant tau is 1 - 1/tau.")
-        if not (threshold > 0 and gamma > 0):
-            raise GraphError(f"LIF: threshold and gamma must be positive; got {threshold} and {gamma}.")
-        self.decay, self.threshold, self.gamma = float(decay), float(threshold), float(gamma)
+        self.decay, self.threshold, self.gamma = (
+            one_number(name, value) for name, value in (("decay", decay), ("threshold", threshold), ("gamma", gamma))
+        )
+        if not 0 <= self.decay <= 1:
+            raise ArgumentError(
+                f"LIF: decay is the factor per step, in [0, 1]; got {decay}. A time constant tau is 1 - 1/tau."
+            )
+        if not (0 < self.threshold < math.inf and 0 < self.gamma < math.inf):
+            raise ArgumentError(f"LIF: threshold and gamma must be positive; got {threshold} and {gamma}.")
 
     def forward(self, current: Tensor) -> Tensor:
         return lif(current, self.decay, self.threshold, self.gamma)

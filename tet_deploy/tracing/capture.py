@@ -1,24 +1,38 @@
-"""What a model's forward() calls, and what each call gives for a known number of steps and samples."""
+"""What a model's forward() calls, and what each call gives for a known number of steps and samples.
+
+The calls are written down by torch.fx. What the layers give is what they give in the model itself, called as it is, so that
+whatever the calls do not show can be seen in the values; only neurons give seeded spikes in place of their own, so that
+there is something to see at every depth.
+"""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from tet_deploy.errors import DataError, GraphError
+from tet_deploy.errors import ArgumentError, GraphError, first_line
 from tet_deploy.ir.names import check_name
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF
+from tet_deploy.tracing import stimuli
+from tet_deploy.tracing.layers import LAYERS, kind_of, needs_eval_mode
 
 STEPS, SAMPLES = 2, 3  # [2, 3, ...] and [6, ...] tell apart how time and batch lie: see `time_layout`
 
 
-def capture(model: nn.Module, shape: Shape) -> tuple[fx.GraphModule, dict[fx.Node, Any]]:
-    """Write down the calls of model.forward, and run them once on random frames [2, 3, *shape].
+def capture(model: nn.Module, shape: Shape, encoding: str) -> tuple[fx.GraphModule, dict[fx.Node, Any]]:
+    """Write down the calls of model.forward, and run the model once on seeded frames [2, 3, *shape].
+
+    Parameters
+    ----------
+    model
+        In eval mode, float64 and no_grad; see `in_eval_mode`.
 
     Returns
     -------
@@ -30,32 +44,28 @@ def capture(model: nn.Module, shape: Shape) -> tuple[fx.GraphModule, dict[fx.Nod
     GraphError
         forward() cannot be written down, cannot run on such frames, or does something that the calls do not show.
     """
+    program = _written_down(model)
+    layers = {program.get_submodule(path): path for path in _layers_called(program)}
+    for layer, path in {**layers, model: ""}.items():
+        _check_standard(layer, path)
+    frames = torch.from_numpy(stimuli.frames((STEPS, SAMPLES, *shape), encoding))
+    listener = _Listener(layers)
     try:
-        program = fx.GraphModule(model, _Tracer().trace(model))
-        program.graph.eliminate_dead_code()
-    except (fx.proxy.TraceError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        expected = model(frames)
+        listener.stop()
+        replay = _Replay(program, listener)
+        found = replay.run(frames)
+    except (GraphError, ArgumentError):
+        raise
+    except Exception as error:  # it is anybody's code
         raise GraphError(
-            f"{type(model).__name__}: forward() cannot be traced ({error}). It must not loop or branch on values or shapes; "
-            "let LIF and TimeMajor walk through time."
-        ) from error
-    like = next(model.parameters(), torch.zeros(()))
-    frames = torch.randn(STEPS, SAMPLES, *shape, generator=torch.Generator().manual_seed(0)).to(like)
-    recorder = _Recorder(program)
-    try:
-        with torch.no_grad():
-            expected, found = model(frames), recorder.run(frames)
-    except (RuntimeError, TypeError, ValueError, IndexError, DataError) as error:
-        reason = str(error).splitlines()[0]
-        raise GraphError(
-            f"{type(model).__name__}: cannot run on frames [T, B, *{shape}] ({reason}). "
+            f"{type(model).__name__}: cannot run on frames [T, B, *{shape}] ({first_line(error)}). "
             "Check input_shape, and that plain layers stand inside a TimeMajor."
         ) from error
-    if isinstance(expected, Tensor) and not torch.allclose(expected, found, rtol=0, atol=0, equal_nan=True):
-        raise GraphError(
-            f"{type(model).__name__}: forward() gives other values than the calls that torch.fx saw. "
-            "Does it change values in place, or draw random numbers?"
-        )
-    return program, recorder.results
+    if isinstance(expected, Tensor) and not _same(expected, found):
+        raise _unseen(type(model).__name__, "gives other values than")
+    program.graph.eliminate_dead_code()
+    return program, replay.results
 
 
 def time_layout(value: Tensor) -> tuple[str, Shape] | None:
@@ -67,9 +77,58 @@ def time_layout(value: Tensor) -> tuple[str, Shape] | None:
     return None
 
 
+def separate(value: Tensor) -> np.ndarray:
+    """A captured value as [T, B, ...]."""
+    _, shape = time_layout(value) or ("", ())
+    return value.reshape(STEPS, SAMPLES, *shape).numpy()
+
+
+def _written_down(model: nn.Module) -> fx.GraphModule:
+    try:
+        return fx.GraphModule(model, _Tracer().trace(model))
+    except GraphError:
+        raise
+    except Exception as error:  # forward() is anybody's code, and is given what it does not expect
+        raise _untraceable(type(model).__name__, error) from error
+
+
+def _layers_called(program: fx.GraphModule) -> list[str]:
+    return [str(call.target) for call in program.graph.nodes if call.op == "call_module"]
+
+
+def _check_standard(layer: nn.Module, path: str) -> None:
+    """See that a layer computes in eval mode what its class says."""
+    owner = f"layer {path!r}" if path else type(layer).__name__
+    if "forward" in vars(layer):
+        raise GraphError(
+            f"{owner}: its forward() was replaced on the object, where tracing does not look. Write it into the class of a "
+            "layer of your own."
+        )
+    if layer.training and needs_eval_mode(layer):
+        raise GraphError(
+            f"{owner}: a {type(layer).__name__} that stays in training mode after model.eval() cannot be traced. Does a "
+            "train() or eval() of the model hold it there? Leave it in eval mode, and check the accuracy so."
+        )
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LIF) or super().is_leaf_module(m, module_qualified_name)
+        return kind_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Go into the layer without its hooks, which would see what are no values yet."""
+        path, kind = self.path_of_module(m), type(m).__name__
+        plain = next((layer.__name__ for layer in LAYERS if isinstance(m, layer)), None)
+        if plain and not self.is_leaf_module(m, path):
+            raise GraphError(
+                f"layer {path!r}: {kind} is a {plain} with a forward() of its own, which cannot be traced. Use {plain}."
+            )
+        try:
+            return super().call_module(m, m.forward, args, kwargs)
+        except GraphError:
+            raise
+        except Exception as error:  # as in _written_down
+            raise _untraceable(f"layer {path!r}, a {kind}", error) from error
 
     def path_of_module(self, mod: nn.Module) -> str:
         path = super().path_of_module(mod)
@@ -83,6 +142,13 @@ class _Tracer(fx.Tracer):
         return iter([obj[0], obj[1]]) if _is_pair(obj) else super().iter(obj)
 
 
+def _untraceable(what: str, error: Exception) -> GraphError:
+    return GraphError(
+        f"{what}: forward() cannot be traced ({first_line(error)}). It must not loop or branch on values or shapes; "
+        "let LIF and TimeMajor walk through time."
+    )
+
+
 class _Value(fx.Proxy):
     def __len__(self) -> int:
         return 2 if _is_pair(self) else int(super().__len__())
@@ -93,11 +159,59 @@ def _is_pair(value: fx.Proxy) -> bool:
     return value.node.target is operator.getitem and value.node.args[1] == slice(None, 2, None)
 
 
-class _Recorder(fx.Interpreter):
-    def __init__(self, program: fx.GraphModule) -> None:
+class _Listener:
+    """Hears what layers give when the model runs, after all other hooks, and lets neurons give seeded spikes instead."""
+
+    def __init__(self, layers: dict[nn.Module, str]) -> None:
+        self.heard: dict[str, deque[tuple[Any, Any]]] = defaultdict(deque)  # of neurons what they take, and what all give
+        self.handles = [
+            layer.register_forward_hook(self._hook(path, number), with_kwargs=True)
+            for number, (layer, path) in enumerate(layers.items())
+        ]
+
+    def stop(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _hook(self, path: str, seed: int) -> Callable[..., Any]:
+        def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            taken = None
+            if isinstance(layer, LIF):
+                taken = _copy((*args, *kwargs.values())[0])
+                output = torch.from_numpy(stimuli.spikes(tuple(output.shape), seed))
+            self.heard[path].append((taken, _copy(output)))
+            return output
+
+        return hear
+
+
+class _Replay(fx.Interpreter):
+    """Goes through the calls once more, with layers that give what they gave in the model."""
+
+    def __init__(self, program: fx.GraphModule, listener: _Listener) -> None:
         super().__init__(program)
-        self.results: dict[fx.Node, Any] = {}
+        self.listener, self.results = listener, dict[fx.Node, Any]()
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self.listener.heard[target]:
+            raise _unseen(f"layer {target!r}", "is not called, unlike in")
+        taken, given = self.listener.heard[target].popleft()
+        if taken is not None and not _same(taken, (*args, *kwargs.values())[0]):
+            raise _unseen(f"layer {target!r}", "takes other values than in")
+        return given
 
     def run_node(self, n: fx.Node) -> Any:
         self.results[n] = super().run_node(n)
         return self.results[n]
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value  # somebody may write into the original
+
+
+def _same(one: Tensor, other: Any) -> bool:
+    return isinstance(other, Tensor) and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def _unseen(what: str, does: str) -> GraphError:
+    return GraphError(f"{what}: {does} the calls that torch.fx saw. Does forward() change values in place?")

@@ -1,6 +1,6 @@
 """Each torch layer that can be traced, and the nodes that it becomes; all others stop with an error.
 
-Layers are looked up by their exact type: a subclass may compute something else.
+A subclass counts as what it comes from, as long as it leaves forward() alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pair
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF as LIFLayer
+from tet_deploy.nn.backends import one_number
 
 Converter = Callable[[Any, str, Node, Shape], "tuple[Node, ...]"]  # see `convert`
 
@@ -25,7 +26,7 @@ def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[No
     Parameters
     ----------
     layer
-        An exact type of LAYERS.
+        Of a kind in LAYERS; see `kind_of`.
     name, source
         Name of the new node, and the node that feeds it.
     shape
@@ -36,7 +37,15 @@ def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[No
     GraphError
         A setting of the layer that cannot be expressed.
     """
-    return LAYERS[type(layer)](layer, name, source, shape)
+    kind = kind_of(layer)
+    assert kind is not None, type(layer)
+    return LAYERS[kind](layer, name, source, shape)
+
+
+def kind_of(layer: nn.Module) -> type[nn.Module] | None:
+    """The kind in LAYERS that computes what the layer does: its own class, or one whose forward() it inherits; else None."""
+    kind = next((kind for kind in type(layer).__mro__ if kind in LAYERS), None)
+    return kind if kind and type(layer).forward is kind.forward else None
 
 
 def _conv(layer: nn.Conv2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
@@ -139,7 +148,8 @@ def _max_pool(layer: nn.MaxPool2d, name: str, source: Node, shape: Shape) -> tup
 
 
 def _lif(layer: LIFLayer, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
-    return (LIF(name=name, inputs=(source.name,), decay=layer.decay, threshold=layer.threshold),)
+    decay, threshold = one_number("decay", layer.decay), one_number("threshold", layer.threshold)
+    return (LIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold),)
 
 
 def _without_effect(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
@@ -165,6 +175,11 @@ _FINDS_CHANNELS_SECOND = (
     *(nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm),
     *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
 )
+
+
+def needs_eval_mode(layer: nn.Module) -> bool:
+    """Whether a layer computes something else in training."""
+    return isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))
 
 
 def layout_needed(layer: nn.Module) -> str | None:

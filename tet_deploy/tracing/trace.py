@@ -10,16 +10,20 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
-from tet_deploy.tracing.capture import capture, time_layout
-from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, layout_needed
+from tet_deploy.nn import LIF
+from tet_deploy.tracing.capture import capture, separate, time_layout
+from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
+from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, kind_of, layout_needed
+from tet_deploy.tracing.proof import prove
 
 _ADDITIONS = (operator.add, torch.add, "add")  # functions, and names of methods
 _RESHAPES = (torch.flatten, torch.reshape, torch.unflatten, "flatten", "unflatten", "reshape", "view", "contiguous")
@@ -30,17 +34,25 @@ _SUPPORTED = (
 )
 
 
-def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog") -> Graph:
-    """Turn a torch model, as it is in eval mode, into a graph; the model is left as it was.
+def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog", *, verify: bool = True) -> Graph:
+    """Turn a torch model, as it is in eval mode, into a graph, and prove each node; the model is left as it was.
+
+    Each layer, as the model calls it, is compared with the meaning of its node, on seeded values that make neurons fire and
+    stay silent at every depth. Both compute in float64, so that differences of float rounding alone are tiny and known; the
+    first larger one stops the trace. One core takes 0.5 s for SNN-5, 1.4 s for VGGSNN, 2.2 s for ResNet-19 and 4.4 s for a
+    ResNet-34 of 224x224 pixels, of which the comparison is a quarter to a half.
 
     Parameters
     ----------
     model
-        Takes frames [T, B, *input_shape] and returns the readout of each step, [T, B, K].
+        Takes frames [T, B, *input_shape] and returns the readout of each step, [T, B, K]. What torch.compile, DataParallel,
+        DistributedDataParallel or AveragedModel has wrapped is unwrapped.
     input_shape
         Of one sample in one step: (C, H, W) or (N,).
     encoding
         "analog" (images) or "events" (event counts).
+    verify
+        False leaves out the comparison with the nodes, for those who know.
 
     Returns
     -------
@@ -51,24 +63,45 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
     Raises
     ------
     GraphError
-        A layer, function or setting that cannot be expressed: with its path, its type and what can be.
+        A layer, function or setting that cannot be expressed: with its path, its type and what can be. A forward hook that
+        changes values, a layer that stays in training mode or whose forward() was replaced: by name. A node that does not
+        compute what its layer does: with the size of the difference.
+    ArgumentError
+        What is given is no model, no shape or no encoding.
 
     Examples
     --------
     >>> graph = trace(model, input_shape=(2, 20, 20), encoding="events")
     """
-    shape = tuple(int(size) for size in input_shape)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        program, results = capture(model, shape)
+    shape = _checked(model, input_shape, encoding)
+    model = unwrapped(model)
+    with in_eval_mode(model):
+        program, results = capture(model, shape, encoding)
         translation = _Translation(program, results, Input(name="input", shape=shape, encoding=encoding))
         for call in program.graph.nodes:
             translation.add(call)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
+        graph = check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
+        if verify:
+            prove(graph, translation.values(), translation.neurons)
+    return graph
+
+
+def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
+    if isinstance(model, Graph):
+        raise ArgumentError("model: is a graph already. Lower it: td.lower(graph).")
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model: must be a torch.nn.Module; got a {type(model).__name__}.")
+    if encoding not in ("analog", "events"):
+        raise ArgumentError(f"encoding: must be 'analog' or 'events'; got {encoding!r:.80}.")
+    try:
+        shape = tuple(operator.index(size) for size in input_shape)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ArgumentError(
+            f"input_shape: must be that of one sample in one step, (C, H, W) or (N,); got {input_shape!r:.80}."
+        )
+    return shape
 
 
 class _Translation:
@@ -78,6 +111,7 @@ class _Translation:
         self.program, self.results = program, results
         self.nodes: list[Node] = [first]
         self.sources: dict[fx.Node, str] = {}
+        self.neurons: dict[str, nn.Module] = {}
         self.taken = {"input", "readout"}
 
     def add(self, call: fx.Node) -> None:
@@ -100,6 +134,16 @@ class _Translation:
         else:
             raise _unsupported(call)
 
+    def values(self) -> dict[str, np.ndarray]:
+        """What each node's layer gave, [T, B, ...]."""
+        values: dict[str, np.ndarray] = {}
+        for call, name in self.sources.items():
+            if name not in values:
+                values[name] = separate(self.results[call])
+            elif call.op == "call_module" and not np.array_equal(values[name], separate(self.results[call]), equal_nan=True):
+                raise GraphError(f"layer {str(call.target)!r}: must pass on what it takes in eval mode, and changes it.")
+        return values
+
     def _take_input(self, call: fx.Node) -> None:
         if self.sources:
             raise GraphError(f"the model's forward() must take frames only; it also takes {call.target!r}.")
@@ -110,7 +154,7 @@ class _Translation:
         if isinstance(layer, RESHAPING_LAYERS):
             self._take_reshape(call, path)
             return
-        if type(layer) not in LAYERS:
+        if kind_of(layer) is None:
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
             raise GraphError(f"layer {path!r}: a {kind} cannot be traced. {_SUPPORTED}")
         source = self._source(call, _operand(call))
@@ -122,6 +166,8 @@ class _Translation:
             )
         feeding = next(node for node in self.nodes if node.name == source)
         self._append(call, convert(layer, self._unique(path), feeding, shape), source)
+        if isinstance(layer, LIF):
+            self.neurons[self.sources[call]] = layer
 
     def _take_addition(self, call: fx.Node) -> None:
         terms = [*call.args, *(call.kwargs[key] for key in ("input", "other") if key in call.kwargs)]
@@ -153,6 +199,7 @@ class _Translation:
                 "Leave the mean over time to the evaluation."
             )
         self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
+        self.sources[call] = "readout"
 
     def _append(self, call: fx.Node, nodes: tuple[Node, ...], source: str) -> None:
         self.nodes.extend(nodes)
