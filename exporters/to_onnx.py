@@ -29,7 +29,7 @@ from tet_deploy.exporters.onnx_neurons import DOMAIN, DOMAIN_VERSION, OPSET
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check
-from tet_deploy.onnx_file import FRAMES, ONNX_FILE, describe, sealed
+from tet_deploy.onnx_file import FRAMES, ONNX_FILE, metadata_of, sealed
 
 IR_VERSION = 10  # with opset 21: onnx 1.16, ONNX Runtime 1.18 and later
 
@@ -93,5 +93,5 @@ def _model(graph: Graph, probes: ProbeNames) -> onnx.ModelProto:
         producer_name="tet_deploy",
         producer_version=__version__,
     )
-    helper.set_model_props(model, describe(graph, __version__))
+    helper.set_model_props(model, metadata_of(graph, __version__))
     return model

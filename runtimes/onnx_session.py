@@ -20,7 +20,7 @@ from tet_deploy.errors import (
 )
 from tet_deploy.files import regular_file
 from tet_deploy.ir.shapes import Shape
-from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, Description, check_seal, description, output_of
+from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, UNSEALED_FORMAT, Description, check_seal, output_of, read_metadata
 
 try:
     import onnxruntime
@@ -30,7 +30,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit
-LARGEST_THREADS = 1024
+LARGEST_THREADS, LARGEST_MICRO_BATCH = 2**10, 2**20
 
 
 class OnnxRuntime:
@@ -69,7 +69,7 @@ class OnnxRuntime:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, micro_batch: int | None = None) -> None:
         _need_count("threads", threads, LARGEST_THREADS)
-        _need_count("micro_batch", micro_batch, LARGEST_FILE_BYTES)
+        _need_count("micro_batch", micro_batch, LARGEST_MICRO_BATCH)
         self.path = regular_file(
             path, "Write one with to_onnx or `tet-deploy export --to onnx`.", largest=LARGEST_FILE_BYTES
         )
@@ -78,13 +78,15 @@ class OnnxRuntime:
             self._outputs = _output_shapes(self._session, about)
         except TetDeployError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
+        except OSError as error:
+            raise ArtifactError(f"{self.path}: cannot be read ({error.strerror}). Look at its permissions.") from error
         except Exception as error:  # ONNX Runtime's exceptions share no base class; a file can be wrong in any way
             raise ArtifactError(
                 f"{self.path}: cannot be read as an ONNX network, it is damaged or of another kind ({first_line(error)}). "
                 "Export the network again."
             ) from error
         self.digest, self.input_shape, self.encoding = about.digest, about.input_shape, about.encoding
-        self.populations = tuple(about.populations)
+        self.populations, self._format = tuple(about.populations), about.format
         self._largest = max([1, *map(math.prod, about.populations.values())])
         self._micro_batch = micro_batch
 
@@ -119,8 +121,7 @@ class OnnxRuntime:
         try:
             arrays = self._session.run(wanted, {FRAMES: np.ascontiguousarray(frames)})
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
-            way_out = "Try micro_batch=1." if "alloc" in str(error) else "Export the network again, or use another runtime."
-            raise ExecutionError(f"{self.path}: ONNX Runtime stopped: {first_line(error)}. {way_out}") from error
+            raise self._stopped(error) from error
         found = dict(zip(wanted, arrays, strict=True))
         for output, array in found.items():
             shape = (*frames.shape[:2], *self._outputs[output])
@@ -135,6 +136,15 @@ class OnnxRuntime:
             readout=found[READOUT],
             runtime=self.name,
         )
+
+    def _stopped(self, error: Exception) -> TetDeployError:
+        if self._format == UNSEALED_FORMAT and "Subgraph must have the shape set" in str(error):
+            return ArtifactError(
+                f"{self.path}: a file of format {UNSEALED_FORMAT} whose sums may wrap needs onnxruntime 1.24 or later; this "
+                f"is {onnxruntime.__version__}. Export the network again."
+            )
+        way_out = "Try micro_batch=1." if "alloc" in str(error) else "Export the network again, or use another runtime."
+        return ExecutionError(f"{self.path}: ONNX Runtime stopped: {first_line(error)}. {way_out}")
 
     def _need_outputs(self, names: ProbeNames) -> None:
         for what in ("spikes", "potentials"):
@@ -158,8 +168,9 @@ def _open(content: bytes, threads: int | None) -> tuple[Any, Description]:
     options.intra_op_num_threads = int(threads or 0)
     # Spinning threads take the cores from torch, or from a second session, in the same process.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    about = description(session.get_modelmeta().custom_metadata_map)
+    # A fallback to the same provider would only print to stdout that the first try failed.
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    about = read_metadata(session.get_modelmeta().custom_metadata_map)
     if about.format == FORMAT and not sealed:
         raise ArtifactError("lacks its checksum, it is damaged or was changed by another tool. Export the network again.")
     return session, about

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -143,6 +144,16 @@ def test_bad_files_are_refused(case, content, tmp_path):
 def test_hostile_metadata_is_refused(key, value, content, tmp_path):
     """Wrong types, sizes that cannot be, endless nesting, names that no node has, shapes that the graph does not have."""
     refused(_with_entry(content, key, value), tmp_path, f"{key} must hold|as the metadata says|its name")
+
+
+@pytest.mark.skipif(
+    tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 23),
+    reason="onnxruntime before 1.23 prints that it tries again, and cannot be told not to",
+)
+def test_nothing_is_printed(content, tmp_path, capfd):
+    """A file that ONNX Runtime stumbles over gives the error and nothing else on stdout or stderr."""
+    refused(sealed(content.replace(b"layer0.lif.spikes", b"layer0.lif\xffspikes")), tmp_path, "cannot be read")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_populations_that_the_graph_does_not_give_are_said_when_asked_for(content, tmp_path):

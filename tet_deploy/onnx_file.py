@@ -48,7 +48,7 @@ class Description:
     populations: Mapping[str, Shape]
 
 
-def describe(graph: Graph, version: str) -> dict[str, str]:
+def metadata_of(graph: Graph, version: str) -> dict[str, str]:
     """The metadata of a file that holds this network, with an empty seal."""
     shapes = {node.name: list(graph.shapes[node.name]) for node in graph.of_kind(LIF)}
     return {
@@ -62,8 +62,8 @@ def describe(graph: Graph, version: str) -> dict[str, str]:
     }
 
 
-def description(metadata: Mapping[str, str]) -> Description:
-    """Read what `describe` wrote.
+def read_metadata(metadata: Mapping[str, str]) -> Description:
+    """Read what `metadata_of` wrote.
 
     Raises
     ------
