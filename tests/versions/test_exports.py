@@ -3,13 +3,10 @@
 import shutil
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
-
-ONNX_RUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 
 
 def assert_same(found, expected):
@@ -22,8 +19,6 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("network", ["digits.float", "digits.int8", "events.float", "events.int8"])
 def test_onnx_files(files, network, read_or_refused):
     """Every spike, potential and readout; float networks too, as they lie on a grid."""
-    if (files.folder.name, network) == ("v0_1", "events.int8") and ONNX_RUNTIME < (1, 24):
-        pytest.skip("sums that may wrap, in a form that ONNX Runtime before 1.24 cannot run; exported again, it can")
     with read_or_refused("Export (it|the network) again"):
         runtime = OnnxRuntime(files.path(f"{network}.onnx"))
         assert_same(runtime.run(files.frames(network)), files.recording(network))
