@@ -53,6 +53,10 @@ class DataError(TetDeployError):
     """Frames, events or labels that do not fit the network."""
 
 
+class DataWarning(TetDeployWarning):
+    """Data were read, and something in them was left out, sorted or repaired; says what and how many."""
+
+
 class MissingDependencyError(TetDeployError):
     """A library, an extra or an interpreter that is not installed."""
 

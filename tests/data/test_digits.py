@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 from tet_deploy.data import DATA, load
 from tet_deploy.data.event_camera import EventCamera, simulate
-from tet_deploy.errors import DataError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, MissingDependencyError
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def test_events_are_counted_over_the_saccades(images):
 
 def test_wrong_requests_are_refused():
     """An unknown name lists the known; T = 0 is named."""
-    with pytest.raises(DataError, match="digits, event-digits"):
+    with pytest.raises(ArgumentError, match="digits, event-digits"):
         load("mnist", steps=4)
     for name in DATA:
-        with pytest.raises(DataError, match="got 0"):
+        with pytest.raises(ArgumentError, match="got 0"):
             load(name, steps=0)
 
 

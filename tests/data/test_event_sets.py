@@ -1,13 +1,15 @@
 """The public event sets are read from small files in their makers' formats, or refused with advice."""
 
+import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tet_deploy.data import load
+from tet_deploy.data import event_sets, load
 from tet_deploy.data.event_sets import EVENT_SETS
-from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, ArtifactError, DataError, DataWarning, MissingDependencyError
 
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -20,13 +22,13 @@ def draw(rng, count, width, height, duration=100_000):
 
 
 def counted(events, steps, size, sensor):
-    """Frames [T, 2, H, W] by hand: blocks of ceil(duration / T), pixels by their share of the sensor."""
+    """Frames [T, 2, H, W] by hand: equal blocks of time from first to last event, pixels by their share of the sensor."""
     (height, width), (sensor_width, sensor_height) = size, sensor
-    start = min(t for _, _, t, _ in events)
-    block = -(-(max(t for _, _, t, _ in events) - start + 1) // steps)
+    start, end = (found(t for _, _, t, _ in events) for found in (min, max))
     frames = np.zeros((steps, 2, height, width), np.float32)
     for x, y, t, p in events:
-        frames[(t - start) // block, p, y * height // sensor_height, x * width // sensor_width] += 1
+        block = min((t - start) * steps // (end - start), steps - 1)
+        frames[block, p, y * height // sensor_height, x * width // sensor_width] += 1
     return frames
 
 
@@ -122,7 +124,11 @@ def test_time_stamps_of_n_mnist_may_overflow(tmp_path):
     write_n_mnist(tmp_path, np.random.default_rng(1))
     content = mnist_bin([(3, 4, 100, 1)]) + bytes([0, 240, 0, 0, 0]) + mnist_bin([(5, 6, 100, 0)])
     (tmp_path / "NMNIST/Train/0/00000.bin").write_bytes(content)
-    frames, _ = load("n-mnist", steps=2, root=tmp_path, cache=tmp_path / "cache", partial=True).train[0]
+    with pytest.warns(
+        DataWarning, match="marks of an overflow, each setting later events 8192 later: 1 in 1 of its recordings"
+    ):
+        data = load("n-mnist", steps=2, root=tmp_path, cache=tmp_path / "cache", partial=True)
+    frames, _ = data.train[0]
     assert (frames.sum(), frames[0, 1, 4, 3], frames[1, 0, 6, 5]) == (2, 1, 1)
 
 
@@ -200,10 +206,10 @@ def test_an_incomplete_set_is_refused_unless_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        (b"", ArtifactError, r"00000\.bin.*records of 5 bytes; it has 0"),
+        (b"", ArtifactError, r"00000\.bin: is empty"),
         (mnist_bin([(1, 1, 5, 0)])[:-2], ArtifactError, "it has 3 bytes"),
         (mnist_bin([(1, 1, 5, 0), (34, 1, 50, 0)]), DataError, r"00000\.bin: x must lie in 0\.\.33.*found 1\.\.34"),
-        (mnist_bin([(1, 1, 5, 0), (1, 2, 6, 0)]), DataError, "lasts 2 units of time, too little for 4"),
+        (mnist_bin([(1, 1, 5, 0), (1, 2, 6, 0)]), DataError, "ticks 2 times from first to last event, too seldom for 4"),
         (bytes([0, 240, 0, 0, 0]), DataError, "holds no event"),
     ],
 )
@@ -233,6 +239,81 @@ def test_damaged_gestures_are_named(tmp_path):
         load("dvs-gesture", steps=4, root=tmp_path, cache=tmp_path / "cache", partial=True)
 
 
+def test_files_are_read_as_tonics_own_sets_read_them(tmp_path):
+    """The events of each public format are those that tonic's data set gives for the same file."""
+    pytest.importorskip("aedat", reason="reads .aedat4: pip install aedat")
+    rng = np.random.default_rng(9)
+    write_dvs_cifar10(tmp_path, rng, per_class=1)
+    write_n_mnist(tmp_path, rng, per_class=1)
+    write_gestures(tmp_path, rng)
+    content = mnist_bin([(3, 4, 100, 1)]) + bytes([0, 240, 0, 0, 0]) * 3 + mnist_bin([(5, 6, 100, 0)])
+    (tmp_path / "NMNIST/Train/0/00000.bin").write_bytes(content)
+    for about in EVENT_SETS.values():
+        dataset = event_sets._tonic_dataset("own", about, tmp_path, "train")
+        for path, (expected, _) in zip(dataset.data, dataset, strict=True):
+            found = about.read(Path(path)).events
+            for name in "xyp":
+                np.testing.assert_array_equal(found[name], expected[name])
+            np.testing.assert_array_equal(found["t"] * (1000 if about.tonic == "DVSGesture" else 1), expected["t"])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (0, 70_000, r"0\.npy: x must lie in 0\.\.127 .*\.\.70000"),
+        (0, np.nan, r"0\.npy: x must be whole numbers"),
+        (2, 2, r"0\.npy: polarity must be 0 or 1"),
+        (3, np.inf, r"0\.npy: t must be finite"),
+    ],
+)
+def test_gestures_that_hold_what_they_cannot_are_refused(tmp_path, column, value, message):
+    """tonic's reader would wrap a column of 70,000 to 4,464 and make a polarity of 2 a 1."""
+    write_gestures(tmp_path, np.random.default_rng(7))
+    path = tmp_path / "DVSGesture/ibmGestureTrain/user01_led/0.npy"
+    array = np.load(path)
+    array[3, column] = value
+    np.save(path, array)
+    with pytest.raises(DataError, match=message):
+        load("dvs-gesture", steps=4, root=tmp_path, cache=tmp_path / "cache", partial=True)
+
+
+def test_folders_that_only_end_like_a_class_are_refused(tmp_path):
+    """tonic labels N-MNIST's files by the last letter of their folder, so a folder 10 would be zeros."""
+    write_n_mnist(tmp_path, np.random.default_rng(6))
+    (tmp_path / "NMNIST/Train/9").rename(tmp_path / "NMNIST/Train/19")
+    with pytest.raises(DataError, match=r"Train/19/0000.\.bin: lies in no class of n-mnist"):
+        load("n-mnist", steps=4, root=tmp_path, cache=tmp_path / "cache", partial=True)
+
+
+def test_files_that_are_not_taken_are_told(tmp_path):
+    """Event files of another kind beside the set's are counted, in one line and in `repairs`, from the cache as well."""
+    write_n_mnist(tmp_path, np.random.default_rng(6))
+    (tmp_path / "NMNIST/Train/0/00007.npy").write_bytes(b"")
+    for _ in range(2):
+        with pytest.warns(
+            DataWarning, match=r"^n-mnist: files of another kind or place, left out: 1, such as .*00007\.npy\.$"
+        ):
+            data = load("n-mnist", steps=4, root=tmp_path, cache=tmp_path / "cache", partial=True)
+        assert [repair.total for repair in data.repairs.values()] == [1]
+
+
+def test_dvs_cifar10_in_its_first_format_is_told_how_to_be_loaded(tmp_path):
+    """Files .aedat in the set's folder: the message names them, and what it says loads them."""
+    for label, name in enumerate(CIFAR_CLASSES):
+        folder = tmp_path / "CIFAR10DVS" / name
+        folder.mkdir(parents=True)
+        for index in range(2):
+            address = (np.arange(40) + index) % 128 << 1 | (np.arange(40) + label) % 128 << 8
+            records = np.stack([address, np.arange(40) * 10], 1).astype(">u4")
+            (folder / f"cifar10_{name}_{index}.aedat").write_bytes(b"#!AER-DAT2.0\r\n" + records.tobytes())
+    with pytest.raises(DataError, match=r"found 0 of 10000 .* and 20 files \.aedat\.\n") as caught:
+        load("dvs-cifar10", steps=4, root=tmp_path, partial=True)
+    call = re.search(r"load\((.*), \.\.\.\)\.", str(caught.value))[1]
+    with pytest.warns(DataWarning, match="headers that name no camera, read as a DVS128's: 20 in 20 of its recordings"):
+        data = eval(f"load({call}, steps=4, cache=cache)", {"load": load, "cache": tmp_path / "cache"})
+    assert (len(data.train), len(data.test), data.shape) == (10, 10, (2, 48, 48))
+
+
 @pytest.mark.parametrize("cut", [0, 10, 300, -100])
 def test_damaged_aedat4_files_are_named(tmp_path, cut):
     """A truncated recording of DVS-CIFAR10 gives an error with its name."""
@@ -240,7 +321,7 @@ def test_damaged_aedat4_files_are_named(tmp_path, cut):
     write_dvs_cifar10(tmp_path, np.random.default_rng(8), per_class=2)
     broken = tmp_path / "CIFAR10DVS/bird/cifar10_bird_1.aedat4"
     broken.write_bytes(broken.read_bytes()[:cut])
-    with pytest.raises(ArtifactError, match=r"cifar10_bird_1\.aedat4: cannot be read"):
+    with pytest.raises(ArtifactError, match=r"cifar10_bird_1\.aedat4: (cannot be read|is empty)"):
         load("dvs-cifar10", steps=10, root=tmp_path, cache=tmp_path / "cache", partial=True)
 
 
@@ -264,7 +345,7 @@ def test_a_folder_that_is_no_class_is_named(tmp_path):
 )
 def test_unsuitable_augmentation_is_refused(tmp_path, name, augmentation, message):
     """A mirror that changes the class, a change of image files only, a misspelt one."""
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         load(name, steps=4, root=tmp_path, augmentation=augmentation)
 
 

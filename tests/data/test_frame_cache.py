@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ def cache(tmp_path, files):
 
         keywords = {
             "name": "own",
+            "notes": lambda: "known",
             "settings": settings or {"steps": 2},
             "files": source,
             "shape": shape,
@@ -112,6 +114,8 @@ def flip_a_bit(path):
         (".json", lambda path: path.unlink()),
         (".json", lambda path: path.write_text("{")),
         (".json", lambda path: path.write_text("[]")),
+        (".json", lambda path: path.write_text("[" * 10**5)),
+        (".json", lambda path: path.write_text(path.read_text().replace("known", "knowm"))),
     ],
 )
 def test_a_damaged_cache_is_computed_again(tmp_path, cache, suffix, damage):
@@ -124,6 +128,33 @@ def test_a_damaged_cache_is_computed_again(tmp_path, cache, suffix, damage):
     assert all(np.all(frames[index] == 10 * index) for index in range(4))
     cache()
     assert len(cache.computed) == 8
+
+
+def test_a_device_in_the_cache_is_named(tmp_path, cache):
+    """A link to what never ends is neither read nor written through."""
+    path = cache().path
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ArtifactError, match="cannot be written, as it is a device"):
+        cache()
+
+
+def test_notes_are_kept_with_the_frames(cache):
+    """What the first reading noted is there when the frames come from the cache, and travels to other processes."""
+    first = cache(notes=lambda: {"known": [1, 2, "a"]})
+    again = cache(notes=lambda: {"never": "asked"})
+    assert first.notes == again.notes == pickle.loads(pickle.dumps(again)).notes == {"known": [1, 2, "a"]}
+
+
+@pytest.mark.parametrize(
+    "replace", [os.mkfifo, lambda path: path.symlink_to("gone"), lambda path: path.symlink_to("/dev/zero"), Path.touch]
+)
+def test_recordings_that_are_no_files_are_named(cache, files, replace):
+    """A FIFO, a link to nothing or to a device, an empty file."""
+    files[2].unlink()
+    replace(files[2])
+    with pytest.raises(ArtifactError, match=r"b/0\.bin: "):
+        cache()
 
 
 def test_nothing_is_left_of_a_failure(tmp_path, cache):

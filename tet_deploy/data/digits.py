@@ -41,7 +41,7 @@ def load_event_digits(*, steps: int, seed: int = 0) -> FrameData:
     Raises
     ------
     MissingDependencyError
-        scikit-learn or tonic is not installed.
+        scikit-learn is not installed.
     """
     images, labels = _digits()
     camera = EventCamera()

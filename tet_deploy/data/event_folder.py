@@ -11,14 +11,17 @@ import numpy as np
 
 from tet_deploy.contracts import Progress
 from tet_deploy.data.augmentation import augmentation_for
-from tet_deploy.data.event_files import READERS, read_events
+from tet_deploy.data.event_files import READERS, read_stream
+from tet_deploy.data.event_formats import check_format, identify
 from tet_deploy.data.event_pipeline import EventPipeline
 from tet_deploy.data.frames import load_frames
 from tet_deploy.data.recordings import Recordings, frames_of
+from tet_deploy.data.repairs import Repair
 from tet_deploy.data.sources import FrameData, from_arrays
 from tet_deploy.errors import DataError
 
 _PARTS = ("train", "test")
+_LAYOUT = f"Put event files ({', '.join(READERS)}) into one sub-folder a class."
 
 
 def load_event_folder(
@@ -29,6 +32,7 @@ def load_event_folder(
     seed: int = 0,
     size: tuple[int, int] | None = None,
     resize: str = "bin",
+    sort_jumps: bool = False,
     held_out: float = 0.2,
     augmentation: Mapping[str, Any] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -59,7 +63,7 @@ def load_event_folder(
     chosen = augmentation_for(root.name, augmentation, without={"resized_crop": "it is for image files"})
     size = None if size is None else (int(size[0]), int(size[1]))
     camera = (int(sensor_size[0]), int(sensor_size[1]))
-    pipeline = EventPipeline(steps=steps, sensor_size=camera, size=size, resize=resize)
+    pipeline = EventPipeline(steps=steps, sensor_size=camera, size=size, resize=resize, sort_jumps=sort_jumps)
     listing = _list(root)
     return frames_of(listing, pipeline, augmentation=chosen, held_out=held_out, seed=seed, cache=cache, progress=progress)
 
@@ -102,24 +106,26 @@ def load_frames_file(*, root: str | os.PathLike[str], steps: int, seed: int = 0,
 
 
 def _list(root: Path) -> Recordings:
-    layout = f"Put event files ({', '.join(READERS)}) into one sub-folder a class."
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder. {layout}")
-    parts = [root / part for part in _PARTS] if all((root / part).is_dir() for part in _PARTS) else [root]
-    classes = sorted({folder.name for part in parts for folder in part.iterdir() if _is_class(folder)})
+        raise DataError(f"{root}: no such folder. {_LAYOUT}")
+    folders = _folders(root)
+    there = [part for part in _PARTS if part in folders and any(path.is_dir() for path in (root / part).iterdir())]
+    if len(there) == 1:  # else its one class would be "train"
+        raise DataError(
+            f"{root}: holds the part {there[0]} alone. Give it both, train and test, or folders of classes only."
+        )
+    parts = [root / part for part in there] or [root]
+    beside = [name for name in folders if there and name not in there]
+    classes = sorted({name for part in parts for name in _folders(part)})
     files: list[Path] = []
     labels: list[int] = []
     for part in parts:
         for label, name in enumerate(classes):
-            found = sorted(path for path in (part / name).rglob("*") if path.is_file() and not path.name.startswith("."))
-            if not found:
-                raise DataError(f"{part / name}: holds no event file. {layout}")
-            if strange := [path for path in found if path.suffix not in READERS]:
-                raise DataError(f"{strange[0]}: is no event file. {layout} Keep other files elsewhere.")
+            found = _event_files(part / name)
             files += found
             labels += [label] * len(found)
     if not files:
-        raise DataError(f"{root}: holds no class. {layout}")
+        raise DataError(f"{root}: holds no class. {_LAYOUT}")
     return Recordings(
         name=root.name or "events",
         folder=root,
@@ -127,9 +133,30 @@ def _list(root: Path) -> Recordings:
         labels=np.array(labels, dtype=np.int64),
         test=np.array([len(parts) == 2 and parts[1] in path.parents for path in files]),
         classes=len(classes),
-        read=lambda index: read_events(files[index]),
+        read=lambda index: read_stream(files[index]),
+        repairs={"folders beside train and test, left out": Repair(len(beside), 0, beside[0])} if beside else {},
     )
 
 
-def _is_class(folder: Path) -> bool:
-    return folder.is_dir() and not folder.name.startswith(".")
+def _folders(folder: Path) -> list[str]:
+    """Names of the sub-folders; names with a dot in front are passed over, here and below, as they are everywhere."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if beside := [path for path in entries if path.suffix.lower() in READERS and not path.is_dir()]:
+        raise DataError(f"{beside[0]}: belongs to no class. {_LAYOUT}")
+    return [path.name for path in entries if path.is_dir()]
+
+
+def _event_files(folder: Path) -> list[Path]:
+    """All files of a class, also in folders below it."""
+    found = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
+    if linked := [path for path in found if path.is_symlink() and path.is_dir()]:
+        raise DataError(f"{linked[0]}: is a link to a folder, and these are not followed. Move the folder here.")
+    found = [path for path in found if not path.is_dir()]
+    if not found:
+        raise DataError(f"{folder}: holds no event file. {_LAYOUT}")
+    for path in found:
+        if path.suffix.lower() not in READERS:
+            if path.is_file() and any(identify(path)):
+                check_format(path, tuple(READERS))  # says what it is
+            raise DataError(f"{path}: is no event file. {_LAYOUT} Keep other files elsewhere.")
+    return found

@@ -1,4 +1,4 @@
-"""Event streams to frames of event counts, through tonic."""
+"""Event streams to frames of event counts: T equal blocks of time, exact in any unit."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, MissingDependencyError
+from tet_deploy.errors import ArgumentError, DataError
 
 
 def to_frames(events: Sequence[np.ndarray], *, steps: int, duration: int, sensor_size: tuple[int, int, int]) -> np.ndarray:
-    """Count events in equal bins of time.
+    """Count events in T blocks of equal time.
+
+    Event (x, y, t, p) adds 1 at [block, p, y, x], where
+
+        block = floor(t T / duration), and T - 1 for t = duration
+
+    in whole numbers of any size: no width is rounded, so all blocks are as long as they can be told apart, in any unit.
 
     Parameters
     ----------
     events
-        Per sample a structured array with x, y, t, p, in order of t.
+        Per sample a structured array with x, y, t, p, of whole numbers; 0 <= t <= duration, in any order.
     steps
-        Number of bins T. All last ceil(duration / T); the first starts at t = 0.
+        Number of blocks T.
     duration
         Of every sample, in the unit of t.
     sensor_size
@@ -31,23 +37,27 @@ def to_frames(events: Sequence[np.ndarray], *, steps: int, duration: int, sensor
     Raises
     ------
     ArgumentError
-        No step, more steps than units of time, or no sample.
-    MissingDependencyError
-        tonic is not installed.
+        No step, no time, or no sample.
+    DataError
+        An event outside of the sensor or the duration.
     """
-    if not 1 <= steps <= duration or not len(events):
+    if steps < 1 or duration < 1 or not len(events):
         raise ArgumentError(
-            f"event frames: need 1 to {duration} steps and one sample or more; got {steps} and {len(events)}."
+            "event frames: need at least one step, one unit of time and one sample; "
+            f"got {steps}, {duration} and {len(events)}."
         )
-    try:
-        from tonic.transforms import ToFrame
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("event data need tonic. Install it with: pip install 'tet_deploy[events]'") from error
-    window = -(-duration // steps)
-    transform = ToFrame(sensor_size=sensor_size, time_window=window, start_time=0, end_time=window * steps)
     width, height, polarities = sensor_size
-    frames = np.zeros((steps, len(events), polarities, height, width), dtype=np.float32)
+    shape = (steps, polarities, height, width)
+    starts = np.array([-(-block * duration // steps) for block in range(1, steps)], dtype=np.int64)
+    frames = np.zeros((steps, len(events), *shape[1:]), dtype=np.float32)
     for sample, stream in enumerate(events):
-        if len(stream):  # tonic gives one frame, not T, for a sample without events
-            frames[:, sample] = transform(stream)
+        t = stream["t"].astype(np.int64)
+        if len(t) and not 0 <= t.min() <= t.max() <= duration:
+            raise DataError(f"event frames: t must lie in 0..{duration}; sample {sample} has {t.min()}..{t.max()}.")
+        place = (np.searchsorted(starts, t, side="right"), *(stream[name].astype(np.int64) for name in "pyx"))
+        try:
+            index = np.ravel_multi_index(place, shape)
+        except ValueError:
+            raise DataError(f"event frames: sample {sample} has events outside of the sensor {sensor_size}.") from None
+        frames[:, sample] = np.bincount(index, minlength=np.prod(shape)).reshape(shape)
     return frames

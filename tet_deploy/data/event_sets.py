@@ -1,10 +1,11 @@
-"""DVS-CIFAR10, N-MNIST and DVS-Gesture: tonic lists and parses them; the paper's pipeline makes them frames.
+"""DVS-CIFAR10, N-MNIST and DVS-Gesture: tonic lists and labels them; the paper's pipeline makes them frames.
 
 Nothing is downloaded: a set that is missing is an error that says where to get it.
 """
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +16,16 @@ import numpy as np
 
 from tet_deploy.contracts import Progress
 from tet_deploy.data.augmentation import augmentation_for
-from tet_deploy.data.event_files import check_mnist_file, check_npy_file, parsed
+from tet_deploy.data.event_columns import EventStream, as_events
+from tet_deploy.data.event_files import READERS, guarded, read_stream
+from tet_deploy.data.event_formats import check_format
 from tet_deploy.data.event_pipeline import EventPipeline
+from tet_deploy.data.frames import check_claimed_size
 from tet_deploy.data.recordings import Recordings, frames_of
+from tet_deploy.data.repairs import Repair
 from tet_deploy.data.roots import data_root
 from tet_deploy.data.sources import FrameData
-from tet_deploy.errors import DataError, MissingDependencyError
+from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +52,10 @@ class EventSet:
         Height and width of the frames, unless asked otherwise.
     unsuited
         Augmentation that would change the class, and why.
-    check
-        Raises an error of a file that is damaged in a way that its parser would not notice.
+    read
+        Gives the events of a file.
+    label
+        What the makers' layout says of a file's class, where tonic would take any folder.
     """
 
     tonic: str
@@ -60,7 +67,30 @@ class EventSet:
     held_out: float = 0.0
     size: tuple[int, int] | None = None
     unsuited: Mapping[str, str] = field(default_factory=dict)
-    check: Callable[[Path], None] = lambda path: None
+    read: Callable[[Path], EventStream] = read_stream
+    label: Callable[[Path], str] | None = None
+
+
+def read_gesture(path: Path) -> EventStream:
+    """Read an array [N, 4] of x, y, p and milliseconds, as tonic's makers cut the recordings.
+
+    Raises
+    ------
+    ArtifactError
+        A file that is damaged, or an array of another shape.
+    DataError
+        Columns that hold what they cannot.
+    """
+    check_format(path, (".npy",))
+    return guarded(path, lambda: _gesture(path))
+
+
+def _gesture(path: Path) -> EventStream:
+    with path.open("rb") as file:
+        shape, _ = check_claimed_size(file, path.stat().st_size)
+    if len(shape) != 2 or shape[1] != 4:
+        raise ArtifactError(f"{path}: must be an array [N, 4] of x, y, p and milliseconds; got {shape}. Fetch it again.")
+    return as_events(path, dict(zip("xypt", np.load(path, allow_pickle=False).T, strict=True)))
 
 
 EVENT_SETS = {
@@ -83,7 +113,7 @@ EVENT_SETS = {
         sensor_size=(34, 34),
         samples={"train": 60_000, "test": 10_000},
         unsuited={"flip": "a digit's mirror image is no digit"},
-        check=check_mnist_file,
+        label=lambda path: path.parent.name,
     ),
     "dvs-gesture": EventSet(
         tonic="DVSGesture",
@@ -94,7 +124,7 @@ EVENT_SETS = {
         samples={"train": 1077, "test": 264},
         size=(48, 48),
         unsuited={"flip": "the right hand's gestures would become the left's"},
-        check=check_npy_file,
+        read=read_gesture,
     ),
 }
 
@@ -107,6 +137,7 @@ def load_event_set(
     root: str | os.PathLike[str] | None = None,
     size: tuple[int, int] | None = None,
     resize: str = "bin",
+    sort_jumps: bool = False,
     augmentation: Mapping[str, Any] | None = None,
     partial: bool = False,
     cache: str | os.PathLike[str] | None = None,
@@ -124,8 +155,9 @@ def load_event_set(
         Of the augmentation. The split does not depend on it.
     root
         Folder that holds the set's own folder; default: the environment's TET_DEPLOY_DATA, else `data`.
-    size, resize
-        Height and width of the frames, and how they are reached; see EventPipeline.
+    size, resize, sort_jumps
+        Height and width of the frames, how they are reached, and what becomes of recordings whose clock was set back; see
+        EventPipeline.
     augmentation
         Of the training samples; see Augmentation.
     partial
@@ -145,7 +177,7 @@ def load_event_set(
     about = EVENT_SETS[name]
     chosen = augmentation_for(name, augmentation, without={"resized_crop": "it is for image files", **about.unsuited})
     size = about.size if size is None else (int(size[0]), int(size[1]))
-    pipeline = EventPipeline(steps=steps, sensor_size=about.sensor_size, size=size, resize=resize)
+    pipeline = EventPipeline(steps=steps, sensor_size=about.sensor_size, size=size, resize=resize, sort_jumps=sort_jumps)
     listing = _list(name, about, data_root(root), partial)
     return frames_of(
         listing, pipeline, augmentation=chosen, held_out=about.held_out, seed=seed, cache=cache, progress=progress
@@ -155,16 +187,18 @@ def load_event_set(
 def _list(name: str, about: EventSet, root: Path, partial: bool) -> Recordings:
     """The recordings of a set in the order of their names, each with its part, label and reader."""
     folder = root / about.tonic
-    entries: list[tuple[Path, int, bool, Callable[[], np.ndarray]]] = []
+    entries: list[tuple[Path, int, bool]] = []
     for part, expected in about.samples.items():
         dataset = _tonic_dataset(name, about, root, part)
         if not dataset.data or (len(dataset.data) != expected and not partial):
             raise _missing(name, about, root, f"found {len(dataset.data)} of {expected} recordings ({part})")
-        for index, (file, label) in enumerate(zip(dataset.data, dataset.targets, strict=True)):
+        for file, label in zip(dataset.data, dataset.targets, strict=True):
             path = Path(file)
-            entries.append((path, int(label), part == "test", _reader(about, dataset, index, path)))
+            if about.label and about.label(path) != str(label):
+                raise DataError(f"{path}: lies in no class of {name}. Keep only what its makers published: {about.layout}.")
+            entries.append((path, int(label), part == "test"))
     entries.sort(key=lambda entry: entry[0].as_posix())
-    labels = np.array([label for _, label, _, _ in entries], dtype=np.int64)
+    labels = np.array([label for _, label, _ in entries], dtype=np.int64)
     strange = np.flatnonzero((labels < 0) | (labels >= about.classes))
     if len(strange):
         raise DataError(
@@ -173,15 +207,22 @@ def _list(name: str, about: EventSet, root: Path, partial: bool) -> Recordings:
     absent = sorted(set(range(about.classes)) - set(labels.tolist()))
     if absent and not partial:
         raise _missing(name, about, root, f"class {absent[0]} has no recording")
+    files = [path for path, _, _ in entries]
+    others = _event_files(folder) - set(files)
     return Recordings(
         name=name,
         folder=folder,
-        files=[path for path, _, _, _ in entries],
+        files=files,
         labels=labels,
-        test=np.array([test for _, _, test, _ in entries]),
+        test=np.array([test for _, _, test in entries]),
         classes=about.classes,
-        read=lambda index: entries[index][3](),
+        read=lambda index: about.read(files[index]),
+        repairs={"files of another kind or place, left out": Repair(len(others), 0, str(min(others)))} if others else {},
     )
+
+
+def _event_files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.suffix.lower() in READERS and not path.name.startswith(".")}
 
 
 def _tonic_dataset(name: str, about: EventSet, root: Path, part: str) -> Any:
@@ -204,17 +245,18 @@ def _tonic_dataset(name: str, about: EventSet, root: Path, part: str) -> Any:
         ) from error
 
 
-def _reader(about: EventSet, dataset: Any, index: int, path: Path) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        about.check(path)
-        return parsed(path, lambda: dataset[index][0])
-
-    return read
-
-
 def _missing(name: str, about: EventSet, root: Path, found: str) -> DataError:
+    folder = root / about.tonic
+    kind = Path(about.layout).suffix
+    others = collections.Counter(path.suffix for path in _event_files(folder) if path.suffix != kind)
+    way = f"Get it from {about.page} and unpack it there, inner archives too (tonic calls it {about.tonic})."
+    if others:
+        suffix, count = others.most_common(1)[0]
+        found += f" and {count} files {suffix}"
+        if about.held_out:
+            options = f"sensor_size={about.sensor_size}, size={about.size}, held_out={about.held_out}"
+            way = f"Files {suffix} are loaded by their folder's path: load({str(folder)!r}, {options}, ...)."
     return DataError(
-        f"data {name!r}: needs {about.layout} in {root / about.tonic}; {found}.\n"
-        f"Get it from {about.page} and unpack it there, inner archives too (tonic calls it {about.tonic}).\n"
+        f"data {name!r}: needs {about.layout} in {folder}; {found}.\n{way}\n"
         f"If it lies elsewhere, give root= or set TET_DEPLOY_DATA; partial=True takes what is there."
     )

@@ -93,8 +93,14 @@ def _read_npy(path: Path) -> np.ndarray:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def check_claimed_size(file: IO[bytes], size: int) -> None:
-    """Raise a ValueError where an .npy of `size` bytes cannot hold the array its header claims: numpy would allocate it."""
+def check_claimed_size(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the array in an .npy of `size` bytes.
+
+    Raises
+    ------
+    ValueError
+        The file cannot hold the array that its header claims: numpy would allocate it.
+    """
     major, _ = np.lib.format.read_magic(file)
     if major not in (1, 2):
         raise ValueError(f"an .npy of version {major}; versions 1 and 2 are read")
@@ -107,3 +113,4 @@ def check_claimed_size(file: IO[bytes], size: int) -> None:
         raise ValueError("it holds Python objects, not numbers")
     if not 0 <= claimed <= min(size, LARGEST_FILE_BYTES):
         raise ValueError(f"its header claims {claimed} bytes; the file holds {size}, and {LARGEST_FILE_BYTES} are allowed")
+    return shape, dtype

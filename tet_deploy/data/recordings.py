@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 
 from tet_deploy.contracts import Progress
 from tet_deploy.data.augmentation import Augmentation
+from tet_deploy.data.event_columns import EventStream
 from tet_deploy.data.event_pipeline import EventPipeline
 from tet_deploy.data.frame_cache import cached_frames
+from tet_deploy.data.repairs import Repair, add, tell
 from tet_deploy.data.sources import FrameData, FrameSource, Samples
 from tet_deploy.data.splits import hold_out, split_hash
 
@@ -30,7 +33,9 @@ class Recordings:
     labels, test
         int64 [N], and bool [N]: who is in a test part of its own. All False where there is none.
     read
-        Gives the structured events of file i.
+        Gives the events of file i.
+    repairs
+        What of the folder was left out.
     """
 
     name: str
@@ -39,7 +44,8 @@ class Recordings:
     labels: np.ndarray
     test: np.ndarray
     classes: int
-    read: Callable[[int], np.ndarray]
+    read: Callable[[int], EventStream]
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -73,6 +79,8 @@ def frames_of(
 ) -> FrameData:
     """The data set: frames from the cache, split by the recordings' own parts or, where there are none, by their names.
 
+    What was left out, sorted or repaired is in its `repairs` and told as a DataWarning, whether the cache had it or not.
+
     Raises
     ------
     DataError, ArtifactError, MissingDependencyError
@@ -82,16 +90,20 @@ def frames_of(
     if not test.any():
         test = hold_out(names, labels, share=held_out)
     digest = split_hash(names, labels, test)
+    counted = _Counted(recordings, pipeline)
     samples = cached_frames(
-        lambda index: pipeline(recordings.read(index), str(recordings.files[index])),
+        counted,
         name=recordings.name,
-        settings=dataclasses.asdict(pipeline),
+        settings={"version": pipeline.VERSION, **dataclasses.asdict(pipeline)},
         files=recordings.files,
         shape=(pipeline.steps, 2, *pipeline.frame_size),
         dtype=pipeline.dtype,
         folder=cache,
         progress=progress,
+        notes=lambda: counted.repairs,
     )
+    repairs = {**recordings.repairs, **{what: Repair(*repair) for what, repair in samples.notes.items()}}
+    tell(recordings.name, repairs, depth=5)
     random = (augmentation,) if augmentation != Augmentation() else ()
     train, held = (
         FrameSource(
@@ -107,4 +119,27 @@ def frames_of(
         )
         for chosen, transforms in ((~test, random), (test, ()))
     )
-    return FrameData(name=recordings.name, train=train, test=held, seed=seed)
+    return FrameData(name=recordings.name, train=train, test=held, seed=seed, repairs=repairs)
+
+
+class _Counted:
+    """Frames of recording i when called; remembers what had to be repaired, and recordings that are in the set twice."""
+
+    def __init__(self, recordings: Recordings, pipeline: EventPipeline) -> None:
+        self.recordings, self.pipeline = recordings, pipeline
+        self.names = recordings.names
+        self.repairs: dict[str, Repair] = {}
+        self.seen: set[bytes] = set()
+
+    def __call__(self, index: int) -> np.ndarray:
+        stream = self.recordings.read(index)
+        frames, repairs = self.pipeline.count(stream, str(self.recordings.files[index]))
+        found = {**stream.repairs, **repairs}
+        if stream.sensor_size not in (None, self.pipeline.sensor_size):
+            found["headers of another camera's size, read as asked"] = 1
+        content = hashlib.sha256(stream.events.tobytes()).digest()
+        if content in self.seen:
+            found["copies of another recording, maybe in the other part, kept"] = 1
+        self.seen.add(content)
+        add(self.repairs, found, self.names[index])
+        return frames

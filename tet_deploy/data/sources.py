@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from tet_deploy.contracts import Frames, as_array
 from tet_deploy.data.frames import check_labels
+from tet_deploy.data.repairs import Repair
 from tet_deploy.errors import DataError
 
 Transform = Callable[[Any, np.random.Generator], Any]  # one raw sample and the dice of this sample in this epoch
@@ -152,12 +153,14 @@ class FrameData:
 
     `shape` is (C, H, W), `steps` the number of time steps T, `encoding` what the network's Input says, `split_hash` the
     SHA-256 of who belongs to which part. `train_frames`, `test_frames` hold all frames in memory, float32 [T, N, C, H, W].
+    `repairs` says what was left out, sorted or repaired when files were read: how often, in how many of them, an example.
     """
 
     name: str
     train: FrameSource
     test: FrameSource
     seed: int = 0
+    repairs: Mapping[str, Repair] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
