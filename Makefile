@@ -29,8 +29,8 @@ test-slow: $(VENV)/.ready lava test-core
 # The core beside Lava; without a Lava Python it is skipped in one line, or fails where Lava is required.
 test-core: lava
 	@if [ -x $(LAVA)/bin/python ]; then \
-	    [ -e $(LAVA)/.tests-ready ] || { $(LAVA)/bin/python -m pip install -qq --disable-pip-version-check \
-	        "numpy==1.26.4" pytest hypothesis safetensors && touch $(LAVA)/.tests-ready; } ; \
+	    [ -e $(LAVA)/lib/.tests-ready ] || { $(LAVA)/bin/python -m pip install -qq --disable-pip-version-check \
+	        "numpy==1.26.4" pytest hypothesis safetensors && touch $(LAVA)/lib/.tests-ready; } ; \
 	    $(LAVA)/bin/python -m pytest -q -m "not slow" -p no:cacheprovider $(CORE_TESTS) ; \
 	elif [ -n "$$TET_DEPLOY_REQUIRE_LAVA" ]; then echo "the core's tests need $(LAVA), which could not be built" >&2; exit 1 ; \
 	else echo "skipping the core's tests in CPython 3.10: no $(LAVA)" ; fi

@@ -22,7 +22,8 @@ from tet_deploy.runtimes.loihi.interpreter import (
 )
 
 Log = Callable[[str], None]
-_MARKER = "tet_deploy-complete"  # written last: a folder without it is half built
+_BEGUN, _COMPLETE = "tet_deploy-begun", "tet_deploy-complete"  # written first and last: a folder with neither is not ours
+_OF_AN_ENVIRONMENT = ("bin", "include", "lib", "lib64", "share", "pyvenv.cfg", ".gitignore", _COMPLETE)
 _REQUIREMENTS = (f"lava-nc=={LAVA_VERSION}", f"numpy=={NUMPY_VERSION}")
 
 
@@ -32,8 +33,8 @@ def setup_sidecar(folder: Path, log: Log = print) -> LavaPython:
     Parameters
     ----------
     folder
-        Absent, empty, or a virtual environment, which is rebuilt if it was left half built. It is built in place, as
-        virtual environments cannot be moved.
+        Absent, empty, or a sidecar, which is rebuilt if it was left half built or no longer runs Lava: what belongs to a
+        virtual environment is removed, the rest stays. It is built in place, as virtual environments cannot be moved.
     log
         Called with one line before each part that takes long.
 
@@ -45,16 +46,16 @@ def setup_sidecar(folder: Path, log: Log = print) -> LavaPython:
         Something else stands in the folder, or it cannot be written.
     """
     folder = Path(folder)
-    marker = folder / _MARKER
-    if marker.exists() and "lava" in ask(sidecar_python(folder)):
+    if (folder / _COMPLETE).exists() and "lava" in ask(sidecar_python(folder)):
         return check_lava_python(sidecar_python(folder), origin="sidecar")
     empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not empty and not (folder / "pyvenv.cfg").is_file():
-        raise ArtifactError(f"{folder}: exists and is no virtual environment. Remove it or choose another folder.")
+    if not empty and not any((folder / marker).is_file() for marker in (_BEGUN, _COMPLETE)):
+        raise ArtifactError(f"{folder}: exists and was not set up by tet_deploy. Remove it or choose another folder.")
     python = find_python310(log)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _BEGUN).touch()
+        _remove_environment(folder)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written: {error.strerror or error}. Choose another folder.") from error
     log(f"Making a virtual environment of {python} in {folder}")
@@ -62,8 +63,17 @@ def setup_sidecar(folder: Path, log: Log = print) -> LavaPython:
     log(f"Installing {' and '.join(_REQUIREMENTS)}")
     _command([str(sidecar_python(folder)), "-m", "pip", "install", "--disable-pip-version-check", *_REQUIREMENTS])
     found = check_lava_python(sidecar_python(folder), origin="sidecar")
-    marker.write_text("\n".join(_REQUIREMENTS) + "\n", encoding="utf-8")
+    (folder / _COMPLETE).write_text("\n".join(_REQUIREMENTS) + "\n", encoding="utf-8")
+    (folder / _BEGUN).unlink()
     return found
+
+
+def _remove_environment(folder: Path) -> None:
+    for path in (folder / name for name in _OF_AN_ENVIRONMENT):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def find_python310(log: Log = print) -> Path:

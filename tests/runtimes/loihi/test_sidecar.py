@@ -1,4 +1,5 @@
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_nothing_found_says_how_to_get_it(bare, uv):
 
 
 def test_a_sidecar_is_built_once(bare):
-    """A missing, an empty and a half-built folder are built; a complete one is left as it is."""
+    """A missing, an empty and a half-built folder are built; a complete one, and what is not its own, stay as they are."""
     script(bare / "path" / "python3.10", INSTALLER)
     folder, said = bare / "cache" / "lava", []
     found = setup_sidecar(folder, said.append)
@@ -103,22 +104,32 @@ def test_a_sidecar_is_built_once(bare):
     assert len(said) == 2
     assert setup_sidecar(folder, said.append) == found
     assert len(said) == 2, "a complete sidecar is not built again"
-    (folder / sidecar._MARKER).unlink()
-    (folder / "stale").touch()
+    (folder / sidecar._COMPLETE).rename(folder / sidecar._BEGUN)
+    (folder / "bin" / "stale").touch()
+    (folder / "notes.txt").write_text("mine")
     setup_sidecar(folder, said.append)
     assert len(said) == 4
-    assert not (folder / "stale").exists()
+    assert not (folder / "bin" / "stale").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "bin" / "has-lava").unlink()
+    setup_sidecar(folder, said.append)
+    assert len(said) == 6, "a sidecar that lost its Lava is built again"
 
 
 def test_other_folders_are_left_alone(bare):
-    """A folder that holds something else is not turned into a sidecar."""
+    """A folder that holds something else is not turned into a sidecar, least of all the user's own environment."""
     script(bare / "path" / "python3.10", INSTALLER)
+    subprocess.run([bare / "path" / "python3.10", "-m", "venv", bare / ".venv"], check=True)
+    before = sorted((bare / ".venv").rglob("*"))
+    with pytest.raises(ArtifactError, match="was not set up by tet_deploy"):
+        setup_sidecar(bare / ".venv")
+    assert sorted((bare / ".venv").rglob("*")) == before
     (bare / "mine").mkdir()
     (bare / "mine" / "notes.txt").write_text("keep")
-    with pytest.raises(ArtifactError, match="is no virtual environment"):
+    with pytest.raises(ArtifactError, match="was not set up by tet_deploy"):
         setup_sidecar(bare / "mine")
     assert (bare / "mine" / "notes.txt").read_text() == "keep"
-    with pytest.raises(ArtifactError, match="is no virtual environment"):
+    with pytest.raises(ArtifactError, match="was not set up by tet_deploy"):
         setup_sidecar(bare / "mine" / "notes.txt")
     with pytest.raises(ArtifactError, match="cannot be written"):
         setup_sidecar(bare / "mine" / "notes.txt" / "below")
