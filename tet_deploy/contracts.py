@@ -185,7 +185,8 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
     Raises
     ------
     DataError
-        Wrong rank, channels, size or dtype, no step or no sample, NaN, or fractions where events are counted.
+        Wrong rank, channels, size or dtype, no step or no sample, NaN or infinity, and where events are counted fractions
+        or negative numbers.
     """
     layout = f"[T, B, {', '.join(map(str, shape))}]"
     try:
@@ -200,13 +201,19 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
         )
     if array.shape[0] < 1 or array.shape[1] < 1:
         raise DataError(f"frames: need at least one step and one sample in {layout}; got shape {array.shape}.")
-    array = array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+        array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise DataError("frames: must be finite; found NaN or infinity. Look at the preprocessing.")
     if encoding == "events" and not np.array_equal(array, np.rint(array)):
         raise DataError(
             "frames: the network's input counts events, so frames must hold whole numbers; found fractions. "
             "Do not normalise event frames, or trace with encoding='analog'."
+        )
+    if encoding == "events" and array.min() < 0:
+        raise DataError(
+            f"frames: the network's input counts events, so frames must not be negative; found {array.min():g}. "
+            "Give each polarity a channel of its own, or trace with encoding='analog'."
         )
     return array
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tet_deploy.errors import ExecutionError
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import ARRAYS, FORMAT, PLAN, VERSION, sealed
 from tet_deploy.runtimes.loihi.interpreter import LavaPython
-from tet_deploy.runtimes.loihi.plan import FORMAT, VERSION
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 
 _BUNDLE_CODE = Path(__file__).resolve().parent / "bundle"
@@ -58,13 +57,13 @@ def self_test(python: LavaPython) -> dict[str, Any]:
 
 def _tiny_bundle(folder: Path, rng: np.random.Generator) -> Path:
     """What an exporter would write for 3C3-LIF-FC2 with random weights."""
-    shutil.copytree(_BUNDLE_CODE, folder)
+    shutil.copytree(_BUNDLE_CODE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     arrays = {
         "conv": rng.integers(-60, 127, (3, 3, 3, 2), dtype=np.int8),
         "fc": rng.integers(-127, 128, (2, 48), dtype=np.int8),
         "bias": np.array([-300, 0, 500], np.int16),
     }
-    np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
+    np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
     conv = {"name": "conv", "process": "Conv", "weight": "conv", "message_bits": 8, "input_shape": [6, 6, 2], "groups": 1}
     pairs = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "flat_output": False}
     lif = {"name": "lif", "shape": [3, 4, 4], "threshold": 200, "decay": 2048, "bias": "bias", "bias_exponent": 2}
@@ -73,10 +72,10 @@ def _tiny_bundle(folder: Path, rng: np.random.Generator) -> Path:
         "format": FORMAT,
         "version": VERSION,
         "digest": "",
-        "arrays_sha256": hashlib.sha256((folder / "arrays.npz").read_bytes()).hexdigest(),
         "input": {"name": "input", "shape": [2, 6, 6], "encoding": "events", "scale": 1.0, "bits": 8},
         "layers": [{"synapses": {**conv, **pairs}, "population": lif}, {"synapses": dense, "population": None}],
         "readout": {"name": "readout", "shape": [2], "bias": None},
     }
-    (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder / PLAN).write_text(json.dumps(sealed(plan, files)), encoding="utf-8")
     return folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tet_deploy.contracts import Probes, Progress, Recording, check_frames, probe_names
-from tet_deploy.errors import ExecutionError
+from tet_deploy.errors import ExecutionError, cut
 from tet_deploy.runtimes.loihi.child import run_child
 from tet_deploy.runtimes.loihi.interpreter import check_lava_python, find_lava_python
 from tet_deploy.runtimes.loihi.plan import read_plan
@@ -98,7 +98,7 @@ class LavaRuntime:
                 raise log.failure(self.bundle, str(error)) from None
             if code:
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                raise log.failure(self.bundle, log.reason or f"it {how}.")
+                raise log.failure(self.bundle, cut(log.reason) or f"it {how}.")
             try:
                 with np.load(scratch / "recording.npz") as recording:
                     return dict(recording)

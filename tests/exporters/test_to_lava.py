@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tet_deploy.errors import ArtifactError, GraphError
+from tet_deploy.errors import GraphError
 from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Conv, Delay, Flatten, Input, Linear, Quantization, Readout
@@ -50,6 +50,9 @@ def test_plan_names_the_network_it_was_made_from(tmp_path):
     assert plan["digest"] == graph.digest()
     assert plan["metadata"] == {"recipe": "tet"}
     assert plan["versions"]["lava-nc"] == "0.10.0"
+    assert plan["files"].keys() | {"plan.json"} == {
+        path.relative_to(tmp_path / "net.lava").as_posix() for path in tmp_path.rglob("*") if path.is_file()
+    }
     assert [layer["synapses"]["message_bits"] for layer in plan["layers"]] == [8, 0]
     assert [layer["synapses"]["process"] for layer in plan["layers"]] == ["Conv", "Dense"]
 
@@ -106,37 +109,3 @@ def test_delays_are_refused(tmp_path):
     nodes[4] = dataclasses.replace(nodes[4], inputs=("delay",))
     with pytest.raises(GraphError, match="node 'delay': a Delay has no Lava process yet"):
         to_lava(Graph(tuple(nodes)), tmp_path / "net.lava")
-
-
-def test_an_older_bundle_is_replaced(tmp_path):
-    """Exporting again replaces the whole folder and leaves nothing else behind."""
-    bundle = to_lava(small_network(), tmp_path / "net.lava")
-    (bundle / "stale.txt").write_text("old")
-    to_lava(small_network(lif={"threshold": 51}), bundle)
-    plan, _ = read(bundle)
-    assert plan["layers"][0]["population"]["threshold"] == 51
-    assert not (bundle / "stale.txt").exists()
-    assert list(tmp_path.iterdir()) == [bundle]
-
-
-@pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"plan.json": "[]"}, {"plan.json": '{"format": "other"}'}])
-def test_other_folders_are_left_alone(tmp_path, content):
-    """A folder that is no bundle is never replaced."""
-    target = tmp_path / "folder"
-    target.mkdir()
-    for name, text in content.items():
-        (target / name).write_text(text)
-    with pytest.raises(ArtifactError, match="is no Lava bundle"):
-        to_lava(small_network(), target)
-    assert {file.name: file.read_text() for file in target.iterdir()} == content
-
-
-def test_a_file_in_the_way_is_left_alone(tmp_path):
-    """A file at the path, or in place of its parent folder, gives a short error."""
-    file = tmp_path / "file"
-    file.write_text("mine")
-    for path in (file, file / "net.lava"):
-        with pytest.raises(ArtifactError) as caught:
-            to_lava(small_network(), path)
-        assert len(str(caught.value).splitlines()) <= 3
-    assert file.read_text() == "mine"

@@ -13,27 +13,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: each Lava process
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-import json
+import contextlib
 import logging
 import sys
 import traceback
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lava.magma.core.run_conditions import RunSteps
-from network import build, run_config
+from loihi_checks.bundle import read_bundle
+from loihi_checks.frames import check_frames
+from loihi_checks.reading import Refused, opened, said
 from supervision import FAILED, Supervisor, find_failure
 
 BUNDLE = Path(__file__).resolve().parent
-FORMAT = "tet_deploy lava bundle"
-VERSION = 1
-
-
-class UserError(Exception):
-    """Something that the user can put right, in one line."""
 
 
 def main() -> None:
@@ -45,11 +39,11 @@ def main() -> None:
         sys.exit(f"error: {options.recording}: cannot write there: {error.strerror}.")
     try:
         _run(options, supervisor)
-    except UserError as error:
+    except Refused as error:
         supervisor.end(FAILED, str(error))
     except Exception as error:
         traceback.print_exc()
-        supervisor.end(FAILED, f"{type(error).__name__}: {error}")
+        supervisor.end(FAILED, f"{type(error).__name__}: {said(error)}")
     supervisor.end(0)
 
 
@@ -64,26 +58,28 @@ def _options() -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
-    plan = json.loads((BUNDLE / "plan.json").read_text(encoding="utf-8"))
-    if plan.get("format") != FORMAT or plan.get("version") != VERSION:
-        raise UserError(f"plan.json is no {FORMAT} of version {VERSION}. Export the network again.")
+    plan, arrays = read_bundle(BUNDLE)
     names = [layer["population"]["name"] for layer in plan["layers"] if layer["population"]]
     probes = _probes(options.probes, names)
-    steps, samples = _frame_counts(options.frames, plan["input"]["shape"])
-    process = build(plan, np.load(BUNDLE / "arrays.npz"), options.frames.resolve(), supervisor.scratch, probes)
+    _check_replaceable(options.recording)
+    steps, samples = check_frames(options.frames, plan["input"])
+    from network import build, run_config  # only now: it brings Lava, and is known to be the file that was exported
+
+    process = build(plan, arrays, options.frames.resolve(), supervisor.scratch, probes)
     logging.getLogger().handlers.clear()  # every Lava process has added one that prints
     supervisor.watch(process)
-    _simulate(process, steps * samples + len(plan["layers"]), options.stock)
+    _simulate(process, steps * samples + len(plan["layers"]), run_config(options.stock))
     members = {f"{kind}/{name}": f"{kind}.{names.index(name)}.npy" for kind in probes for name in probes[kind]}
     members["clock"] = "clock.npy"
-    readout = _readout(plan, np.load(supervisor.scratch / "readout.npy"))
+    readout = _readout(np.load(supervisor.scratch / "readout.npy"), arrays.get(plan["readout"]["bias"]))
     partial = supervisor.scratch / "recording.npz"
     _write_recording(partial, readout, {key: supervisor.scratch / file for key, file in members.items()})
     partial.replace(options.recording)
 
 
-def _simulate(process: Any, steps: int, stock: bool) -> None:
-    config = run_config(stock)
+def _simulate(process: Any, steps: int, config: Any) -> None:
+    from lava.magma.core.run_conditions import RunSteps
+
     try:
         process.create_runtime(config)
         print(f"progress 0 {steps}", file=sys.stderr, flush=True)
@@ -93,19 +89,17 @@ def _simulate(process: Any, steps: int, stock: bool) -> None:
         failure = find_failure(process)
         if not failure:
             raise
-        raise UserError(failure) from error
+        raise Refused(failure, "What it printed stands above.") from error
 
 
-def _frame_counts(path: Path, shape: Sequence[int]) -> tuple[int, int]:
-    """Steps and samples of the frames."""
-    try:
-        frames = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: must be a .npy file of numbers: {error}") from error
-    if list(frames.shape[2:]) != list(shape) or 0 in frames.shape or frames.dtype.kind not in "fiub":
-        wanted = ", ".join(map(str, shape))
-        raise UserError(f"{path}: must hold numbers [T, B, {wanted}]; got {frames.dtype} {frames.shape}.")
-    return frames.shape[0], frames.shape[1]
+def _check_replaceable(path: Path) -> None:
+    """A recording may replace a recording or an empty file, and nothing else: least of all the frames."""
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return
+    with contextlib.suppress(Refused, OSError, ValueError, zipfile.BadZipFile), opened(path, 2**62) as file:
+        if zipfile.is_zipfile(file) and "readout.npy" in zipfile.ZipFile(file).namelist():
+            return
+    raise Refused(f"{path}: exists and is no recording, so it is not replaced", "Choose another name.")
 
 
 def _probes(asked: list[str], names: list[str]) -> dict[str, list[str]]:
@@ -118,15 +112,17 @@ def _probes(asked: list[str], names: list[str]) -> dict[str, list[str]]:
         return named[asked[0]]
     for name in asked:
         if name not in names:
-            raise UserError(f"--probes {name}: must be all, spikes, none, or some of {' '.join(names)}.")
+            raise Refused(
+                f"--probes {name:.200}: no population has that name",
+                f"Use all, spikes, none, or some of {' '.join(names):.200}.",
+            )
     return {"spikes": asked, "potentials": asked}
 
 
-def _readout(plan: Any, sums: np.ndarray) -> np.ndarray:
+def _readout(sums: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """Readout in units of 64 * scale: (a << 6) + bias, added here and not on the chip."""
-    bias = plan["readout"]["bias"]
     shifted = sums.astype(np.int64) << 6
-    return shifted + np.load(BUNDLE / "arrays.npz")[bias].astype(np.int64) if bias else shifted
+    return shifted if bias is None else shifted + bias.astype(np.int64)
 
 
 def _write_recording(path: Path, readout: np.ndarray, files: dict[str, Path]) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -12,13 +13,12 @@ import numpy as np
 import pytest
 
 from tet_deploy.errors import ExecutionError
-from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.runtimes.loihi.child import run_child
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
 
 ROOT = Path(__file__).resolve().parents[3]
-TOKEN = "ab12cd"  # stands in for the random part of the shared-memory names
+TOKEN = f"{os.getpid() % 2**24:06x}"  # stands in for the random part of the shared-memory names; other runs have another
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc").is_dir(), reason="looks for processes and shared memory as Linux shows them"
@@ -50,10 +50,10 @@ def sabotage(bundle: Path, name: str, statement: str, method: str = "run_spk") -
 
 
 @pytest.fixture
-def bundle(tmp_path, monkeypatch):
+def bundle(a_bundle, monkeypatch):
     """A bundle to break; its run's shared memory has names that the test knows."""
     monkeypatch.setattr(secrets, "token_hex", lambda size: TOKEN)
-    return to_lava(random_quantized_network(np.random.default_rng(5), encoding="events", layers=2), tmp_path / "net.lava")
+    return a_bundle
 
 
 @pytest.fixture
@@ -81,11 +81,13 @@ RAISE = "if self.time_step == 3: raise RuntimeError('cosmic ray')"
         ("fast_models.py", HANG, "run_spk", "no step was finished for 3 s"),
     ],
 )
-def test_a_failing_run_says_why_and_leaves_nothing(lava_python, bundle, frames, name, statement, method, complaint):
+def test_a_failing_run_says_why_and_leaves_nothing(lava_python, bundle, reseal, frames, name, statement, method, complaint):
     """Killed, raising and endless processes end the run with their reason; no process and no shared memory stays."""
     sabotage(bundle, name, statement, method)
+    reseal(bundle)
+    timeout = 3 if statement is HANG else 60  # a busy machine takes its time to start Lava
     with pytest.raises(ExecutionError, match=complaint) as caught:
-        LavaRuntime(bundle, lava_python.path, timeout=3).run(frames)
+        LavaRuntime(bundle, lava_python.path, timeout=timeout).run(frames)
     assert leftovers(bundle) == []
     lines = str(caught.value).splitlines()
     assert len(lines) <= 3
@@ -118,9 +120,10 @@ def heed_interrupts():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupting_the_host_leaves_nothing(lava_python, bundle, frames, tmp_path, number):
+def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frames, tmp_path, number):
     """Ctrl-C ends Lava and comes through as KeyboardInterrupt; when the host is killed, Lava notices and ends itself."""
     sabotage(bundle, "fast_models.py", HANG)
+    reseal(bundle)
     np.save(tmp_path / "frames.npy", frames)
     host = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(HOST).format(token=TOKEN), bundle, lava_python.path, tmp_path / "frames.npy"],
@@ -151,12 +154,13 @@ def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
     """python run.py frames.npy recording.npz works by hand and tidies up, also when something is wrong."""
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "short.npy", frames[:, :, 0])
+    np.save(tmp_path / "negative.npy", -(frames > 0).astype(np.int8))
     deep = tmp_path / ("deep" * 30)  # longer than the path of a socket may be
     deep.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
-    def run(frames_file, *options):
-        command = [lava_python.path, "-B", bundle / "run.py", frames_file, deep / "recording.npz", *options]
+    def run(frames_file, *options, recording=deep / "recording.npz"):
+        command = [lava_python.path, "-B", bundle / "run.py", frames_file, recording, *options]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
 
     done = run(tmp_path / "frames.npy", "--probes", "spikes")
@@ -166,19 +170,44 @@ def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
         expected = LavaRuntime(bundle, lava_python.path).run(frames)
         assert np.array_equal(recording["readout"], expected.readout)
         assert {key for key in recording if key.startswith("spikes/")} == {f"spikes/{name}" for name in expected.spikes}
+    before = (tmp_path / "frames.npy").read_bytes()
+    done = run(tmp_path / "frames.npy", recording=tmp_path / "frames.npy")
+    assert (done.returncode, (tmp_path / "frames.npy").read_bytes()) == (70, before)
+    assert "frames.npy: exists and is no recording, so it is not replaced. Choose another name." in done.stderr
+    assert run(tmp_path / "frames.npy", "--probes", "none").returncode == 0, "a recording replaces a recording"
     (deep / "recording.npz").unlink()
     for frames_file, options, complaint in (
-        ("short.npy", [], "must hold numbers"),
-        ("absent.npy", [], "must be a .npy file"),
-        ("frames.npy", ["--probes", "nothing"], "--probes nothing: must be"),
+        ("short.npy", [], "time first; got shape"),
+        ("negative.npy", [], "counts events; found -1"),
+        ("absent.npy", [], "cannot be opened"),
+        ("frames.npy", ["--probes", "nothing"], "--probes nothing: no population has that name"),
     ):
         done = run(tmp_path / frames_file, *options)
         assert done.returncode == 70
         assert len(done.stderr.splitlines()) == 1
         assert complaint in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == [deep.name, "frames.npy", "net.lava", "short.npy"]
+    names = [deep.name, "frames.npy", "negative.npy", "net.lava", "short.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert list(deep.iterdir()) == []
     assert leftovers(bundle) == []
+
+
+@pytest.mark.parametrize("name", ["plan.json", "arrays.npz", "network.py"])
+def test_a_changed_bundle_does_not_run(lava_python, bundle, frames, tmp_path, name):
+    """run.py itself says so, before Lava is loaded."""
+    np.save(tmp_path / "frames.npy", frames)
+    content = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(content.replace(b"threshold", b"Threshold") if name == "plan.json" else content + b"\n")
+    done = subprocess.run(
+        [lava_python.path, "-B", bundle / "run.py", tmp_path / "frames.npy", tmp_path / "recording.npz"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 70
+    assert len(done.stderr.splitlines()) == 1
+    assert re.search(rf"^error: .*{name}: is not (as it|the file that) was exported.* again\.$", done.stderr)
+    assert not (tmp_path / "recording.npz").exists()
 
 
 def test_any_program_is_followed_and_ended():

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from tet_deploy.contracts import Recording
-from tet_deploy.errors import ArtifactError, DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Quantization, Readout
-from tet_deploy.runtimes.loihi.plan import read_plan
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
@@ -188,6 +187,7 @@ def test_the_bundle_is_left_as_it_was(small):
         (lambda frames: frames + 0.5, DataError, "whole numbers"),
         (lambda frames: frames.astype(str), DataError, "dtype"),
         (lambda frames: frames * np.nan, DataError, "NaN"),
+        (lambda frames: -frames, DataError, "must not be negative"),
     ],
 )
 def test_frames_that_do_not_fit_are_refused(small, change, error, complaint):
@@ -200,37 +200,5 @@ def test_frames_that_do_not_fit_are_refused(small, change, error, complaint):
 def test_unknown_probes_are_refused(small):
     """A probe that names no population stops before Lava is started."""
     _, frames, runtime = small
-    with pytest.raises(GraphError, match="probe 'nothing'"):
+    with pytest.raises(ArgumentError, match="probe 'nothing'"):
         runtime.run(frames, probes=["nothing"])
-
-
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        (lambda bundle: (bundle / "plan.json").unlink(), "is no Lava bundle"),
-        (lambda bundle: (bundle / "plan.json").write_text("{"), "is no JSON"),
-        (lambda bundle: (bundle / "plan.json").write_bytes(b"\xff\xfe"), "is no JSON"),
-        (lambda bundle: (bundle / "plan.json").write_text("[" * 100_000), "is no JSON"),
-        (lambda bundle: (bundle / "plan.json").write_text('{"format": "other"}'), "does not say format"),
-        (lambda bundle: edit(bundle, version=2), "is of version 2"),
-        (lambda bundle: edit(bundle, input={"shape": "none"}), "a shape must be"),
-        (lambda bundle: edit(bundle, input={"shape": [2, 10**12, -1], "encoding": "events"}), "a shape must be"),
-        (lambda bundle: edit(bundle, layers=[]), "is damaged"),
-        (lambda bundle: edit(bundle, layers=None), "is damaged"),
-        (lambda bundle: edit(bundle, digest=7), "expected a string"),
-        (lambda bundle: (bundle / "run.py").unlink(), "lacks run.py"),
-        (lambda bundle: (bundle / "arrays.npz").write_bytes(b"PK"), "is not the file that was exported"),
-    ],
-)
-def test_damaged_bundles_are_refused(tmp_path, damage, complaint):
-    """A bundle that is truncated, edited or of another version gives a short error that says what to do."""
-    bundle = to_lava(random_quantized_network(np.random.default_rng(0)), tmp_path / "net.lava")
-    damage(bundle)
-    with pytest.raises(ArtifactError, match=complaint) as caught:
-        read_plan(bundle)
-    assert len(str(caught.value).splitlines()) <= 3
-
-
-def edit(bundle, **entries):
-    path = bundle / "plan.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))

@@ -1,0 +1,91 @@
+"""Open files that may be anything: only regular ones, only as large as they can be, never a byte more in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_LARGEST_NPY_HEADER = 2**14  # bytes; numpy refuses headers of more than 10,000
+_CHARACTERS_SHOWN = 200
+EXPORT_AGAIN = "Export the network again."
+
+
+class Refused(Exception):
+    """Something that the user can put right, in one line: the problem, and the way out."""
+
+    def __init__(self, problem: str, way_out: str = EXPORT_AGAIN) -> None:
+        super().__init__(f"{problem}. {way_out}")
+        self.problem = problem
+
+
+def said(error: BaseException) -> str:
+    """What another's error says, in one short line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:_CHARACTERS_SHOWN]
+
+
+@contextlib.contextmanager
+def opened(path: Path, largest: int, way_out: str = EXPORT_AGAIN) -> Iterator[BinaryIO]:
+    """A file to read. A FIFO would keep us waiting and a device would never end, so both are refused, links to them too.
+
+    Raises
+    ------
+    Refused
+        No such file, no regular one, or one of more than `largest` bytes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or said(error)}", way_out) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(f"{path}: must be a file; it is a folder, a pipe or a device", way_out)
+        if status.st_size > largest:
+            raise Refused(f"{path}: must have {largest:,} bytes at most; it has {status.st_size:,}", way_out)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Npy:
+    """What the header of a .npy file claims, and where the data begin."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[np.generic]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the header and of the data that it claims."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def npy_header(start: bytes) -> Npy:
+    """Parse the header of a .npy file of numbers from the file's first bytes.
+
+    Raises
+    ------
+    ValueError
+        They are no such header.
+    """
+    stream = io.BytesIO(start[:_LARGEST_NPY_HEADER])
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        shape, fortran_order, dtype = readers[np.lib.format.read_magic(stream)](stream)
+    except Exception as error:  # the header is a Python expression and can be wrong in any way
+        raise ValueError(f"it is no .npy file of numbers ({type(error).__name__}: {said(error)})") from error
+    if dtype.kind not in "fiub" or min(shape, default=0) < 0:
+        raise ValueError(f"it must hold numbers; it claims {f'{dtype} {shape}':.{_CHARACTERS_SHOWN}}")
+    return Npy(shape, fortran_order, dtype, stream.tell())
