@@ -179,6 +179,7 @@ BROKEN = {
         lambda path: edit_tensors(path, lambda t: t.update({key: array > 0 for key, array in t.items()})),
         "must hold floats or integers",
     ),
+    "huge header": (lambda path: sealed(path, {"format": 2, "nodes": "[]," * 2**23}), "header is longer than"),
     "huge field": (a_node(1, **{"colour" * 50_000: 1}), "has no field"),
     "huge value": (a_node(0, shape=[[1] * 100_000] * 3), "shape must be"),
     "huge kind": (a_node(1, kind="C" * 200_000), "kind must be one of"),

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tet_deploy.counting import estimate
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import KINDS, Add, Delay
 from tet_deploy.ir.spec import TRACED
 from tet_deploy.models import build
 from tet_deploy.nn import LIF, TimeMajor
+from tet_deploy.passes import fold
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.tracing import trace
 
@@ -280,3 +282,15 @@ def test_what_cannot_be_traced_stops_with_an_error(name):
         trace(model, SHAPE)
     assert len(str(caught.value).splitlines()) <= 3
     assert all(module.training for module in model.modules())
+
+
+def test_pooling_multiplies_nothing_in_a_network_without_spikes():
+    """`ann` and `rate` price the convolution and the linear layer, whatever pools between them."""
+    for pool in (nn.MaxPool2d(2), nn.AvgPool2d(2)):
+        graph = trace(net(nn.Conv2d(2, 3, 3, padding=1), LIF(), pool, features=36).eval(), SHAPE)
+        for stage in (graph, fold(graph)):
+            frames = np.ones((2, 1, *SHAPE), np.float32)
+            report = estimate(stage, ReferenceRuntime(stage).run(frames, probes="spikes"), frames)
+            macs = 3 * 2 * 9 * 48 + 5 * 36
+            assert report.dense_macs.sum() == macs
+            assert report.mean("ann") == pytest.approx(4.6 * macs)

@@ -74,7 +74,10 @@ def notes(report: EnergyReport) -> list[str]:
     if report.table.dense_mac is None:
         found.append(f"The table {report.table.name} has no price for a network without spikes, so 'ann' is missing.")
     else:
-        found.append("'ann' is one dense pass with the kernels as they were before average pooling was folded into them.")
+        found.append(
+            "'ann' is one dense pass with the kernels as they were before average pooling was folded into them. Pooling "
+            "itself costs nothing in it, nor in 'rate'."
+        )
     found += [f"The price of one {name} is a secondary number." for name, p in report.table.prices.items() if p.secondary]
     return [*found, "Memory accesses are not priced. 'full' alone includes the neurons."]
 

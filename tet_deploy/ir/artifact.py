@@ -42,6 +42,7 @@ _HEADER_KEY = "tet_deploy"
 _FIELDS: dict[str, type] = {"format": int, "nodes": list, "metadata": dict, "digest": str}
 _FIELDS_SINCE_2 = _FIELDS | {"writer": str, "checksum": str}
 _SEPARATOR = "/"
+_LONGEST_HEADER = 2**24  # characters; a network of 50,000 nodes has fewer
 NETWORK = Kind("a network of tet_deploy", has_header(_HEADER_KEY))
 
 
@@ -118,6 +119,10 @@ def _header(path: Path, strings: Mapping[str, str]) -> dict[str, Any]:
         kind = "a training checkpoint" if "tet_deploy_checkpoint" in strings else "a safetensors file"
         raise ArtifactError(
             f"{path}: {kind}, but not a network that tet_deploy wrote. Turn a checkpoint into one with `tet-deploy convert`."
+        )
+    if len(strings[_HEADER_KEY]) > _LONGEST_HEADER:
+        raise ArtifactError(
+            f"{path}: its header is longer than {_LONGEST_HEADER} characters, which no network's is. Write it again."
         )
     header = json.loads(strings[_HEADER_KEY], object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     version = header.get("format") if isinstance(header, dict) else None

@@ -94,8 +94,8 @@ class Conv(Node):
 
     weight [O, I/groups, kh, kw] ; bias [O] or None ; x [I, H, W] ; y [O, H', W'].
 
-    `dense_macs` are the multiply-accumulates of the layers that this one stands for, where those are not its own: a network
-    without spikes would run a convolution behind an average pool with its small kernel, not with the folded one.
+    `dense_macs` are the multiply-accumulates of what stands here in a network without spikes, where they are not the node's
+    own: those of the small kernel where an average pool was folded into it, none where the node sums spikes for a max pool.
     """
 
     weight: np.ndarray

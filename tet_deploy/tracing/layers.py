@@ -143,6 +143,7 @@ def _max_pool(layer: nn.MaxPool2d, name: str, source: Node, shape: Shape) -> tup
         padding=_pair(layer.padding),
         dilation=_pair(layer.dilation),
         groups=shape[0],
+        dense_macs=0,  # without spikes it compares, and multiplies nothing
     )
     return total, LIF(name=name, inputs=(total.name,), decay=source.decay, threshold=0.5)
 
