@@ -2,7 +2,8 @@
 
 Input `frames` float32 [T, B, *shape]. Outputs `readout` [T, B, K] (float32, or int64 in units of 64 * scale), `logits`
 [B, K] (float32, its mean over time in the float network's units), and for each probed LIF `<name>.spikes` uint8 and
-`<name>.potentials` (float32 or int32, after the reset), both [T, B, *shape].
+`<name>.potentials` (float32 or int32, after the reset), both [T, B, *shape]. Every other value's name begins with a slash.
+The metadata entry `tet_deploy.sha256` is the SHA-256 of the file with 64 zeros in its place.
 """
 
 from __future__ import annotations
