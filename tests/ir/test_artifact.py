@@ -134,6 +134,10 @@ BROKEN = {
     "format in words": (a_header(format="two"), "its header says format 'two'"),
     "format true": (a_header(format=True), "its header says format True"),
     "unknown header field": (a_header(colour=1), "its header holds 'colour', which is unknown"),
+    "another header": (
+        lambda path: save_file(load_file(path), path, metadata={"tet_deploy": json.dumps(header_of(path)), "note": ""}),
+        "holds 'note', which is unknown",
+    ),
     "no digest": (lambda path: edit(path, lambda header: header.pop("digest")), "its header lacks 'digest'"),
     "header is no object": (lambda path: sealed(path, [2]), "its header says format None"),
     "unknown kind": (a_node(1, kind="Conv7"), rf"kind must be one of .* got 'Conv7'\. {NEWER}"),

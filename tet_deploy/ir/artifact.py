@@ -135,7 +135,7 @@ def _header(path: Path, strings: Mapping[str, str]) -> dict[str, Any]:
         )
     fields = _FIELDS if version == 1 else _FIELDS_SINCE_2
     wrong = [name for name, kind in fields.items() if type(header.get(name)) is not kind]
-    unknown = [name for name in header if name not in fields]
+    unknown = [name for name in (*header, *strings) if name not in fields and name != _HEADER_KEY]
     if wrong or unknown:
         found = (
             f"lacks {wrong[0]!r}, or holds it in another form" if wrong else f"holds {shown(unknown[0])}, which is unknown"
