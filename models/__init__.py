@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tet_deploy.errors import ArgumentError
+from tet_deploy.errors import ArgumentError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,7 @@ def build(name: str, *, seed: int | None = None, **arguments: Any) -> nn.Module:
         try:
             model: nn.Module = make(**arguments)
         except TypeError as error:
-            raise ArgumentError(f"model {name!r}: {error}. See help(tet_deploy.models.build).") from error
+            raise ArgumentError(f"model {name!r}: {first_line(error)}. See help(tet_deploy.models.build).") from error
     return model
 
 

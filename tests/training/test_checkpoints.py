@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tet_deploy.errors import ArtifactError
 from tet_deploy.models import build
-from tet_deploy.training import Description, load_checkpoint, readouts, save_checkpoint
+from tet_deploy.training import Description, load_checkpoint, named_checkpoints, readouts, save_checkpoint, session
 
 DESCRIPTION = Description(
     model="digits",
@@ -96,13 +97,48 @@ def test_files_that_are_no_safetensors_are_refused(path, content, message):
         ({KEY: json.dumps(header() | {"arguments": {"width": 0.25}})}, r"conv1.*\(2, 1, 3, 3\)"),
         ({KEY: json.dumps(header() | {"arguments": {"width": 1e6}})}, r"conv1.*\(8000000, 1, 3, 3\)"),
         ({KEY: json.dumps(header() | {"arguments": {"width": 1e300}})}, "cannot be built"),
+        ({KEY: json.dumps(header() | {"arguments": {"width": 10**30}})}, "cannot be built"),
+        ({KEY: json.dumps(header() | {"shape": [1, 8, -1]})}, "its frames must be"),
+        ({KEY: json.dumps(header() | {"shape": []})}, "its frames must be"),
+        ({KEY: json.dumps(header() | {"shape": [10**5] * 3})}, "its frames must be"),
+        ({KEY: json.dumps(header() | {"encoding": "x" * 10**5})}, "its frames must be"),
+        ({KEY: "[" * 10**5}, "damaged"),
+        ({KEY: json.dumps(header() | {"x" * 10**5: 1})}, "other keys"),
     ],
 )
 def test_descriptions_that_do_not_fit_are_refused(path, metadata, message):
     """A wrong description is named; a model too large for any memory is refused without being built."""
     save_file(load_file(path), path, metadata=metadata)
-    with pytest.raises(ArtifactError, match=message):
+    with pytest.raises(ArtifactError, match=message) as caught:
         load_checkpoint(path)
+    assert len(str(caught.value)) < 600 + len(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_a_file_are_not_echoed_whole(path):
+    """Ten thousand unknown keys take one line."""
+    save_file({f"unknown.{number}": torch.zeros(1) for number in range(10**4)}, path, metadata={KEY: json.dumps(header())})
+    with pytest.raises(ArtifactError, match=r"unknown: unknown\.0, .*\.\.\.\.$") as caught:
+        load_checkpoint(path)
+    assert len(str(caught.value)) < 600 + len(str(path))
+
+
+def test_what_is_no_file_is_refused_at_once(path):
+    """A folder, a FIFO and a device in the checkpoint's place neither hang nor fill the memory."""
+    path.unlink()
+    for make in (path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        make()
+        for read in (load_checkpoint, session.traced, lambda path: named_checkpoints.load_checkpoint("digits", path)):
+            with pytest.raises(ArtifactError, match=r"must be a file; it is a (folder|FIFO|device)"):
+                read(path)
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("data", [3, [], None, {"arguments": 3}])
+def test_a_recipe_that_is_none_does_not_surprise(path, data):
+    """What only tells how the network was trained can be anything; the network is read."""
+    save_file(load_file(path), path, metadata={KEY: json.dumps(header() | {"recipe": {"data": data}})})
+    assert session.traced(path).metadata["model"] == "digits"
 
 
 @pytest.mark.parametrize(

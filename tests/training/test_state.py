@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 from tet_deploy.errors import ArtifactError
 from tet_deploy.nn import LIF, TimeMajor
-from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, run
+from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, run, session, state
 from tet_deploy.training.randomness import capture, restore, seeded
 from tet_deploy.training.recipes import changed
 
@@ -94,7 +95,11 @@ def rewritten(path, change):
         (lambda h, t: h | {"position": h["position"] | {"stage": 7}}, "its position"),
         (lambda h, t: h | {"position": h["position"] | {"stage": 0, "epoch": -1}}, "damaged"),
         (lambda h, t: h | {"position": h["position"] | {"stage": 0, "epoch": 9}}, "its position"),
+        (lambda h, t: h | {"position": h["position"] | {"batch": 10**30}}, "its position has batch"),
         (lambda h, t: h | {"about": 3}, "damaged"),
+        (lambda h, t: h | {"position": h["position"] | {"history": [{"loss": 1.0}, 3]}}, "its log has the line 3"),
+        (lambda h, t: h | {"position": h["position"] | {"history": [{"epoch": 1}] * 2}}, "its log has the line"),
+        (lambda h, t: h["position"]["history"][1].update(accuracy_by_step=["x"]), "its log has the line"),
         (lambda h, t: t.pop("model.0.weight", None) is None or None, r"missing: 0\.weight"),
     ],
 )
@@ -113,6 +118,9 @@ def test_damaged_states_are_refused(path, change, message):
         (lambda h, t: t.update({"random.0.python": torch.zeros(3, dtype=torch.int64)}), "random states are damaged"),
         (lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(2)}), r"optimiser state of '0\.weight'"),
         (lambda h, t: t.update({"optimizer.9.weight:exp_avg": torch.zeros(2)}), r"optimiser state of '9\.weight'"),
+        (lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(())}), r"optimiser state of '0\.weight'"),
+        (lambda h, t: t.pop("optimizer.0.weight:exp_avg"), r"optimiser state of '0\.weight'"),
+        (lambda h, t: t.update({"optimizer.0.weight:more": torch.zeros(())}), r"optimiser state of '0\.weight'"),
     ],
 )
 def test_damaged_tensors_are_named(path, change, message):
@@ -133,6 +141,48 @@ def test_files_that_are_no_safetensors_are_refused(path, content):
     path.write_bytes(content(path.read_bytes()) if callable(content) else content)
     with pytest.raises(ArtifactError, match=r"damaged|is empty"):
         train(path, resume=True)
+
+
+def deep(levels):
+    """JSON nested so deeply that Python's parser gives up, or nearly does."""
+    return '{"format": 1, "position": ' + "[" * levels + "]" * levels + ', "about": {}}'
+
+
+@pytest.mark.parametrize("levels", [90, 900, 100_000])
+def test_a_deeply_nested_header_is_refused(path, levels):
+    """However deep, it is one line of an ArtifactError."""
+    save_file(load_file(path), path, metadata={KEY: deep(levels)})
+    for read in (state.load_state, lambda path: session.choose(Settings(state=path, resume=True), changes={})):
+        with pytest.raises(ArtifactError, match="damaged") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [None, [], {"model": 3}, {"model": "x" * 10**5}, {"x" * 10**5: 1}, {"stages": json.loads("[" * 500 + "]" * 500)}],
+)
+def test_messages_show_little_of_the_file(path, recipe):
+    """A recipe that is none is refused in a line of a few hundred characters."""
+    whole = RECIPE.as_dict() | recipe if isinstance(recipe, dict) else recipe
+    rewritten(path, lambda header, tensors: header | {"about": {"recipe": whole}})
+    for read in (
+        lambda: session.choose(Settings(state=path, resume=True), changes={}),
+        lambda: train(path, resume=True),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            read()
+        assert len(str(caught.value)) < 700 + len(str(path))
+
+
+def test_what_is_no_file_is_refused_at_once(path):
+    """A folder, a FIFO and a device in the state's place neither hang nor fill the memory."""
+    path.unlink()
+    for make in (path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        make()
+        with pytest.raises(ArtifactError, match=r"must be a file; it is a (folder|FIFO|device)"):
+            train(path, resume=True)
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def test_without_a_state_there_is_nothing_to_resume(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tet_deploy.errors import ArtifactError, first_line
+from tet_deploy.errors import ArtifactError, cut, first_line, shown
 from tet_deploy.files import Kind, has_header, regular_file, written_whole
 from tet_deploy.models import build
 
 FORMAT = 1
 _HEADER_KEY = "tet_deploy_checkpoint"
 CHECKPOINT = Kind("a checkpoint of tet_deploy", has_header(_HEADER_KEY))
+_LARGEST_FRAME = 2**21  # values: an event camera of 1280 x 720 has as many, and tracing takes memory for some such frames
 _FIELDS: dict[str, tuple[type, ...]] = {  # of a Description, as JSON reads them
     "model": (str,),
     "shape": (list,),
@@ -167,8 +169,8 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str)
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unknown:
         raise ArtifactError(
-            f"{source}: its keys do not fit the model; missing: {', '.join(missing) or 'none'}; "
-            f"unknown: {', '.join(unknown) or 'none'}."
+            f"{source}: its keys do not fit the model; missing: {cut(', '.join(missing)) or 'none'}; "
+            f"unknown: {cut(', '.join(unknown)) or 'none'}."
         )
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape or tensor.dtype != wanted[name].dtype:
@@ -196,4 +198,10 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
             f"{path}: its description must hold {', '.join(_FIELDS)}; wrong or missing: {', '.join(wrong) or 'other keys'}. "
             "The file is damaged, or a newer version wrote it."
         )
-    return Description(**{**header, "shape": tuple(header["shape"])})
+    shape, encoding = header["shape"], header["encoding"]
+    if encoding not in ("analog", "events") or min(shape, default=0) < 1 or math.prod(shape) > _LARGEST_FRAME:
+        raise ArtifactError(
+            f"{path}: its frames must be analog or events, of at most {_LARGEST_FRAME:,} values; "
+            f"got {shown(encoding)}, {shown(shape)}. The file is damaged; train again."
+        )
+    return Description(**{**header, "shape": tuple(shape)})

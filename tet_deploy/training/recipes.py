@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tet_deploy.errors import ArgumentError, ArtifactError
+from tet_deploy.errors import ArgumentError, ArtifactError, cut, first_line, shown
+from tet_deploy.files import regular_file
 from tet_deploy.recipes import RECIPES
 from tet_deploy.training.losses import check_loss
 
@@ -28,6 +29,8 @@ else:
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant")
 _CONTINUED = ("learning_rate", "optimizer", "momentum", "weight_decay", "schedule", "batch_size")
+_LARGEST_RECIPE_BYTES = 2**20
+_MOST_THREADS = 2**16
 _KINDS = {"whole": "a whole number", "number": "a number", "text": "a text", "flag": "true or false"}
 _KIND_OF = {
     **dict.fromkeys(("steps", "epochs", "batch_size", "seed", "threads"), "whole"),
@@ -129,8 +132,8 @@ class Recipe:
         _check_kinds(self)
         if self.seed < 0:
             raise ArgumentError(f"seed: must be at least 0; got {self.seed}.")
-        if self.threads is not None and self.threads < 1:
-            raise ArgumentError(f"threads: must be at least 1; got {self.threads}.")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise ArgumentError(f"threads: must be in 1..{_MOST_THREADS}; got {self.threads}.")
         if not self.stages:
             raise ArgumentError("stages: needs at least one.")
         for number, (before, stage) in enumerate(zip((None, *self.stages), self.stages, strict=False), 1):
@@ -172,16 +175,18 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
     name, path = str(source), Path(source)
     if name in RECIPES:
         text = (resources.files("tet_deploy.recipes") / f"{name}.toml").read_text(encoding="utf-8")
-    elif path.is_file():
-        text = _read(path)
+    elif path.exists():
+        text = _read(regular_file(path, "A recipe is a TOML file.", largest=_LARGEST_RECIPE_BYTES))
     else:
         raise ArgumentError(
             f"recipe {name!r}: no such file, and none of that name.{_nearest(name, RECIPES)} There are {', '.join(RECIPES)}."
         )
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ArtifactError(f"recipe {name}: is not TOML ({error}). See the recipe 'digits' for an example.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ArtifactError(
+            f"recipe {name}: is not TOML ({first_line(error)}). See the recipe 'digits' for an example."
+        ) from error
     return from_dict(values, source=name)
 
 
@@ -261,14 +266,14 @@ def _check_keys(table: Mapping[str, Any], where: str, *, known: Iterable[str], n
     known = list(known)
     for key in table:
         if key not in known:
-            raise ArgumentError(f"{where}: unknown key {key!r}.{_nearest(key, known)} The keys are {', '.join(known)}.")
+            raise ArgumentError(f"{where}: unknown key {shown(key)}.{_nearest(key, known)} The keys are {', '.join(known)}.")
     missing = [key for key in needed if key not in table]
     if missing:
         raise ArgumentError(f"{where}: {', '.join(missing)} is missing.")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
+    found = difflib.get_close_matches(cut(word), list(known), n=1)
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
@@ -279,18 +284,18 @@ def _check_kinds(values: Stage | Recipe) -> None:
             continue
         types = {"whole": (int,), "number": (int, float), "text": (str,), "flag": (bool,)}[kind]
         if type(value) not in types:
-            raise ArgumentError(f"{name}: must be {_KINDS[kind]}; got {value!r}.")
+            raise ArgumentError(f"{name}: must be {_KINDS[kind]}; got {shown(value)}.")
 
 
 def _kind_of(value: Any, kind: type, where: str, what: str) -> Any:
     if not isinstance(value, kind):
-        raise ArgumentError(f"{where}: must be {what}; got {value!r}.")
+        raise ArgumentError(f"{where}: must be {what}; got {shown(value)}.")
     return value
 
 
 def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ArgumentError(f"{name}: must be one of {', '.join(known)}; got {value!r}.{_nearest(value, known)}")
+        raise ArgumentError(f"{name}: must be one of {', '.join(known)}; got {shown(value)}.{_nearest(value, known)}")
 
 
 # The demo's, by the name of their data.

@@ -18,7 +18,7 @@ from tet_deploy import data
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.data.event_folder import load_event_folder
-from tet_deploy.errors import ArgumentError, ArtifactError
+from tet_deploy.errors import ArgumentError, ArtifactError, first_line
 from tet_deploy.files import check_apart
 from tet_deploy.ir.graph import Graph
 from tet_deploy.models import MODELS, build
@@ -101,7 +101,10 @@ def choose(
         if extra:
             raise ArgumentError(f"--resume: goes on with what was begun, as it was begun. Leave out {', '.join(extra)}.")
         begun = load_state(settings.state).about.get("recipe")
-        return from_dict(begun if isinstance(begun, dict) else {}, source=f"of {settings.state}")
+        try:
+            return from_dict(begun if isinstance(begun, dict) else {}, source="of a training")
+        except ArgumentError as error:
+            raise ArtifactError(f"{settings.state}: holds no valid recipe ({first_line(error)}) Start anew.") from error
     chosen = recipe_for(data, recipe, **changes)
     chosen = one_stage(chosen, stage) if stage is not None else chosen
     if width is not None:

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tet_deploy.errors import ArtifactError, first_line, shown
+from tet_deploy.errors import ArtifactError, cut, first_line, shown
 from tet_deploy.files import Kind, has_header, regular_file, written_whole
 from tet_deploy.training.checkpoints import check_weights
 from tet_deploy.training.recipes import Recipe
@@ -123,7 +123,7 @@ def _position(**values: Any) -> Position:
     position = Position(**values)
     for name, default in dataclasses.asdict(Position()).items():
         value = getattr(position, name)
-        if type(value) is not type(default) or (name != "history" and value < 0):
+        if type(value) is not type(default) or (name != "history" and not 0 <= value < 2**53):
             raise ValueError(f"its position has {name} = {shown(value)}")
     for line in position.history:
         steps = line.get("accuracy_by_step", []) if isinstance(line, dict) else None
@@ -149,7 +149,7 @@ def check_same(state: TrainingState, about: Mapping[str, Any]) -> None:
     if found:
         name, before, now = found
         raise ArtifactError(
-            f"{state.path}: was begun with {name} = {shown(before)}; now it is {shown(now)}. "
+            f"{state.path}: was begun with {cut(name)} = {shown(before)}; now it is {shown(now)}. "
             "Resume as it was begun, or start anew."
         )
 
@@ -167,12 +167,22 @@ def restore_optimizer(state: TrainingState, model: nn.Module, optimizer: torch.o
     for name, tensor in _under(state, "optimizer.").items():
         parameter, _, key = name.rpartition(":")
         saved.setdefault(parameter, {})[key] = tensor
-    parameters = dict(model.named_parameters())
+    parameters, scalars = dict(model.named_parameters()), _kept(optimizer)
     for name, values in saved.items():
-        if name not in parameters or any(v.dim() and v.shape != parameters[name].shape for v in values.values()):
-            raise ArtifactError(f"{state.path}: its optimiser state of {name!r} does not fit the model. Start anew.")
+        shape = parameters[name].shape if name in parameters else None
+        if {key: value.shape for key, value in values.items()} != {key: () if s else shape for key, s in scalars.items()}:
+            raise ArtifactError(f"{state.path}: its optimiser state of {shown(name)} does not fit the model. Start anew.")
     by_index = {index: saved[name] for index, name in enumerate(parameters) if name in saved}
     optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _kept(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
+    """What an optimiser keeps of a parameter, found out on one, and whether it is a scalar."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    probe = type(optimizer)([parameter], **optimizer.defaults)
+    probe.step()
+    return {key: value.dim() == 0 for key, value in probe.state[parameter].items() if value is not None}
 
 
 def random_states(state: TrainingState, rank: int) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tet_deploy.errors import ArtifactError
+from tet_deploy.files import regular_file
 
 _WRAPPINGS = ("state_dict", "model")  # under which training scripts store a state dict beside epoch, optimiser, ...
 _DISTRIBUTED = "module."  # the prefix that DataParallel and DistributedDataParallel put before every key
@@ -32,9 +33,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     ArtifactError
         No such file, damaged, holding Python objects other than weights, or a value that is no tensor.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file. Give the .pth or .safetensors file that holds the weights.")
+    path = regular_file(path, "Give the .pth or .safetensors file that holds the weights.")
     state = _unwrapped(_safetensors(path) if is_safetensors(path) else _pickled(path))
     if not isinstance(state, Mapping) or not state or not all(isinstance(key, str) for key in state):
         raise ArtifactError(f"{path}: must hold weights by name; got {_shown(state)}. Save model.state_dict().")
