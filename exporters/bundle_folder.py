@@ -47,14 +47,29 @@ def write_bundle(folder: Path, plan: Mapping[str, Any], files: Mapping[str, byte
         Something else stands there, a file of the older bundle was changed since, another export is writing there, or the
         folder cannot be written.
     """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise ArtifactError(f"{folder}: must be a folder; it is a link or a file. Choose another name.")
+    check_bundle_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_export(folder):
             _replace(folder, sealed(plan, files), files)
     except OSError as error:
         raise ArtifactError(f"{folder}: cannot be written: {error.strerror or error}. Choose another folder.") from error
+
+
+def check_bundle_folder(folder: Path) -> None:
+    """See before long work that nothing stands there, or a bundle as it was exported.
+
+    Raises
+    ------
+    ArtifactError
+        As `write_bundle` would.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ArtifactError(f"{folder}: must be a folder; it is a link or a file. Choose another name.")
+    for name, expected in _files_of_older(folder).items() if folder.exists() else ():
+        digest = _digest(folder, name)
+        if digest and not _is_own(digest, expected):
+            raise _not_ours(folder / name)
 
 
 def _replace(folder: Path, plan: Mapping[str, Any], files: Mapping[str, bytes]) -> None:

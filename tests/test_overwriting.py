@@ -192,6 +192,12 @@ def test_a_demo_replaces_a_demo_only(tmp_path):
     with pytest.raises(ArtifactError, match=r"is a finished training\. It is no demo's: choose another folder"):
         demo_folder(tmp_path)
     path.unlink()
+    (tmp_path / "lava").mkdir()
+    demo_folder(tmp_path)
+    (tmp_path / "lava" / "notes").write_text("my own\n")
+    with pytest.raises(ArtifactError, match=r"lava: exists and is no Lava bundle to replace"):
+        demo_folder(tmp_path)
+    (tmp_path / "lava" / "notes").unlink()
     (tmp_path / "report.csv").write_text("my own\n")
     with pytest.raises(ArtifactError, match=r"report.csv: exists and is not a table of layers"):
         demo_folder(tmp_path)

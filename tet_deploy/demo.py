@@ -13,6 +13,7 @@ from tet_deploy import counting, pipeline, terminal, validation
 from tet_deploy.contracts import Progress, Recording
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
+from tet_deploy.exporters.bundle_folder import check_bundle_folder
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
@@ -181,6 +182,7 @@ def _folder(out: str | os.PathLike[str]) -> Path:
     for form in ("float", "int8"):
         check_writable(folder / f"network.{form}.safetensors", NETWORK)
         check_writable(folder / f"network.{form}.onnx", ONNX_FILE)
+    check_bundle_folder(folder / "lava")
     check_report_path(folder / "report.html")
     return folder
 

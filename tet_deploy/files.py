@@ -33,7 +33,7 @@ class Kind(NamedTuple):
     name
         For messages, with its article: "a network of tet_deploy".
     test
-        Whether a regular file is of this kind. It reads no more than the file's beginning, and says False where it fails.
+        Whether a regular file is of this kind. It reads no more than the file's header, and says False where it fails.
     """
 
     name: str

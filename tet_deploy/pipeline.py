@@ -53,7 +53,7 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     GraphError
         Something in the network cannot be mapped exactly.
     ArtifactError
-        The path cannot be written.
+        The path cannot be written, or something stands there that is no earlier export.
 
     Examples
     --------

@@ -12,6 +12,7 @@ from tet_deploy.cli.options import Frames, Json, NetworkFile, Out, Samples, fram
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
+from tet_deploy.reporting import check_report_path
 
 
 def energy(
@@ -49,6 +50,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Run a network on the reference and on ONNX Runtime, count its energy, and write a page that shows it all."""
+    check_report_path(out)
     graph = load(network)
     x, labels = frames_and_labels(graph, frames, samples)
     with terminal.progress_bar("running and drawing") as progress:

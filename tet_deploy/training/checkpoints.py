@@ -23,7 +23,7 @@ from tet_deploy.models import build
 FORMAT = 1
 _HEADER_KEY = "tet_deploy_checkpoint"
 CHECKPOINT = Kind("a checkpoint of tet_deploy", has_header(_HEADER_KEY))
-_LARGEST_FRAME = 2**21  # values: an event camera of 1280 x 720 has as many, and tracing takes memory for some such frames
+_LARGEST_FRAME = 2**21  # values: an event camera of 1280 x 720 has nearly as many, and tracing runs the network on some
 _FIELDS: dict[str, tuple[type, ...]] = {  # of a Description, as JSON reads them
     "model": (str,),
     "shape": (list,),

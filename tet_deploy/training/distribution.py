@@ -71,7 +71,7 @@ class Group:
                 action()
             except TetDeployError as error:
                 failure = error
-        if self.gather(torch.tensor(failure is not None))[0]:
+        if self.gather(torch.tensor(int(failure is not None)))[0]:
             raise failure or ExecutionError("the first process of the group stopped, and says why. Start all of them anew.")
 
     def parallel(self, model: nn.Module) -> nn.Module:
