@@ -70,12 +70,16 @@ def check_free(settings: Settings, out: Path | None = None, recipe: Recipe | Non
             check_writable(path, kind)
     if settings.overwrite:
         return
-    if out is not None and not (settings.resume and recipe is not None and came_of(recipe, out)):
-        check_unfinished(out)
     anew = "another name, or begin anew with --force (in Python: overwrite=True)."
     if state is not None and state.exists():
         raise ArtifactError(f"{state}: is of an interrupted training. Go on with --resume, choose {anew}")
-    if settings.log is not None and settings.log.exists() and not settings.resume:
+    if settings.resume:
+        if out is not None and not (recipe is not None and came_of(recipe, out)):
+            check_unfinished(out, "Add --force (in Python: overwrite=True) to replace it when the training is done.")
+        return
+    if out is not None:
+        check_unfinished(out)
+    if settings.log is not None and settings.log.exists():
         raise ArtifactError(f"{settings.log}: is the log of a former training. Choose {anew}")
 
 
