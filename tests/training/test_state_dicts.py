@@ -97,3 +97,12 @@ def test_a_missing_file_is_named(tmp_path):
     """The error says what to give."""
     with pytest.raises(ArtifactError, match="no such file"):
         read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("state", [{"k" * 10**5: 3}, {"k" * 10**5: {}, "a": 1}, {"w": "v" * 10**5}])
+def test_names_of_a_file_are_not_echoed_whole(state, tmp_path):
+    """Whatever a file holds, the message is short."""
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(ArtifactError, match="must be a dense tensor") as error:
+        read_state_dict(tmp_path / "weights.pth")
+    assert len(str(error.value)) < 500 + len(str(tmp_path))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tet_deploy.errors import ArgumentError, ArtifactError, GraphError
+from tet_deploy.errors import ArgumentError, ArtifactError, GraphError, cut, first_line, shown
 from tet_deploy.models import build, constructor
 from tet_deploy.training import checkpoints
 from tet_deploy.training.authors_checkpoints import Names, authors_names
@@ -67,7 +67,7 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], **arguments: Any) -
     try:
         model = _on_meta(name, sizes)
     except (ArgumentError, GraphError, RuntimeError, OverflowError) as error:
-        raise ArtifactError(f"{path}: no {name} has weights of such shapes ({error}).") from error
+        raise ArtifactError(f"{path}: no {name} has weights of such shapes ({first_line(error)}).") from error
     for key, wanted in model.state_dict().items():
         if weights[key].shape != wanted.shape:
             raise ArtifactError(
@@ -82,7 +82,7 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], **arguments: Any) -
 def _from_our_checkpoint(name: str, path: Path, arguments: Mapping[str, Any]) -> nn.Module:
     model, description = checkpoints.load_checkpoint(path)
     if description.model != name:
-        raise ArtifactError(f"{path}: holds a {description.model!r}, not a {name!r}. Load it by that name.")
+        raise ArtifactError(f"{path}: holds a {shown(description.model)}, not a {name!r}. Load it by that name.")
     if arguments:  # they may only repeat what the file says
         weights = model.state_dict()
         model = _on_meta(name, {**description.arguments, **arguments})
@@ -150,4 +150,4 @@ def _sizes(weights: Mapping[str, Tensor], default: Mapping[str, Tensor], shape: 
 
 def _first_few(keys: list[str]) -> str:
     more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-    return (", ".join(keys[:4]) or "none") + more
+    return cut(", ".join(keys[:4]) or "none") + more

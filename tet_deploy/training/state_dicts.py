@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tet_deploy.errors import ArtifactError
+from tet_deploy.errors import ArtifactError, cut, first_line, shown
 from tet_deploy.files import regular_file
 
 _WRAPPINGS = ("state_dict", "model")  # under which training scripts store a state dict beside epoch, optimiser, ...
@@ -39,7 +39,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise ArtifactError(f"{path}: must hold weights by name; got {_shown(state)}. Save model.state_dict().")
     for key, value in state.items():
         if not _is_whole(value):
-            raise ArtifactError(f"{path}: {key!r} must be a dense tensor with all its values; got {_shown(value)}.")
+            raise ArtifactError(f"{path}: {shown(key)} must be a dense tensor with all its values; got {_shown(value)}.")
     prefix = _DISTRIBUTED if all(key.startswith(_DISTRIBUTED) for key in state) else ""
     return {key.removeprefix(prefix): value.detach() for key, value in state.items()}
 
@@ -62,7 +62,7 @@ def metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: the file is damaged ({error}). Copy or download it again.") from error
+        raise ArtifactError(f"{path}: the file is damaged ({first_line(error)}). Copy or download it again.") from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it cannot be iterated
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: the file is damaged ({error}). Copy or download it again.") from error
+        raise ArtifactError(f"{path}: the file is damaged ({first_line(error)}). Copy or download it again.") from error
 
 
 def _pickled(path: Path) -> Any:
@@ -114,5 +114,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{value.layout} {value.dtype} {tuple(value.shape)} on {value.device}"
     if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with {', '.join(map(repr, list(value)[:3])) or 'nothing in it'}"
+        return f"a {type(value).__name__} with {cut(', '.join(map(shown, list(value)[:3]))) or 'nothing in it'}"
     return type(value).__name__
