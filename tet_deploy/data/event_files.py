@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from tet_deploy.data.aedat import read_aedat2, read_aedat4
+from tet_deploy.data.aedat2 import read_aedat2
+from tet_deploy.data.aedat4 import read_aedat4
 from tet_deploy.data.event_columns import EventStream, as_events
 from tet_deploy.data.event_formats import check_format
 from tet_deploy.data.event_tables import read_hdf5, read_npy, read_npz

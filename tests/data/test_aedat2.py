@@ -1,4 +1,4 @@
-"""AEDAT files are read by what their headers say: the camera, the streams, and where the header ends."""
+"""AEDAT 2.0 is read by what its header says: the camera, and where the header ends."""
 
 import numpy as np
 import pytest

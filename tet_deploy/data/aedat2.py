@@ -1,4 +1,4 @@
-"""AEDAT 2.0 as jAER writes it, by the camera that its header names; and AEDAT 4 as DV writes it, through aedat."""
+"""AEDAT 2.0 as jAER writes it, by the camera that its header names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from tet_deploy.data.event_columns import EventStream, as_events
-from tet_deploy.data.event_formats import unpacked_limit
 from tet_deploy.errors import ArtifactError, DataError
 
 _RECORD = 8  # bytes: address and time stamp, most significant byte first
@@ -88,36 +87,6 @@ def read_aedat2(path: Path) -> EventStream:
         sensor_size=(camera.width, camera.height) if says_so else None,
         repairs=repairs,
     )
-
-
-def read_aedat4(path: Path) -> EventStream:
-    """Read the events of the one camera in the file.
-
-    Raises
-    ------
-    DataError
-        No stream of events, or several.
-    ArtifactError
-        More events than the file can hold.
-    """
-    import aedat
-
-    decoder = aedat.Decoder(str(path))
-    sizes = [(stream["width"], stream["height"]) for stream in decoder.id_to_stream().values() if stream["type"] == "events"]
-    if len(sizes) != 1:
-        raise DataError(f"{path}: must hold the events of one camera; found {len(sizes)} streams. Export the one you need.")
-    packets, others, size = [], 0, 0
-    for packet in decoder:
-        if "events" not in packet:
-            others += 1
-            continue
-        packets.append(packet["events"])
-        size += packets[-1].nbytes
-        if size > unpacked_limit(path):
-            raise ArtifactError(f"{path}: unpacks to more than {unpacked_limit(path):,} bytes. Cut it into parts.")
-    columns = np.concatenate(packets) if packets else {name: np.zeros(0, np.int64) for name in "xytp"}
-    repairs = {"packets of frames, motion or triggers, left out": others} if others else {}
-    return EventStream(events=as_events(path, columns).events, sensor_size=sizes[0], repairs=repairs)
 
 
 def _header(file: BinaryIO) -> dict[str, str]:
