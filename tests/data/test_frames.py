@@ -1,6 +1,7 @@
 """Frames of the user's own are read from .npz and .npy, or refused with the reason."""
 
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -38,7 +39,8 @@ def test_labels_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "error", "message"),
     [
-        ({"images": FRAMES}, ArtifactError, "no array 'frames'"),
+        ({"images": FRAMES, "labels": LABELS}, ArtifactError, r"no array 'frames', but images, labels\. Write it with"),
+        (dict.fromkeys("xytp", LABELS), ArtifactError, r"but x, y, t, p\..*Recordings of events are loaded as a folder"),
         ({"frames": FRAMES[0]}, DataError, r"\[T, B, C, H, W\].*\(3, 1, 4, 5\)"),
         ({"frames": FRAMES[:0]}, DataError, r"\(0, 3, 1, 4, 5\)"),
         ({"frames": np.array([["a"]])}, DataError, "must be numbers"),
@@ -86,8 +88,40 @@ def archive(content):
 def test_damaged_and_hostile_files_are_refused(tmp_path, content):
     """No crash, no hang, and no memory for what a header claims."""
     (tmp_path / "own.npz").write_bytes(content)
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match=r"cannot be read|is empty"):
         load_frames(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"#!AER-DAT4.0\r\n",
+            r"is AEDAT 4; frames are read from \.npz and \.npy\. Recordings of events are loaded as a folder",
+        ),
+        (b"\x1f\x8b\x08" + bytes(20), r"is packed with gzip"),
+        (b"1 2 3 4\n" * 9, r"is text; frames are read from \.npz and \.npy\.$"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(tmp_path, content, message):
+    """A recording, an archive, text."""
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"own\.npz: {message}"):
+        load_frames(tmp_path / "own.npz")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_opened(tmp_path, make):
+    """A FIFO would hang, /dev/zero never ends."""
+    make(tmp_path / "own.npz")
+    with pytest.raises(ArtifactError, match=r"own\.npz: must be a file; it is a"):
+        load_frames(tmp_path / "own.npz")
+
+
+def test_empty_frames_may_be_packed_tight(tmp_path):
+    """Ten million zeros are as small as deflate makes them, and are read."""
+    np.savez_compressed(tmp_path / "own.npz", frames=np.zeros((10, 100, 1, 100, 100), np.int8))
+    assert load_frames(tmp_path / "own.npz").frames.sum() == 0
 
 
 def test_a_missing_file_is_named(tmp_path):

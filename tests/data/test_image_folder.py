@@ -5,7 +5,7 @@ import pytest
 
 from tet_deploy.data import load
 from tet_deploy.data.image_folder import IMAGENET, load_image_folder
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArtifactError, DataError, DataWarning
 
 Image = pytest.importorskip("PIL.Image", reason="decodes the images")
 CLASSES = ("n01440764", "n01443537", "n02102040")
@@ -124,3 +124,12 @@ def test_a_damaged_image_is_named(tmp_path, content):
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
     with pytest.raises(ArtifactError, match=rf"{path.name}: cannot be read as an image"):
         load_image_folder(root=tmp_path, steps=1, size=16).train[0]
+
+
+def test_files_that_are_no_images_are_counted(tmp_path):
+    """A .webp beside the images is left out, and told in one line."""
+    root = write(tmp_path / "own")
+    (root / "train" / CLASSES[0] / "more.webp").write_bytes(b"")
+    with pytest.warns(DataWarning, match=r"^own: files that are no JPEG or PNG, left out: 1, such as .*more\.webp\.$"):
+        data = load_image_folder(root=root, steps=2, size=16)
+    assert [repair.total for repair in data.repairs.values()] == [1]

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tet_deploy.data.event_columns import EventStream, as_events
-from tet_deploy.data.event_formats import unpacked_limit
+from tet_deploy.data.frames import unpacked_limit
 from tet_deploy.errors import ArtifactError, DataError
 
 _MAGIC = b"#!AER-DAT4.0\r\n"

@@ -9,8 +9,7 @@ from pathlib import Path
 from tet_deploy.errors import ArtifactError
 from tet_deploy.files import regular_file
 
-LARGEST_RECORDING = 2**32  # bytes of one file, and of one array in it when unpacked
-_TIGHTEST = 1032  # deflate packs no tighter: an array that claims more was never in the file
+LARGEST_RECORDING = 2**32  # bytes
 _NPZ_WAY = "save its x, y, t and p with np.savez(path, x=..., y=..., t=..., p=...)"
 
 # (first bytes, where they stand) -> what it is, and the suffix that we read it under or what to do with it.
@@ -65,7 +64,7 @@ def check_format(path: Path, suffixes: tuple[str, ...]) -> None:
     if name and way.startswith("."):
         same = {".hdf5": ".h5"}.get(path.suffix.lower(), path.suffix.lower())
         if same != way:
-            raise ArtifactError(f"{path}: holds {name}. Rename it to {path.with_suffix(way).name}.")
+            raise ArtifactError(f"{path}: is {name}. Rename it to {path.with_suffix(way).name}.")
     elif name:
         raise ArtifactError(f"{path}: is {name}, which is not read: {way}.")
     if path.suffix.lower() not in suffixes:
@@ -92,11 +91,6 @@ def identify(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-def unpacked_limit(path: Path) -> int:
-    """Bytes that an array packed into this file may have."""
-    return min(LARGEST_RECORDING, _TIGHTEST * path.stat().st_size)
-
-
 def _prophesee(path: Path, head: bytes) -> tuple[str, str]:
     version = _ENCODING.search(head)
     encoding = "evt" + b"".join(version.groups(b"")).decode() if version else "dat"
@@ -113,7 +107,7 @@ def _zip(path: Path) -> tuple[str, str]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return "", ""  # cut off: its reader says so
     if any(name.endswith(".npy") for name in names):
-        return "arrays of numpy", ".npz"
+        return "an archive of numpy arrays", ".npz"
     if any(name.endswith("data.pkl") for name in names):
         return "a file of PyTorch", f"open it with torch.load(..., weights_only=True) and {_NPZ_WAY}"
     return "a ZIP archive", "unpack it"

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tet_deploy.data.event_columns import EventStream, as_events, listed, named, unnamed
-from tet_deploy.data.event_formats import unpacked_limit
-from tet_deploy.data.frames import check_claimed_size
+from tet_deploy.data.frames import check_claimed_size, unpacked_limit
 from tet_deploy.errors import ArtifactError, DataError
 
 _MOST_OBJECTS = 10_000  # in an HDF5 file

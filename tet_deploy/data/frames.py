@@ -11,9 +11,13 @@ from typing import IO, Any
 import numpy as np
 
 from tet_deploy.contracts import as_array
-from tet_deploy.errors import ArtifactError, DataError, first_line
+from tet_deploy.data.event_columns import named
+from tet_deploy.data.event_formats import identify
+from tet_deploy.errors import ArtifactError, DataError, TetDeployError, cut, first_line
+from tet_deploy.files import LARGEST_FILE_BYTES, regular_file
 
-LARGEST_FILE_BYTES = 2**34  # of one array when unpacked; a file that claims more is broken or hostile
+_TIGHTEST = 1032  # deflate packs no tighter: an array that claims more was never in the file
+_RECORDINGS = " Recordings of events are loaded as a folder, with one sub-folder a class."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,18 +38,19 @@ def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
     DataError
         Frames that are not numbers [T, B, C, H, W] (or [T, B, N]), or labels that do not fit them.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file. Give an .npz with the array 'frames' [T, B, C, H, W].")
+    path = regular_file(path, "Give an .npz with the array 'frames' [T, B, C, H, W].")
+    found, kind = identify(path)
+    if found and kind not in (".npy", ".npz"):
+        raise ArtifactError(f"{path}: is {found}; frames are read from .npz and .npy.{_RECORDINGS * kind.startswith('.')}")
     try:
         arrays = _read_npz(path) if zipfile.is_zipfile(path) else {"frames": _read_npy(path)}
+    except TetDeployError:
+        raise
     except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
         raise ArtifactError(
             f"{path}: cannot be read as .npz or .npy ({first_line(error)}). "
             "Write it with np.savez(path, frames=..., labels=...)."
         ) from error
-    if "frames" not in arrays:
-        raise ArtifactError(f"{path}: holds no array 'frames'. Write it with np.savez(path, frames=..., labels=...).")
     frames, labels = arrays["frames"], arrays.get("labels")
     if frames.dtype.kind not in "fiub" or frames.ndim not in (3, 5) or 0 in frames.shape:
         raise DataError(
@@ -74,11 +79,17 @@ def check_labels(labels: Any, *, samples: int, classes: int | None = None) -> np
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if "frames" not in names:
+            raise ArtifactError(
+                f"{path}: holds no array 'frames', but {cut(', '.join(names)) or 'none'}. Write it with "
+                f"np.savez(path, frames=..., labels=...).{_RECORDINGS * bool(named(names))}"
+            )
         for name in ("frames", "labels"):
-            if f"{name}.npy" in archive.namelist():
-                size = archive.getinfo(f"{name}.npy").file_size
+            if name in names:
+                size = min(archive.getinfo(f"{name}.npy").file_size, unpacked_limit(path))
                 with archive.open(f"{name}.npy") as header:
                     check_claimed_size(header, size)
                 with archive.open(f"{name}.npy") as file:
@@ -91,6 +102,11 @@ def _read_npy(path: Path) -> np.ndarray:
         check_claimed_size(file, path.stat().st_size)
         file.seek(0)
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def unpacked_limit(path: Path) -> int:
+    """Bytes that an array packed into this file may have."""
+    return min(LARGEST_FILE_BYTES, _TIGHTEST * path.stat().st_size)
 
 
 def check_claimed_size(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy.data.augmentation import Augmentation, Normalisation, augmentation_for
+from tet_deploy.data.repairs import Repair, tell
 from tet_deploy.data.roots import data_root
 from tet_deploy.data.sources import FrameData, FrameSource, Transform
 from tet_deploy.data.splits import split_hash
@@ -155,7 +156,8 @@ def load_image_folder(
         raise MissingDependencyError("image files need Pillow. Install it with: pip install pillow") from error
     root = Path(root).expanduser()
     chosen = augmentation_for(root.name, augmentation, without={})
-    parts = {part: _list(root, part, names) for part, names in _PARTS.items()}
+    others: list[Path] = []
+    parts = {part: _list(root, part, names, others) for part, names in _PARTS.items()}
     classes = sorted(parts["train"])
     if alone := sorted(set(classes) ^ set(parts["test"])):
         raise DataError(f"{root}: class {alone[0]!r} must have images in both parts, to train and to test. Unpack it again.")
@@ -186,19 +188,21 @@ def load_image_folder(
         )
         for part in _PARTS
     }
-    return FrameData(name=root.name, train=sources["train"], test=sources["test"], seed=seed)
+    repairs = {"files that are no JPEG or PNG, left out": Repair(len(others), 0, str(others[0]))} if others else {}
+    tell(root.name, repairs, depth=4)
+    return FrameData(name=root.name, train=sources["train"], test=sources["test"], seed=seed, repairs=repairs)
 
 
-def _list(root: Path, part: str, names: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Image files of each class, in the order of their names."""
+def _list(root: Path, part: str, names: tuple[str, ...], others: list[Path]) -> dict[str, list[Path]]:
+    """Image files of each class, in the order of their names; what else lies there is added to `others`."""
     folder = next((root / name for name in names if (root / name).is_dir()), None)
     if folder is None:
         raise DataError(f"{root}: needs a folder {' or '.join(names)}. Put images into one sub-folder of it a class.")
-    found = {
-        entry.name: sorted(path for path in entry.iterdir() if path.suffix.lower() in _SUFFIXES)
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir()
-    }
+    found: dict[str, list[Path]] = {}
+    for entry in sorted(path for path in folder.iterdir() if path.is_dir()):
+        paths = sorted(path for path in entry.iterdir() if not path.name.startswith("."))
+        found[entry.name] = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+        others += [path for path in paths if path.suffix.lower() not in _SUFFIXES]
     if empty := [name for name, files in found.items() if not files]:
         raise DataError(f"{folder / empty[0]}: holds no image ({', '.join(_SUFFIXES)}). Unpack it again.")
     if not found:
