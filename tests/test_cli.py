@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tet_deploy as td
+from tet_deploy.counting import TABLES
 from tet_deploy.testing import random_float_network, random_frames
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +95,46 @@ def test_export_energy_report_and_inspect(folder):
     assert nodes[0]["kind"] == "Input"
 
 
+def test_a_number_says_what_it_is_of(folder):
+    """Accuracies and energies name their samples, and a network's metadata say that the accuracy is the trained one's."""
+    words = ("int8.safetensors", "--frames", "frames.npz")
+    assert (
+        "the first 5 of 12 samples of frames.npz, 4 steps each; accuracy"
+        in command("run", *words, "--samples", 5, cwd=folder)[0]
+    )
+    assert "over the first 5 of 12 samples of frames.npz" in command("energy", *words, "--samples", 5, cwd=folder)[0]
+    out, _ = command("report", *words, "--out", "of.html", "--runtimes", "reference", "--table", "loihi1", cwd=folder)
+    assert "of all 12 samples of frames.npz" in out
+    numbers = json.loads((folder / "of.json").read_text())
+    assert numbers["samples"] == "all 12 samples of frames.npz"
+    assert numbers["energy"]["table"]["name"] == "loihi1" and "mismatches" not in numbers
+
+
+def test_frames_off_the_grid_and_on_it(folder):
+    """`validate` exits with 1 where a value differs, says why and the way out; with that, runtimes agree."""
+    rng = np.random.default_rng(0)
+    graph = random_float_network(rng, layers=2, encoding="analog", grid=20)
+    frames = rng.normal(size=random_frames(graph, rng, 4, 8).shape)
+    td.save(td.lower(graph, frames), folder / "analog.safetensors")
+    np.savez(folder / "normalised.npz", frames=frames)
+    words = ("validate", "analog.safetensors", "--frames", "normalised.npz", "--runtime", "onnx")
+    out, _ = command(*words, cwd=folder, expect=1)
+    assert "DIFFERENT" in out and "--snap-frames" in out
+    out, _ = command(*words, "--snap-frames", cwd=folder)
+    assert "equal" in out and "--snap-frames" not in out
+
+
+def test_every_energy_table_is_named(folder):
+    """In the help of both commands that take one, and in README with what it is; by default two stand side by side."""
+    for name in ("energy", "report"):
+        text = command(name, "--help", cwd=folder)[0]
+        assert all(table in text for table in TABLES)
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"| {name} | {table.description} |" in readme for name, table in TABLES.items())
+    out, _ = command("energy", "int8.safetensors", "--frames", "frames.npz", cwd=folder)
+    assert "45nm-int8" in out and "45nm-fp32" in out
+
+
 def test_train_and_convert(tmp_path):
     """A checkpoint of real digits becomes a network that still decides well."""
     words = ("train", "--data", "digits", "--epochs", 3, "--out", "ckpt.safetensors", "--json")
@@ -101,6 +142,11 @@ def test_train_and_convert(tmp_path):
     command("convert", "ckpt.safetensors", "--out", "net.safetensors", cwd=tmp_path)
     ran = json.loads(command("run", "net.safetensors", "--json", cwd=tmp_path)[0])
     assert ran["accuracy"] == pytest.approx(trained["accuracy_by_step"][-1], abs=0.01)  # one sample is 0.003
+    assert ran["of"] == trained["of"] == "all 360 test samples of digits"
+    about = td.load(tmp_path / "net.safetensors").metadata
+    assert "accuracy" not in about
+    assert about["trained_accuracy"] == f"{trained['accuracy_by_step'][-1]:.4f}"
+    assert about["trained_accuracy_of"] == "the float network as trained, on all 360 test samples of digits"
 
 
 MISTAKES = {

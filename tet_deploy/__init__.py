@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tet_deploy.ir.graph import Graph
     from tet_deploy.passes import lower
     from tet_deploy.passes.quantize import quantize
+    from tet_deploy.passes.snap_to_grid import snap_frames
     from tet_deploy.pipeline import energy, export, report, run, validate
     from tet_deploy.tracing.trace import trace
     from tet_deploy.training.named_checkpoints import load_checkpoint
@@ -46,6 +47,7 @@ _HOMES = {
     "report": "tet_deploy.pipeline",
     "run": "tet_deploy.pipeline",
     "save": "tet_deploy.ir.artifact",
+    "snap_frames": "tet_deploy.passes.snap_to_grid",
     "trace": "tet_deploy.tracing.trace",
     "validate": "tet_deploy.pipeline",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "report",
     "run",
     "save",
+    "snap_frames",
     "trace",
     "validate",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 
 from tet_deploy import counting, pipeline, terminal, validation
 from tet_deploy.contracts import Progress, Recording
+from tet_deploy.data.frames import which_samples
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 from tet_deploy.exporters.bundle_folder import check_bundle_folder
@@ -37,6 +38,7 @@ class DemoResult:
     seed: int
     folder: Path
     accuracy: dict[str, float | None] = field(default_factory=dict)
+    accuracy_of: dict[str, str] = field(default_factory=dict)  # which samples each accuracy is of
     accuracy_by_step: dict[str, list[float]] = field(default_factory=dict)
     agreements: dict[str, Agreement | None] = field(default_factory=dict)
     folding: Agreement | None = None  # of batch norm and pooling, against the network as it was trained
@@ -56,12 +58,16 @@ class DemoResult:
         """Print what a person wants to know first."""
         by_step = [(name.upper(), *(f"{value:.2%}" for value in values)) for name, values in self.accuracy_by_step.items()]
         steps = range(1, len(by_step[0]))
-        terminal.say(Table("Test accuracy after each step", ("loss", *(f"step {t}" for t in steps)), by_step))
-        accuracies = [(name, "-" if value is None else f"{value:.2%}") for name, value in self.accuracy.items()]
-        terminal.say(Table("Test accuracy of the TET network at each stage", ("stage", "accuracy"), accuracies))
+        title = f"Accuracy after each step, {self.accuracy_of['trained']}"
+        terminal.say(Table(title, ("loss", *(f"step {t}" for t in steps)), by_step))
+        stages = [
+            (stage, "-" if accuracy is None else f"{accuracy:.2%}", self.accuracy_of.get(stage))
+            for stage, accuracy in self.accuracy.items()
+        ]
+        terminal.say(Table("Accuracy of the TET network at each stage", ("stage", "accuracy", "of"), stages, text=("of",)))
         terminal.say(terminal.agreement_table(self.agreements))
         assert self.energy is not None
-        terminal.say(terminal.energy_table(self.energy))
+        terminal.say(terminal.energy_table(self.energy, self.accuracy_of["trained"]))
         for what, link in (("Folding", self.folding), ("Folding and snapping", self.snapping)):
             if link is not None:
                 terminal.say(
@@ -79,12 +85,15 @@ class DemoResult:
             "data": self.data,
             "seed": self.seed,
             "accuracy": self.accuracy,
+            "accuracy_of": self.accuracy_of,
             "accuracy_by_step": self.accuracy_by_step,
             "mismatches": {name: a and a.counts() for name, a in self.agreements.items()},
             "samples": {name: a and a.samples for name, a in self.agreements.items()},
             "folding": _with_error(self.folding),
             "folding_and_snapping": _with_error(self.snapping),
+            "energy_table": self.energy.table.name,
             "energy_pj": summary["energy_pj"],
+            "energy_pj_by_table": summary["energy_pj_by_table"],
             "counts": summary["counts"],
             "seconds": self.seconds,
             "versions": self.versions,
@@ -159,10 +168,16 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
 
     result.accuracy_by_step = {"sdt": list(baseline.accuracy_by_step), "tet": list(trained.accuracy_by_step)}
     recordings = {"folded": as_folded, "int8_reference": as_integers, **found}
-    result.accuracy["trained"] = trained.accuracy_by_step[-1]
+    which, total = f"test samples of {data}", frames.shape[1]
+    result.accuracy["trained"], result.accuracy_of["trained"] = (
+        trained.accuracy_by_step[-1],
+        which_samples(total, total, which),
+    )
     for name, recording in recordings.items():
-        labels = None if recording is None else samples.test_labels[: recording.samples]
-        result.accuracy[name] = None if recording is None else float(np.mean(recording.decisions == labels))
+        result.accuracy[name] = None
+        if recording is not None:
+            result.accuracy[name] = float(np.mean(recording.decisions == samples.test_labels[: recording.samples]))
+            result.accuracy_of[name] = which_samples(recording.samples, total, which)
     with stages("energy", "counting"):
         result.energy = counting.estimate(int8, as_integers, frames)
     result.digest, result.versions = int8.digest(), versions()
@@ -236,7 +251,9 @@ def _write_report(result: DemoResult, int8: Graph, recording: Recording, frames:
     data = ReportData(
         title=f"tet_deploy: {result.data}, seed {result.seed}",
         provenance={"data": result.data, "seed": str(result.seed), "network": result.digest, **result.versions},
+        samples=result.accuracy_of["trained"],
         accuracy={name: value for name, value in result.accuracy.items() if value is not None},
+        accuracy_of=result.accuracy_of,
         accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
         firing_rates=firing_rates(recording),
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,8 @@ from typing import Any, cast
 import numpy as np
 
 from tet_deploy import counting, reporting, validation
-from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, network_frames
-from tet_deploy.counting import EnergyReport
+from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, network_frames, populations
+from tet_deploy.counting import EnergyReport, EnergyTable
 from tet_deploy.data.frames import check_labels
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
@@ -25,6 +26,8 @@ from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.snap_to_grid import frames_fit
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.validation import Agreement
+
+_RECORDING_BYTES = 2**31
 
 
 def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: Any) -> Path:
@@ -188,7 +191,7 @@ def energy(
     graph: Graph,
     frames: Frames,
     *,
-    table: str = "45nm-fp32",
+    table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
     runtime: str = "reference",
     progress: Progress | None = None,
     **policies: Any,
@@ -200,14 +203,15 @@ def energy(
     graph, frames, runtime
         As in `run`.
     table
-        Name of an energy table, see `counting.TABLES`.
+        Name of an energy table, see `counting.TABLES`, or several. By default that of the network's own number format
+        (45nm-int8 for a quantized network), and beside it the TET paper's, 45nm-fp32.
     policies
         For `counting.estimate`: `input_policy`, `pool_policy`, `effective`.
 
     Returns
     -------
     EnergyReport
-        Several named energies in picojoules per inference, with the counts behind them.
+        Several named energies in picojoules per inference, with the counts behind them; `by_table` has each table's.
 
     Examples
     --------
@@ -224,9 +228,10 @@ def report(
     frames: Frames,
     labels: Any = None,
     *,
+    samples: str = "",
     path: str | os.PathLike[str] = "report.html",
     runtimes: Sequence[str] = ("reference", "onnx"),
-    table: str = "45nm-fp32",
+    table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Path:
     """Run a network, compare runtimes, count energy, and write one self-contained HTML page with JSON and CSV beside it.
@@ -237,10 +242,14 @@ def report(
         As in `run`.
     labels
         Classes of the samples, [B], for the accuracy.
+    samples
+        What they are, for the page: "all 360 test samples of digits"; by default their number.
     path
         The page to write.
     runtimes
         The first is the reference for the others, and its spikes are counted.
+    table
+        As in `energy`.
 
     Returns
     -------
@@ -263,6 +272,7 @@ def report(
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
         provenance={"network": graph.digest(), **{k: v for k, v in graph.metadata.items() if not v.startswith("{")}},
+        samples=samples or f"{recording.samples:,} samples",
         accuracy={reference: float(by_step[-1])} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},
         firing_rates=reporting.firing_rates(recording),
@@ -274,6 +284,12 @@ def report(
         graph=graph,
     )
     return reporting.write_report(data, Path(path))
+
+
+def affordable_samples(graph: Graph, steps: int) -> int:
+    """How many samples of so many steps can be recorded with all probes in two gigabytes; `report` keeps all at once."""
+    values = sum(math.prod(graph.shapes[name]) for name in populations(need_graph(graph)))
+    return max(1, _RECORDING_BYTES // max(1, steps * values * 5))  # a byte of spike and four of potential each
 
 
 def equality_expected(graph: Graph, frames: Frames) -> bool:

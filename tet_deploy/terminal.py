@@ -151,28 +151,34 @@ class Stages:
         self.seconds[name] = round(time.perf_counter() - start, 2)
 
 
-def agreement_table(agreements: Mapping[str, Agreement | None], *, must_be_equal: bool = True) -> Table:
-    """How runtimes agree with the reference: values that differ, of how many."""
+def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "") -> Table:
+    """How runtimes agree with the reference: values that differ, of how many; `samples` says of which samples."""
     rows: list[tuple[object, ...]] = []
     for name, a in agreements.items():
         if a is None:
             rows.append((name, *("-" * 5), "did not run"))
             continue
-        verdict = "equal" if a.equal else "DIFFERENT" if must_be_equal else "differs"
-        rows.append((name, a.spikes, a.potentials, a.readout, f"{a.compared:,}", a.samples, verdict))
+        verdict = "equal" if a.equal else "DIFFERENT"
+        counts = (a.spikes, a.potentials, a.readout, a.compared, a.samples)
+        rows.append((name, *(f"{count:,}" for count in counts), verdict))
     columns = ("runtime", "spikes", "potentials", "readout", "compared", "samples", "verdict")
-    return Table("Values that differ from the reference", columns, rows, text=("verdict",))
+    return Table(
+        "Values that differ from the reference" + (f", {samples}" if samples else ""), columns, rows, text=("verdict",)
+    )
 
 
-def energy_table(report: EnergyReport) -> Table:
-    """The named energies of one inference."""
-    rows = [
-        (name, f"{report.mean(name) / 1000:,.3f}", f"{report.std(name) / 1000:,.3f}", ENERGIES[name])
-        for name in ENERGIES
-        if name in report.names
-    ]
-    title = f"Energy per inference, nJ; table {report.table.name}, mean and standard deviation of {report.samples} samples"
-    return Table(title, ("energy", "mean", "std", "what it is"), rows, text=("what it is",))
+def energy_table(report: EnergyReport, samples: str = "") -> Table:
+    """The named energies of one inference, by each table; `samples` says of which samples."""
+    rows = []
+    for name in (name for name in ENERGIES if name in report.names):
+        row: list[object] = [f"{name} (default)" if name == report.default else name]
+        for priced in report.by_table:
+            row += _nanojoules(priced.mean(name), priced.std(name)) if name in priced.names else ("", "")
+        rows.append((*row, ENERGIES[name]))
+    samples = samples or f"{report.samples:,} samples"
+    title = f"Energy per inference in nJ, mean and standard deviation over {samples}, {report.steps} steps each"
+    tables = (column for priced in report.by_table for column in (priced.table.name, "std"))
+    return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
 
 
 def layer_table(report: EnergyReport) -> Table:
@@ -181,10 +187,15 @@ def layer_table(report: EnergyReport) -> Table:
         "events": report.traffic["events"],
         "multiplications": report.multiplications(report.policies.input),
         "additions": report.additions(),
-        f"{report.default}, nJ": report.picojoules(report.default) / 1000,
     }
+    counts |= {f"nJ by {priced.table.name}": priced.picojoules(report.default) / 1000 for priced in report.by_table}
     rows = []
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
         if kind != "lif":
             rows.append((layer, kind, *(f"{values[index].sum() / report.samples:,.1f}" for values in counts.values())))
-    return Table("Per layer and inference", ("layer", "kind", *counts), rows, text=("kind",))
+    title = f"Per layer and inference; energy '{report.default}'"
+    return Table(title, ("layer", "kind", *counts), rows, text=("kind",))
+
+
+def _nanojoules(*picojoules: float) -> tuple[str, ...]:
+    return tuple(f"{value / 1000:,.3f}" for value in picojoules)

@@ -173,6 +173,27 @@ def test_loihi_has_no_dense_pass():
     assert report.mean("event") == pytest.approx(23.6 * (counts["additions"] + counts["mac_event"]))
 
 
+def test_the_table_is_that_of_the_numbers_and_the_papers_stands_beside_it():
+    """A quantized network is priced as int8 and and as in the paper, a float one as the latter; a named table alone."""
+    rng = np.random.default_rng(0)
+    graph = random_quantized_network(rng)
+    frames = random_frames(graph, rng, 2, 3)
+    run = graph, ReferenceRuntime(graph).run(frames, probes="spikes"), frames
+    report = estimate(*run)
+    assert [priced.table.name for priced in report.by_table] == ["45nm-int8", "45nm-fp32"]
+    for priced in report.by_table:
+        alone = estimate(*run, table=priced.table.name)
+        assert alone.by_table == (alone,)
+        assert [priced.mean(name) for name in priced.names] == [alone.mean(name) for name in priced.names]
+        assert report.summary()["energy_pj_by_table"][priced.table.name] == alone.summary()["energy_pj"]
+    assert (report + report).beside == report.beside
+    assert [priced.table.name for priced in estimate(*random_run()).by_table] == ["45nm-fp32"]
+    assert [priced.table.name for priced in estimate(*run, table=["loihi1", "45nm-fp32"]).by_table] == [
+        "loihi1",
+        "45nm-fp32",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

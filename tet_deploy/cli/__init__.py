@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -86,7 +86,14 @@ def main() -> None:
         _fail(f"{type(error).__name__}: {error}\nThis is a fault of tet_deploy. Run it again with --debug and report it.", 1)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Our own in a line; a library's as Python prints them."""
     ours = issubclass(category, TetDeployWarning)
     terminal.tell(f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno).rstrip())

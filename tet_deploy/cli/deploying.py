@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tet_deploy import pipeline, terminal
-from tet_deploy.cli.options import Json, NetworkFile, Out, frames_and_labels, probes_of
+from tet_deploy.cli.options import Json, NetworkFile, Out, probes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import check_apart, check_writable
@@ -32,7 +32,7 @@ def convert(
 
     check_writable(out, NETWORK)
     traced = session.traced(checkpoint)
-    graph = lower(traced, frames_and_labels(traced, frames, samples, split="train")[0])
+    graph = lower(traced, samples_for(traced, frames, samples, split="train").frames)
     save(graph, out)
     print_result(as_json, {"network": str(out), "digest": graph.digest()}, f"wrote {out}")
 
@@ -53,9 +53,9 @@ def quantize(
     check_writable(out, NETWORK)
     check_apart(out, network)
     graph = load(network)
-    frames, _ = frames_and_labels(graph, calibration, samples, split="train")
+    shown = samples_for(graph, calibration, samples, split="train")
     with terminal.progress_bar("quantizing") as progress:
-        quantized = quantize_graph(graph, frames, bits=bits, progress=progress)
+        quantized = quantize_graph(graph, shown.frames, bits=bits, progress=progress)
     save(quantized, out)
     populations = json.loads(quantized.metadata["quantization"])
     if as_json:
@@ -67,7 +67,7 @@ def quantize(
         for name, p in populations.items()
     ]  # fmt: skip
     columns = ("population", "scale", "membrane error", "clipped weights", "wrapping")
-    terminal.say(Table(f"{out}, {bits}-bit weights", columns, rows))
+    terminal.say(Table(f"{out}: {bits}-bit weights, calibrated on {shown.which}", columns, rows))
 
 
 def export(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
 
+from tet_deploy.counting import TABLES
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
+from tet_deploy.pipeline import affordable_samples
+from tet_deploy.runtimes import RUNTIMES
 
 NetworkFile = Annotated[Path, typer.Argument(help="A network that `convert` or `quantize` wrote.", metavar="NETWORK")]
 Frames = Annotated[
@@ -20,31 +24,75 @@ Frames = Annotated[
 Samples = Annotated[int | None, typer.Option(min=1, help="Use the first N samples only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
+Runtimes = Annotated[
+    str | None,
+    typer.Option(
+        "--runtimes",
+        "--runtime",
+        help=f"Of {', '.join(RUNTIMES)}, with commas; the first is the reference. One alone is compared with the reference.",
+        autocompletion=lambda: list(RUNTIMES),
+    ),
+]
+EnergyTables = Annotated[
+    str | None,
+    typer.Option(
+        "--table",
+        help=f"Of {', '.join(TABLES)}, with commas. By default the TET paper's, 45nm-fp32, and that of the network's own "
+        "numbers, side by side.",
+        autocompletion=lambda: list(TABLES),
+    ),
+]
 
 
-def frames_and_labels(
-    graph: Graph, source: str | None, samples: int | None, *, split: str = "test"
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Frames and, where they are known, labels: a whole file, or one part of a data set, by default that of the training."""
+class Shown(NamedTuple):
+    """Frames [T, B, *shape], where they are known their labels, and in words which samples they are."""
+
+    frames: np.ndarray
+    labels: np.ndarray | None
+    which: str
+
+
+def samples_for(
+    graph: Graph, source: str | None, samples: int | None, *, split: str = "test", bounded: bool = False
+) -> Shown:
+    """The first samples of a file, or of one part of a data set, by default that of the training.
+
+    `bounded` leaves out what cannot be recorded with all probes in the memory that is allowed for it.
+    """
     from tet_deploy import data
+    from tet_deploy.data.frames import which_samples
 
     about = graph.metadata
     if source is None and "data" not in about:
         raise DataError("frames: the network does not say what it was trained on. Give a FILE.npz, or digits.")
+
+    def count(steps: int, total: int) -> int:
+        return min(total, affordable_samples(graph, steps) if samples is None and bounded else samples or total)
+
     if source is not None and source not in data.DATA:
         loaded = data.load_frames(source)
-        frames, labels = loaded.frames[:, :samples], None if loaded.labels is None else loaded.labels[:samples]
+        frames, labels = loaded.frames, loaded.labels
+        wanted, total, of = count(*frames.shape[:2]), frames.shape[1], f"samples of {source}"
+        frames, labels = frames[:, :wanted], None if labels is None else labels[:wanted]
     else:
         try:
             options = json.loads(about.get("data_arguments", "{}")) if source is None else {}
             steps, seed = int(about.get("steps", 4)), int(about.get("seed", 0))
         except ValueError as error:
             raise DataError(f"the network's metadata on its data is broken ({error}). Give frames by --frames.") from None
-        part = getattr(data.load(source or about["data"], steps=steps, seed=seed, **options), split)
-        frames, labels = part.batch(range(len(part) if samples is None else min(samples, len(part))))
+        name = source or about["data"]
+        part = getattr(data.load(name, steps=steps, seed=seed, **options), split)
+        wanted, total, of = count(steps, len(part)), len(part), f"{split} samples of {name}"
+        frames, labels = part.batch(range(wanted))
     if labels is not None:
         labels = data.check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])
-    return frames, labels
+    return Shown(frames, labels, which_samples(wanted, total, of))
+
+
+def runtimes_of(text: str | None, default: Sequence[str]) -> list[str]:
+    """What `--runtimes` asks for, the reference first where one alone is named."""
+    names = text.split(",") if text else list(default)
+    return ["reference", *names] if len(names) == 1 and names != ["reference"] else names
 
 
 def probes_of(text: str) -> str | list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tet_deploy import pipeline, terminal
-from tet_deploy.cli.options import Frames, Json, NetworkFile, Out, Samples, frames_and_labels
+from tet_deploy.cli.options import EnergyTables, Frames, Json, NetworkFile, Out, Runtimes, Samples, runtimes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
@@ -19,7 +19,7 @@ def energy(
     network: NetworkFile,
     frames: Frames = None,
     samples: Samples = None,
-    table: Annotated[str, typer.Option(help="Name of the energy table.")] = "45nm-fp32",
+    table: EnergyTables = None,
     csv: Annotated[Path | None, typer.Option(help="Write the per-layer table here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -30,29 +30,40 @@ def energy(
     if csv is not None:
         check_writable(csv, LAYERS)
     graph = load(network)
-    x, _ = frames_and_labels(graph, frames, samples)
+    shown = samples_for(graph, frames, samples)
     with terminal.progress_bar("reference") as progress:
-        report = pipeline.energy(graph, x, table=table, progress=progress)
+        report = pipeline.energy(graph, shown.frames, table=table and table.split(","), progress=progress)
     if csv is not None:
         counting.write_csv(report, csv)
     if as_json:
-        print_json(counting.to_dict(report))
+        print_json({"of": shown.which, **counting.to_dict(report)})
     else:
-        terminal.say(terminal.energy_table(report))
+        terminal.say(terminal.energy_table(report, shown.which))
         terminal.say(terminal.layer_table(report))
 
 
 def report(
     network: NetworkFile,
     frames: Frames = None,
-    samples: Samples = 256,
+    samples: Samples = None,
+    runtimes: Runtimes = None,
+    table: EnergyTables = None,
     out: Out = Path("report.html"),
     as_json: Json = False,
 ) -> None:
-    """Run a network on the reference and on ONNX Runtime, count its energy, and write a page that shows it all."""
+    """Run a network on the reference and on ONNX Runtime, or --runtimes, count its energy, and write a page of it all."""
     check_report_path(out)
     graph = load(network)
-    x, labels = frames_and_labels(graph, frames, samples)
+    shown = samples_for(graph, frames, samples, bounded=True)
     with terminal.progress_bar("running and drawing") as progress:
-        path = pipeline.report(graph, x, labels, path=out, progress=lambda _: progress)
-    print_result(as_json, {"report": str(path)}, f"wrote {path}")
+        path = pipeline.report(
+            graph,
+            shown.frames,
+            shown.labels,
+            samples=shown.which,
+            path=out,
+            runtimes=runtimes_of(runtimes, ("reference", "onnx")),
+            table=table and table.split(","),
+            progress=lambda _: progress,
+        )
+    print_result(as_json, {"report": str(path), "of": shown.which}, f"wrote {path}, of {shown.which}")

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+import tet_deploy as td
 from tet_deploy import pipeline, terminal
-from tet_deploy.cli.options import Frames, Json, NetworkFile, Samples, frames_and_labels, probes_of
+from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples, probes_of, runtimes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.contracts import Recording
 from tet_deploy.files import Kind, check_writable, head, written_whole
@@ -19,6 +20,11 @@ from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.validation import Agreement
 
 RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
+
+OFF_GRID = (
+    "The frames lie off the network's grid, where float runtimes may differ by rounding: "
+    "--snap-frames, or td.snap_frames(graph, frames), puts them on it."
+)
 
 
 def run(
@@ -34,16 +40,17 @@ def run(
     if out is not None:
         check_writable(out, RECORDING)
     graph = load(network)
-    x, labels = frames_and_labels(graph, frames, samples)
+    shown = samples_for(graph, frames, samples)
     with terminal.progress_bar(f"running on {runtime}") as progress:
-        recording = pipeline.run(graph, x, runtime=runtime, probes=probes_of(probes), progress=progress)
+        recording = pipeline.run(graph, shown.frames, runtime=runtime, probes=probes_of(probes), progress=progress)
     if out is not None:
         _write_recording(recording, out)
     result: dict[str, Any] = {"runtime": runtime, "samples": recording.samples, "steps": recording.steps}
-    text = f"{recording.samples} samples of {recording.steps} steps on {runtime}"
-    if labels is not None:
-        result["accuracy"] = float(np.mean(recording.decisions == labels))
-        text += f": accuracy {result['accuracy']:.2%}"
+    result["of"] = shown.which
+    text = f"{runtime}: ran {shown.which}, {recording.steps} steps each"
+    if shown.labels is not None:
+        result["accuracy"] = float(np.mean(recording.decisions == shown.labels))
+        text += f"; accuracy {result['accuracy']:.2%}"
     result["decisions"] = recording.decisions.tolist()
     print_result(as_json, result, text + (f"\nwrote {out}" if out else ""))
 
@@ -51,24 +58,36 @@ def run(
 def validate(
     network: NetworkFile,
     frames: Frames = None,
-    runtimes: Annotated[
-        str | None, typer.Option(help="Names with commas; the first is the reference. By default all that can run it.")
-    ] = None,
+    runtimes: Runtimes = None,
     samples: Samples = 64,
+    snap_frames: Annotated[
+        bool,
+        typer.Option("--snap-frames", help="First round the frames to a float network's grid; normalised images need it."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Prove that runtimes agree: every spike, every membrane potential, every step. Exit code 1 if they do not."""
+    """Prove that runtimes agree: every spike, every membrane potential, every step. Exit code 1 if a value differs.
+
+    Without --runtimes, all that can run the network are compared with the reference.
+    """
     graph = load(network)
-    x, _ = frames_and_labels(graph, frames, samples)
-    names = runtimes.split(",") if runtimes else [name for name in RUNTIMES if name != "lava" or graph.is_quantized]
+    shown = samples_for(graph, frames, samples)
+    x = td.snap_frames(graph, shown.frames) if snap_frames else shown.frames
+    names = runtimes_of(runtimes, [name for name in RUNTIMES if name != "lava" or graph.is_quantized])
     with terminal.progress_bar("running " + ", ".join(names)) as progress:
         agreements = pipeline.validate(graph, x, runtimes=names, progress=lambda _: progress)
-    must_be_equal = pipeline.equality_expected(graph, x)
+    on_grid = pipeline.equality_expected(graph, x)
     if as_json:
-        print_json({"equality_expected": must_be_equal} | {name: _agreement(a) for name, a in agreements.items()})
+        result = {name: _agreement(agreement) for name, agreement in agreements.items()}
+        print_json({"of": shown.which, "equality_expected": on_grid} | result)
     else:
-        _show_agreements(agreements, must_be_equal)
-    raise typer.Exit(1 if must_be_equal and not all(a.equal for a in agreements.values()) else 0)
+        terminal.say(terminal.agreement_table(agreements, shown.which))
+        for agreement in agreements.values():
+            if agreement.first is not None:
+                terminal.say(f"{agreement.runtime}: {agreement.first}")
+        if not on_grid:
+            terminal.say(OFF_GRID)
+    raise typer.Exit(0 if all(agreement.equal for agreement in agreements.values()) else 1)
 
 
 def _write_recording(recording: Recording, out: Path) -> None:
@@ -82,12 +101,3 @@ def _write_recording(recording: Recording, out: Path) -> None:
 def _agreement(agreement: Agreement) -> dict[str, Any]:
     first = None if agreement.first is None else dataclasses.asdict(agreement.first)
     return agreement.counts() | {"samples": agreement.samples, "decisions": agreement.decisions, "first_divergence": first}
-
-
-def _show_agreements(agreements: dict[str, Agreement], must_be_equal: bool) -> None:
-    terminal.say(terminal.agreement_table(agreements, must_be_equal=must_be_equal))
-    for agreement in agreements.values():
-        if agreement.first is not None:
-            terminal.say(f"{agreement.runtime}: {agreement.first}")
-    if not must_be_equal:
-        terminal.say("The frames do not lie on the network's grid, so float runtimes may differ by rounding.")

@@ -10,6 +10,7 @@ import typer
 from tet_deploy import terminal
 from tet_deploy.cli.options import Json, Out
 from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.data.frames import which_samples
 from tet_deploy.errors import ExecutionError
 from tet_deploy.experiments import EXPERIMENTS, run_experiment
 from tet_deploy.layout import Table
@@ -109,6 +110,7 @@ def train(
         raise ExecutionError(f"interrupted. {session.how_to_go_on(out)}") from None
     if trained is None:  # another process of the group prints
         return
+    which = which_samples(trained.test_samples, trained.test_samples, f"test samples of {chosen.data}")
     steps_text = " ".join(f"{accuracy:.2%}" for accuracy in trained.accuracy_by_step)
     print_result(
         as_json,
@@ -116,9 +118,10 @@ def train(
             "checkpoint": str(out),
             "log": str(settings.log),
             "accuracy_by_step": list(trained.accuracy_by_step),
+            "of": which,
             "seconds": trained.result.seconds,
         },
-        f"test accuracy after 1..{chosen.steps} steps: {steps_text}\nwrote {out}",
+        f"accuracy after 1..{chosen.steps} steps, {which}: {steps_text}\nwrote {out}",
     )
 
 

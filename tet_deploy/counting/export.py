@@ -12,6 +12,7 @@ from typing import Any
 from tet_deploy.counting.conventions import CACHED, ENERGIES
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
+from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
 from tet_deploy.files import Kind, begins_with, written_whole
 
@@ -38,11 +39,8 @@ def to_dict(report: EnergyReport) -> dict[str, Any]:
         "steps": report.steps,
         "runtime": report.runtime,
         "network": report.digest,
-        "table": {
-            "name": report.table.name,
-            "description": report.table.description,
-            "prices": {name: dataclasses.asdict(price) for name, price in report.table.prices.items()},
-        },
+        "table": _prices(report.table),
+        "beside": [_prices(table) for table in report.beside],
         "policies": dataclasses.asdict(report.policies),
         "notes": notes(report),
         "energies": totals,
@@ -50,6 +48,11 @@ def to_dict(report: EnergyReport) -> dict[str, Any]:
         "columns": PER_EVENT | PER_STEP,
         "layers": _layers(report),
     }
+
+
+def _prices(table: EnergyTable) -> dict[str, Any]:
+    prices = {name: dataclasses.asdict(price) for name, price in table.prices.items()}
+    return {"name": table.name, "description": table.description, "prices": prices}
 
 
 def notes(report: EnergyReport) -> list[str]:
@@ -71,14 +74,18 @@ def notes(report: EnergyReport) -> list[str]:
         )
     zero_weights = "left out" if report.policies.zero_weights == "left out" else "included"
     found.append(f"Synapses whose weight is 0 are {zero_weights} ('rate' and 'ann' always include them).")
-    if report.table.dense_mac is None:
-        found.append(f"The table {report.table.name} has no price for a network without spikes, so 'ann' is missing.")
-    else:
-        found.append(
-            "'ann' is one dense pass with the kernels as they were before average pooling was folded into them. Pooling "
-            "itself costs nothing in it, nor in 'rate'."
-        )
-    found += [f"The price of one {name} is a secondary number." for name, p in report.table.prices.items() if p.secondary]
+    found.append(
+        "'ann' is one dense pass with the kernels as they were before average pooling was folded into them. Pooling itself "
+        "costs nothing in it, nor in 'rate'."
+    )
+    for table in (report.table, *report.beside):
+        if table.dense_mac is None:
+            found.append(f"The table {table.name} has no price for a network without spikes, so 'ann' is missing there.")
+        found += [
+            f"{table.name}: the price of one {name} is a secondary number."
+            for name, p in table.prices.items()
+            if p.secondary
+        ]
     return [*found, "Memory accesses are not priced. 'full' alone includes the neurons."]
 
 

@@ -6,14 +6,15 @@ One number would hide its assumptions, so every report carries all of `ENERGIES`
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
-from tet_deploy.counting.tables import EnergyTable
-from tet_deploy.counting.tables import table as named_table
+from tet_deploy.counting.tables import EnergyTable, choose
 from tet_deploy.counting.traffic import Traffic, count, merge
 from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.ir.graph import Graph
@@ -36,6 +37,8 @@ class EnergyReport:
         The counts: per layer, step and sample.
     table
         Prices and their sources.
+    beside
+        Other tables whose energies are to be shown beside those of `table`, see `by_table`.
     dense_macs
         int64 [L]: multiply-accumulates of the dense pass that `ann` prices, see `ir.shapes.dense_macs`.
     runtime, digest
@@ -48,6 +51,12 @@ class EnergyReport:
     dense_macs: np.ndarray
     runtime: str
     digest: str
+    beside: tuple[EnergyTable, ...] = ()
+
+    @property
+    def by_table(self) -> tuple[EnergyReport, ...]:
+        """The same counts priced by each of the tables, this report's own first."""
+        return (self, *(dataclasses.replace(self, table=table, beside=()) for table in self.beside))
 
     @property
     def default(self) -> str:
@@ -133,11 +142,12 @@ class EnergyReport:
         pooled = self._column("pool_synops") if self.policies.pool == "fold" else "pool_additions"
         return np.asarray(self.traffic.of_kind("spike") * self.traffic[self._column("synops")] + self.traffic[pooled])
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Means per inference in plain numbers: {'energy_pj': {name: ...}, 'counts': {name: ...}}.
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Means per inference in plain numbers: {'energy_pj': {name: ...}, 'counts': {name: ...}} and 'energy_pj_by_table'.
 
-        `energy_pj` holds the names of `ENERGIES`. Of the counts, `mac_event`, `mac_dense` and `mac_padded` are the layers
-        that see the network's input (or another value that is no spike).
+        `energy_pj` holds the names of `ENERGIES` by this report's table, `energy_pj_by_table` by each table. Of the counts,
+        `mac_event`, `mac_dense` and `mac_padded` are the layers that see the network's input (or another value that is no
+        spike).
         """
         analog = self.traffic.of_kind("analog")
         counts = {name: self.traffic[name] for name in ("events", "synops", "synops_effective")}
@@ -149,13 +159,17 @@ class EnergyReport:
         for name in ("bias_additions", "residual_additions", "neuron_updates", "leak_multiplications", "spikes"):
             counts[name] = self.traffic[name]
         return {
-            "energy_pj": {name: self.mean(name) for name in ENERGIES if name in self.names},
+            "energy_pj": self._means(),
+            "energy_pj_by_table": {report.table.name: report._means() for report in self.by_table},
             "counts": {name: float(value.sum()) / self.samples for name, value in counts.items()},
         }
 
+    def _means(self) -> dict[str, float]:
+        return {name: self.mean(name) for name in ENERGIES if name in self.names}
+
     def __add__(self, other: EnergyReport) -> EnergyReport:
         """The report of this report's samples followed by the other's."""
-        fields = ("digest", "table", "policies", "runtime")
+        fields = ("digest", "table", "beside", "policies", "runtime")
         if any(getattr(self, field) != getattr(other, field) for field in fields):
             raise DataError("energy: only reports of one network, runtime, table and policy can be joined. Keep them apart.")
         return dataclasses.replace(self, traffic=merge([self.traffic, other.traffic]))
@@ -172,7 +186,7 @@ def estimate(
     recording: Recording,
     frames: Frames,
     *,
-    table: str | EnergyTable = "45nm-fp32",
+    table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
     input_policy: str | None = None,
     pool_policy: str = "fold",
     effective: bool = False,
@@ -188,7 +202,9 @@ def estimate(
     frames
         What was shown to it, [T, B, *shape].
     table
-        Name of an energy table, or one of your own.
+        Name of an energy table, see `TABLES`, or one of your own; or several, to have them side by side: the first is the
+        report's. By default that of the network's own number format (45nm-int8 for a quantized one, 45nm-fp32 for floats),
+        and beside it the TET paper's, 45nm-fp32.
     input_policy
         'dense' or 'event'; by default 'dense' for an analog input and 'event' for event frames. A layer that sees event
         counts is typed 'analog', as in the literature, though only counts other than 1 would need a multiplication.
@@ -214,8 +230,8 @@ def estimate(
     >>> report = estimate(graph, recording, frames)  # doctest: +SKIP
     >>> report.mean(report.default)  # doctest: +SKIP
     """
-    prices = named_table(table) if isinstance(table, str) else table
     by_encoding = "event" if need_graph(graph).input.encoding == "events" else "dense"
+    prices, *beside = choose(table, quantized=graph.is_quantized)
     policies = Policies(
         input=by_encoding if input_policy is None else input_policy,
         pool=pool_policy,
@@ -232,6 +248,7 @@ def estimate(
     return EnergyReport(
         traffic=traffic,
         table=prices,
+        beside=tuple(beside),
         policies=policies,
         dense_macs=_dense_macs(graph, traffic),
         runtime=recording.runtime,

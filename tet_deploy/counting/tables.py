@@ -6,6 +6,7 @@ Loihi 2 is missing because no energy per operation has been published.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from tet_deploy.errors import ArgumentError
@@ -123,6 +124,25 @@ TABLES = {
         ),
     )
 }
+
+PAPERS = TABLES["45nm-fp32"]
+_OF_INTEGERS = TABLES["45nm-int8"]
+
+
+def choose(tables: str | EnergyTable | Sequence[str | EnergyTable] | None, *, quantized: bool) -> tuple[EnergyTable, ...]:
+    """The tables that were asked for; by default that of the network's own number format, then that of the TET paper.
+
+    Raises
+    ------
+    ArgumentError
+        No table has that name.
+    """
+    if tables is None:
+        return (_OF_INTEGERS, PAPERS) if quantized else (PAPERS,)
+    wanted = [tables] if isinstance(tables, (str, EnergyTable)) else list(tables)
+    if not wanted:
+        raise ArgumentError(f"energy table: needs one or more; got none. Choose of {', '.join(TABLES)}.")
+    return tuple(dict.fromkeys(table(name) if isinstance(name, str) else name for name in wanted))
 
 
 def table(name: str) -> EnergyTable:

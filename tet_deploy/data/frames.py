@@ -59,6 +59,11 @@ def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
     return LabelledFrames(frames=frames, labels=None if labels is None else check_labels(labels, samples=frames.shape[1]))
 
 
+def which_samples(count: int, total: int, of: str) -> str:
+    """Which samples a number is of: "all 360 test samples of digits", "the first 64 of 360 samples of frames.npz"."""
+    return f"all {total:,} {of}" if count == total else f"the first {count:,} of {total:,} {of}"
+
+
 def check_labels(labels: Any, *, samples: int, classes: int | None = None) -> np.ndarray:
     """Labels as int64 [samples], in 0..classes-1 where the number of classes is known.
 
@@ -67,15 +72,15 @@ def check_labels(labels: Any, *, samples: int, classes: int | None = None) -> np
     DataError
         Not integers, another number of them, or one out of range.
     """
-    labels = as_array(labels)
-    if labels.dtype.kind not in "iu" or labels.shape != (samples,):
-        raise DataError(f"labels: must be integers of shape ({samples},), one a sample; got {labels.dtype} {labels.shape}.")
-    labels = labels.astype(np.int64)
-    wrong = labels[(labels < 0) | (labels >= (np.inf if classes is None else classes))]
+    found = as_array(labels)
+    if found.dtype.kind not in "iu" or found.shape != (samples,):
+        raise DataError(f"labels: must be integers of shape ({samples},), one a sample; got {found.dtype} {found.shape}.")
+    found = found.astype(np.int64)
+    wrong = found[(found < 0) | (found >= (np.inf if classes is None else classes))]
     if len(wrong):
         limit = "at least 0" if classes is None else f"in 0..{classes - 1}"
         raise DataError(f"labels: must be {limit}; got {wrong[0]}. Count classes from 0.")
-    return labels
+    return found
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -39,6 +39,8 @@ def digest(records: Sequence[tuple[dict[str, Any], dict[str, np.ndarray]]]) -> s
 def carried_over(graph: Graph, digest: str) -> Graph:
     """The network with what layers cost before folding on the layers themselves; the old digest stays in the metadata.
 
+    There the accuracy gets the name that says of which network it is.
+
     Raises
     ------
     GraphError
@@ -55,4 +57,6 @@ def carried_over(graph: Graph, digest: str) -> Graph:
         macs = unfolded.get(layer.name, own)
         if macs != own:
             changes[layer.name] = dataclasses.replace(layer, dense_macs=macs)
+    if "accuracy" in metadata:  # 0.1 did not say whose
+        metadata |= {"trained_accuracy": metadata.pop("accuracy"), "trained_accuracy_of": "the float network as trained"}
     return Graph(graph.replace(changes).nodes, {**metadata, _DIGEST_KEY: digest})

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tet_deploy.contracts import Frames, as_array
-from tet_deploy.errors import GraphError
+from tet_deploy.contracts import Frames, as_array, network_frames
+from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Flatten, Input, Linear, Node
 
@@ -36,6 +36,7 @@ class Grid(NamedTuple):
 SPIKES = Grid(1.0, 0)
 EVENTS = Grid(255.0, 0)  # what is allowed for where no frames are shown
 ANALOG = Grid(4.0, 8)
+_LEAST_LEVELS = 64  # between 0 and the largest value of frames; rounded to fewer they would be other frames
 
 
 def grid_of(frames: Frames) -> Grid | None:
@@ -87,10 +88,55 @@ def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
 def frames_fit(graph: Graph, frames: Frames) -> bool:
     """Whether every float32 sum of the network is exact for these frames, in any order; recomputed from the weights."""
     grid = grid_of(frames)
-    return grid is not None and all(
+    return grid is not None and _fits(graph, grid)
+
+
+def _fits(graph: Graph, grid: Grid) -> bool:
+    return all(
         _is_exact(node, grid if isinstance(_source(graph, node), Input) else SPIKES)
         for node in graph
         if isinstance(node, WEIGHTED)
+    )
+
+
+def snap_frames(graph: Graph, frames: Frames) -> np.ndarray:
+    """Round frames to the grid of a lowered network, so that all its runtimes agree in every bit.
+
+    A float network needs it for frames that are not whole numbers or coarse fractions, such as normalised images: those lie
+    on no grid, float32 sums then depend on their order, and runtimes may differ by rounding. A quantized network, which
+    rounds its input itself, and frames that lie on the grid already need nothing.
+
+    Parameters
+    ----------
+    graph
+        From `lower`.
+    frames
+        [T, B, *shape].
+
+    Returns
+    -------
+    np.ndarray
+        float32 [T, B, *shape]: multiples of 2^-k for the largest k, at most 12, with which every sum is exact.
+
+    Raises
+    ------
+    DataError
+        Frames larger than the network's grid allows for, or a network whose weights lie on no grid, as before `lower`.
+
+    Examples
+    --------
+    >>> td.validate(graph, td.snap_frames(graph, frames))  # doctest: +SKIP
+    """
+    array = network_frames(graph, frames)
+    if graph.is_quantized or frames_fit(graph, array):
+        return array
+    largest = np.abs(array).max()
+    for bits in range(SIGNIFICANT_BITS // 2, -1, -1):
+        if largest * 2.0**bits >= _LEAST_LEVELS and _fits(graph, Grid(float(_rounded(largest, bits)), bits)):
+            return _rounded(array, bits).astype(np.float32)
+    raise DataError(
+        f"frames: the network has no grid for values up to {largest:.6g}. Lower it with frames as large as these: "
+        "td.lower(traced, frames)."
     )
 
 

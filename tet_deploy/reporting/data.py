@@ -68,8 +68,12 @@ class ReportData:
         Heading of the page.
     provenance
         What was run: data, seed, versions, digest of the network.
+    samples
+        What was run, for example "all 360 test samples of digits": accuracies and energies are of these.
     accuracy
         Per stage (trained, folded, ...), in [0, 1].
+    accuracy_of
+        Per stage whose accuracy is of other samples: of which.
     accuracy_by_step
         Per training method, accuracy if the decision is taken after step 1..T, in [0, 1].
     firing_rates
@@ -92,7 +96,9 @@ class ReportData:
 
     title: str
     provenance: Mapping[str, str] = field(default_factory=dict)
+    samples: str = ""
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    accuracy_of: Mapping[str, str] = field(default_factory=dict)
     accuracy_by_step: Mapping[str, Sequence[float]] = field(default_factory=dict)
     firing_rates: Mapping[str, float] = field(default_factory=dict)
     mismatches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -107,7 +113,9 @@ class ReportData:
         """The data in plain JSON values; sections that were not given are left out."""
         sections = {
             "provenance": dict(self.provenance),
+            "samples": self.samples,
             "accuracy": {name: float(value) for name, value in self.accuracy.items()},
+            "accuracy_of": dict(self.accuracy_of),
             "accuracy_by_step": {name: [float(v) for v in values] for name, values in self.accuracy_by_step.items()},
             "firing_rates": {name: float(value) for name, value in self.firing_rates.items()},
             "mismatches": {name: {k: int(v) for k, v in counts.items()} for name, counts in self.mismatches.items()},

@@ -118,22 +118,28 @@ class _Tile(NamedTuple):
 
 def _tiles(data: ReportData) -> list[_Tile]:
     stages = list(data.accuracy.items())
-    tiles = [_Tile(f"Accuracy, {name}", percent(value)) for name, value in dict([*stages[:1], *stages[-1:]]).items()]
+    tiles = [
+        _Tile(f"Accuracy, {name}", percent(value), data.accuracy_of.get(name, data.samples))
+        for name, value in dict([*stages[:1], *stages[-1:]]).items()
+    ]
     if data.mismatches:
         wrong = sum(mismatched(counts) for counts in data.mismatches.values())
         compared = sum(counts["compared"] for counts in data.mismatches.values())
         mark = "fail" if wrong or not compared else "pass"
         tiles.append(_Tile("Mismatches between runtimes", f"{wrong:,}", f"of {compared:,} values", mark))
     if data.energy:
-        name, mean = data.energy.default, data.energy.mean(data.energy.default)
-        spread = f"± {energy_text(data.energy.std(name))} over {data.energy.samples:,} samples"
-        tiles.append(_Tile(f"Energy per inference, '{name}'", energy_text(mean), spread))
-        if "ann" in data.energy.names and mean > 0:
-            dense = data.energy.mean("ann")
-            tiles.append(
-                _Tile("One dense pass without spikes", energy_text(dense), f"{significant(dense / mean)} times that")
-            )
+        tiles += [_energy_tile(report) for report in data.energy.by_table]
     return tiles
+
+
+def _energy_tile(report: EnergyReport) -> _Tile:
+    """The energy to quote by one table, and how the network without spikes compares."""
+    name, mean = report.default, report.mean(report.default)
+    note = f"± {energy_text(report.std(name))} over {report.samples:,} samples"
+    if "ann" in report.names and mean > 0:
+        dense = report.mean("ann")
+        note += f"; one dense pass without spikes: {energy_text(dense)}, {significant(dense / mean)} times that"
+    return _Tile(f"Energy per inference, '{name}', table {report.table.name}", energy_text(mean), note)
 
 
 def mismatched(counts: Mapping[str, int]) -> int:
@@ -150,7 +156,8 @@ def _plots(data: ReportData) -> dict[str, str]:
         drawn["firing_rates"] = plots.firing_rates(data.firing_rates)
     if data.energy:
         drawn["energy_by_layer"] = plots.energy_by_layer(data.energy)
-        drawn["named_energies"] = plots.named_energies(data.energy)
+        for number, report in enumerate(data.energy.by_table):
+            drawn[f"named_energies_{number}"] = plots.named_energies(report)
     if data.energy and len(data.energy_accuracy_by_step):
         if len(data.energy_accuracy_by_step) != data.energy.steps:
             raise DataError(
@@ -170,7 +177,7 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
     explained = ENERGIES | {"cached": CACHED}
     traffic, additions = report.traffic, report.additions()
     macs, synops = report.multiplications(report.policies.input), traffic["synops"]
-    spent = report.picojoules(report.default).sum(axis=1).mean(axis=1)
+    spent = [priced.picojoules(report.default).sum(axis=1).mean(axis=1) for priced in report.by_table]
     layers = [
         {
             "layer": layer,
@@ -180,7 +187,7 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
             "synops": float(synops[row].sum()) / report.samples,
             "macs": float(macs[row].sum()) / report.samples,
             "additions": float(additions[row].sum()) / report.samples,
-            "energy": float(spent[row]),
+            "energies": [float(energy[row]) for energy in spent],
         }
         for row, (layer, kind) in enumerate(zip(traffic.layers, traffic.kinds, strict=True))
         if kind not in ("lif", "add")
@@ -188,10 +195,6 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
     return {
         "report": report,
         "layers": layers,
-        "named": [
-            {"name": name, "meaning": explained[name], "mean": report.mean(name), "std": report.std(name)}
-            for name in report.names
-        ],
-        "prices": report.table.prices,
+        "named": {name: explained[name] for name in explained if any(name in priced.names for priced in report.by_table)},
         "notes": notes(report),
     }

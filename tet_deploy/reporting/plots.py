@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,9 @@ def named_energies(report: EnergyReport) -> str:
         scale = ", logarithmic" if logarithmic else ""
         ax.set_xlabel(f"energy per inference ({unit}){scale}; whiskers: one std over samples")
 
-    return render("named-energies", f"Energies: {_listed(report.names, means)}", draw, height=0.75 + 0.36 * len(means))
+    name = f"named-energies-{re.sub('[^a-z0-9]', '-', report.table.name.lower())}"
+    alt = f"Energies by table {report.table.name}: {_listed(report.names, means)}"
+    return render(name, alt, draw, height=0.75 + 0.36 * len(means))
 
 
 def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str:

@@ -33,6 +33,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {  # of a Description, as JSON reads them
     "data": (str,),
     "arguments": (dict,),
     "accuracy": (float, type(None)),
+    "test_samples": (int, type(None)),
     "recipe": (dict,),
 }
 
@@ -51,8 +52,8 @@ class Description:
         T and seed of the training.
     data
         Name of the data set.
-    accuracy
-        On held-out data, with the last epoch's weights; None if it was not measured.
+    accuracy, test_samples
+        On the data's test samples, with the last epoch's weights, and how many they are; None if it was not measured.
     recipe
         How it was trained, as JSON values.
     """
@@ -65,6 +66,7 @@ class Description:
     data: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     accuracy: float | None = None
+    test_samples: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -192,6 +194,7 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
     header: Any = json.loads(metadata[_HEADER_KEY])
     if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
         raise ArtifactError(f"{path}: must be of format {FORMAT}, and is not. Use the version that wrote it.")
+    header.setdefault("test_samples", None)  # version 0.1 did not write it
     wrong = [name for name, kinds in _FIELDS.items() if type(header.get(name)) not in kinds]
     if wrong or header.keys() != _FIELDS.keys() or not all(type(size) is int for size in header["shape"]):
         raise ArtifactError(

@@ -36,11 +36,12 @@ from tet_deploy.training.trainer import TrainingResult, run
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A trained network with its accuracy on held-out samples after 1..T steps, [T], with the weights of the last epoch."""
+    """A trained network with its accuracy on all test samples after 1..T steps, [T], with the weights of the last epoch."""
 
     model: nn.Module
     result: TrainingResult
     accuracy_by_step: tuple[float, ...]
+    test_samples: int
 
 
 def recipe_for(source: str | None = None, recipe: str | None = None, **changes: Any) -> Recipe:
@@ -237,7 +238,7 @@ def fit(
 
     about = {"split": samples.split_hash, "samples": len(samples.train)}
     result = run(model, recipe, feeds, settings=settings, group=group, about=about, progress=progress)
-    return Trained(model=model, result=result, accuracy_by_step=result.accuracy_by_step)
+    return Trained(model=model, result=result, accuracy_by_step=result.accuracy_by_step, test_samples=len(samples.test))
 
 
 def arguments(recipe: Recipe, samples: FrameData) -> dict[str, Any]:
@@ -257,6 +258,7 @@ def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str], *,
         seed=recipe.seed,
         data=recipe.data,
         accuracy=trained.accuracy_by_step[-1],
+        test_samples=trained.test_samples,
         recipe={**recipe.as_dict(), "split": samples.split_hash},
     )
     return save_checkpoint(trained.model, description, path, overwrite=overwrite)
@@ -266,7 +268,11 @@ def traced(path: str | os.PathLike[str]) -> Graph:
     """The network of a checkpoint as a graph; its metadata says how it was trained."""
     model, about = load_checkpoint(path)
     graph = trace(model, about.shape, about.encoding)
-    accuracy = {} if about.accuracy is None else {"accuracy": f"{about.accuracy:.4f}"}
+    accuracy = {}
+    if about.accuracy is not None:
+        number = "the" if about.test_samples is None else f"all {about.test_samples:,}"
+        accuracy["trained_accuracy"] = f"{about.accuracy:.4f}"
+        accuracy["trained_accuracy_of"] = f"the float network as trained, on {number} test samples of {about.data}"
     source = about.recipe.get("data")
     options = json.dumps(source.get("arguments", {}) if isinstance(source, dict) else {})
     return graph.with_metadata(
