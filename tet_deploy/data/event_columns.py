@@ -74,7 +74,7 @@ def as_events(path: object, columns: Mapping[str, Any] | np.ndarray) -> EventStr
     events["t"], events["p"] = t, _polarity(path, arrays["p"])
     for axis in "xy":
         events[axis] = _whole(path, axis, arrays[axis])
-    return EventStream(events=events, repairs={"times with more than 12 decimals, rounded": rounded} if rounded else {})
+    return EventStream(events=events, repairs={"times with too many decimals, rounded": rounded} if rounded else {})
 
 
 def unnamed(path: object, array: np.ndarray) -> DataError:

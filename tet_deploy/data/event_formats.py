@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from tet_deploy.errors import ArtifactError
-from tet_deploy.files import regular_file
+from tet_deploy.files import head, regular_file
 
 LARGEST_RECORDING = 2**32  # bytes
 _NPZ_WAY = "save its x, y, t and p with np.savez(path, x=..., y=..., t=..., p=...)"
@@ -75,24 +75,23 @@ def check_format(path: Path, suffixes: tuple[str, ...]) -> None:
 
 def identify(path: Path) -> tuple[str, str]:
     """What a file holds, and the suffix that it is read under or the way out; two empty texts where nothing tells."""
-    with path.open("rb") as file:
-        head = file.read(2048)
+    start = head(path, 2048)
     for (magic, at), found in {**_READ, **_NOT_READ}.items():
-        if head[at:].startswith(magic):
+        if start[at:].startswith(magic):
             return found
-    if head.startswith(b"PK\x03\x04"):
+    if start.startswith(b"PK\x03\x04"):
         return _zip(path)
-    if _WEB_PAGE.match(head):
+    if _WEB_PAGE.match(start):
         return "a web page or XML, not a recording", "download the recording again"
-    if _PROPHESEE.match(head):
-        return _prophesee(path, head)
-    if re.fullmatch(rb"[\d\s.,;eE+-]{8,}", head):
+    if _PROPHESEE.match(start):
+        return _prophesee(path, start)
+    if re.fullmatch(rb"[\d\s.,;eE+-]{8,}", start):
         return "text", f"read it with np.loadtxt and {_NPZ_WAY}"
     return "", ""
 
 
-def _prophesee(path: Path, head: bytes) -> tuple[str, str]:
-    version = _ENCODING.search(head)
+def _prophesee(path: Path, start: bytes) -> tuple[str, str]:
+    version = _ENCODING.search(start)
     encoding = "evt" + b"".join(version.groups(b"")).decode() if version else "dat"
     if encoding not in ("dat", "evt2", "evt3"):
         return f"Prophesee's {encoding.upper()}", "convert it to HDF5 with metavision_file_to_hdf5"
