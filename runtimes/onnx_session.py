@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tet_deploy import file_kinds
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, probe_names
 from tet_deploy.errors import (
     ArgumentError,
@@ -18,7 +19,6 @@ from tet_deploy.errors import (
     first_line,
     shown,
 )
-from tet_deploy.files import regular_file
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, UNSEALED_FORMAT, Description, check_seal, output_of, read_metadata
 
@@ -70,8 +70,8 @@ class OnnxRuntime:
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None, micro_batch: int | None = None) -> None:
         _need_count("threads", threads, LARGEST_THREADS)
         _need_count("micro_batch", micro_batch, LARGEST_MICRO_BATCH)
-        self.path = regular_file(
-            path, "Write one with to_onnx or `tet-deploy export --to onnx`.", largest=LARGEST_FILE_BYTES
+        self.path = file_kinds.expected(
+            path, file_kinds.ONNX, "Write one with to_onnx or `tet-deploy export --to onnx`.", largest=LARGEST_FILE_BYTES
         )
         try:
             self._session, about = _open(self.path.read_bytes(), threads)

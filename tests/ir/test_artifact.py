@@ -128,7 +128,7 @@ BROKEN = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-40]), "damaged or of another kind"),
     "header claims 2^60 bytes": (lambda path: path.write_bytes(struct.pack("<Q", 2**60) + b"x" * 50), "damaged"),
     "tensor of 10^12 elements": (huge_tensor, "damaged or of another kind"),
-    "foreign": (lambda path: save_file({"w": np.zeros(3)}, path), "not a network that tet_deploy wrote"),
+    "foreign": (lambda path: save_file({"w": np.zeros(3)}, path), "a safetensors file of another program"),
     "newer format": (a_header(format=3, writer="0.9.0"), r"of format 3, written by tet_deploy '0.9.0'.*Update tet_deploy"),
     "newer format with other fields": (lambda path: sealed(path, {"format": 3, "layers": 1}), "Update tet_deploy"),
     "format in words": (a_header(format="two"), "its header says format 'two'"),

@@ -83,7 +83,7 @@ def test_files_that_are_no_safetensors_are_refused(path, content, message):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "not a checkpoint"),
+        (None, "of another program"),
         ({KEY: "{"}, "damaged"),
         ({KEY: "[]"}, "format 1"),
         ({KEY: json.dumps(header() | {"format": 2})}, "format 1"),

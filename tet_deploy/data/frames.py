@@ -10,11 +10,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from tet_deploy import file_kinds
 from tet_deploy.contracts import as_array
 from tet_deploy.data.event_columns import named
 from tet_deploy.data.event_formats import identify
 from tet_deploy.errors import ArtifactError, DataError, TetDeployError, cut, first_line
-from tet_deploy.files import LARGEST_FILE_BYTES, regular_file
+from tet_deploy.files import LARGEST_FILE_BYTES
 
 _TIGHTEST = 1032  # deflate packs no tighter: an array that claims more was never in the file
 _RECORDINGS = " Recordings of events are loaded as a folder, with one sub-folder a class."
@@ -38,7 +39,7 @@ def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
     DataError
         Frames that are not numbers [T, B, C, H, W] (or [T, B, N]), or labels that do not fit them.
     """
-    path = regular_file(path, "Give an .npz with the array 'frames' [T, B, C, H, W].")
+    path = file_kinds.expected(path, file_kinds.FRAMES, "Give an .npz with the array 'frames' [T, B, C, H, W].")
     found, kind = identify(path)
     if found and kind not in (".npy", ".npz"):
         raise ArtifactError(f"{path}: is {found}; frames are read from .npz and .npy.{_RECORDINGS * kind.startswith('.')}")

@@ -29,9 +29,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
+from tet_deploy import file_kinds
 from tet_deploy._version import __version__
 from tet_deploy.errors import ArtifactError, GraphError, cut, first_line, shown
-from tet_deploy.files import Kind, has_header, regular_file, written_whole
+from tet_deploy.files import Kind, has_header, written_whole
 from tet_deploy.ir import artifact_v1
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import from_record, to_record
@@ -81,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     ArtifactError
         No such file, not a file of ours, truncated, changed, damaged, or of a newer version.
     """
-    path = regular_file(path, "Give a network; td.save and `tet-deploy convert` write one.")
+    path = file_kinds.expected(path, file_kinds.NETWORK, "Give a network; td.save and `tet-deploy convert` write one.")
     try:
         with safe_open(path, framework="np") as file:
             header = _header(path, file.metadata() or {})
@@ -115,11 +116,6 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> s
 
 def _header(path: Path, strings: Mapping[str, str]) -> dict[str, Any]:
     """The header's fields, their types checked; what is in the lists and objects is not."""
-    if _HEADER_KEY not in strings:
-        kind = "a training checkpoint" if "tet_deploy_checkpoint" in strings else "a safetensors file"
-        raise ArtifactError(
-            f"{path}: {kind}, but not a network that tet_deploy wrote. Turn a checkpoint into one with `tet-deploy convert`."
-        )
     if len(strings[_HEADER_KEY]) > _LONGEST_HEADER:
         raise ArtifactError(
             f"{path}: its header is longer than {_LONGEST_HEADER} characters, which no network's is. Write it again."

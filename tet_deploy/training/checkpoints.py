@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tet_deploy import file_kinds
 from tet_deploy.errors import ArtifactError, cut, first_line, shown
-from tet_deploy.files import Kind, has_header, regular_file, written_whole
+from tet_deploy.files import Kind, has_header, written_whole
 from tet_deploy.models import build
 
 FORMAT = 1
@@ -111,7 +112,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Descriptio
     ArtifactError
         No such file, not a checkpoint of ours, damaged, or weights that do not fit the model it names.
     """
-    path = regular_file(path, "Give a checkpoint; `tet-deploy train` writes one.")
+    path = file_kinds.expected(path, file_kinds.CHECKPOINT, "Give a checkpoint; `tet-deploy train` writes one.")
     try:
         with safe_open(path, framework="pt") as file:
             description = _description(path, file.metadata())
@@ -137,7 +138,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
     ArtifactError
         See `load_checkpoint`.
     """
-    path = regular_file(path, "Give a checkpoint; `tet-deploy train` writes one.")
+    path = file_kinds.expected(path, file_kinds.CHECKPOINT, "Give a checkpoint; `tet-deploy train` writes one.")
     try:
         with safe_open(path, framework="pt") as file:
             return _description(path, file.metadata())

@@ -20,8 +20,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tet_deploy import file_kinds
 from tet_deploy.errors import ArtifactError, cut, first_line, shown
-from tet_deploy.files import Kind, has_header, regular_file, written_whole
+from tet_deploy.files import Kind, has_header, written_whole
 from tet_deploy.training.checkpoints import check_weights
 from tet_deploy.training.recipes import Recipe
 
@@ -101,7 +102,8 @@ def load_state(path: str | os.PathLike[str]) -> TrainingState:
     ArtifactError
         No such file, not a state of ours, or damaged.
     """
-    path = regular_file(path, "There is nothing to resume: start without --resume, or name the --out that was begun.")
+    way_out = "There is nothing to resume: start without --resume, or name the --out that was begun."
+    path = file_kinds.expected(path, file_kinds.STATE, way_out)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER_KEY, "null"))
