@@ -39,6 +39,13 @@ class OnnxBuilder:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
+    def added(self, terms: Sequence[str], output: str) -> str:
+        """The sum of values of one type and shape; a single one is passed on as it is."""
+        total, *others = terms
+        for index, term in enumerate(others):
+            total = self.op("Add", [total, term], output if index == len(others) - 1 else f"{output}_{index}")
+        return total
+
     def call(self, function: FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
         """Append a call of a local function, which becomes part of the model."""
         self.functions[function.name] = function

@@ -13,7 +13,7 @@ from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
 from tet_deploy.exporters.onnx_neurons import lif_function
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Readout
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 
@@ -29,6 +29,10 @@ class _Network:
         """[T*B, *shape] -> [T, B, *shape]."""
         target = self.build.op("Concat", [FRAMES_TB, self.build.integers(shape)], own(node, "shape"), axis=0)
         return self.build.op("Reshape", [value, target], output)
+
+    def summed(self, node: Node) -> str:
+        """What the node's inputs send, added up."""
+        return self.build.added([self.values[name] for name in node.inputs], own(node, "summed"))
 
     def merged(self, value: str, shape: Shape, output: str) -> str:
         """[T, B, *shape] -> [T*B, *shape]."""
@@ -51,8 +55,8 @@ def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) -> N
 @singledispatch
 def _emit(node: Node, network: _Network) -> str:
     raise GraphError(
-        f"node {node.name!r}: a {node.kind} cannot be exported to ONNX yet; feed-forward networks of Conv, Linear, Flatten "
-        "and LIF can. Use the reference runtime for it."
+        f"node {node.name!r}: a {node.kind} has no ONNX form; Conv, Linear, Flatten, Add and LIF have. "
+        "Use the reference runtime for it."
     )
 
 
@@ -87,9 +91,14 @@ def _(node: Flatten, network: _Network) -> str:
 
 
 @_emit.register
+def _(node: Add, network: _Network) -> str:
+    return network.summed(node)
+
+
+@_emit.register
 def _(node: LIF, network: _Network) -> str:
     build, name, shape = network.build, node.name, network.graph.shapes[node.name]
-    current = network.unmerged(node, network.values[node.inputs[0]], shape, own(node, "current"))
+    current = network.unmerged(node, network.summed(node), shape, own(node, "current"))
     build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
     potentials = name in network.probes.potentials
     outputs = [own(node, "fired"), *([output_of(name, "potentials")] if potentials else [])]
@@ -107,7 +116,7 @@ def _(node: LIF, network: _Network) -> str:
 @_emit.register
 def _(node: Readout, network: _Network) -> str:
     build, classes = network.build, network.graph.shapes[node.name][0]
-    readout = network.unmerged(node, network.values[node.inputs[0]], (classes,), READOUT)
+    readout = network.unmerged(node, network.summed(node), (classes,), READOUT)
     build.op("ReduceMean", [readout, build.integers([0])], LOGITS, keepdims=0)
     build.output(READOUT, TensorProto.FLOAT, ["T", "B", classes])
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])

@@ -5,6 +5,8 @@ Values are channels-last, see `onnx_synapses`; outputs are channels-first, as ev
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 
@@ -16,11 +18,14 @@ from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
 from tet_deploy.exporters.onnx_neurons import fixed_point_lif_function
-from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, Value, need_within, synaptic_sums
+from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, Messages, need_within, synaptic_sums
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Node, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Population, Quantization, Readout
+from tet_deploy.ir.values import Value, total, values
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 
+# What int32 holds besides a population's shifted sum: the potential that is left, and the bias.
+LARGEST_TOTAL = (2**31 - 2 * dynamics.STATE_LIMIT) >> dynamics.FRACTION_BITS
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 1, 3, 4, 2], [0, 1, 4, 2, 3]
 
 
@@ -29,7 +34,14 @@ class _Network:
     build: OnnxBuilder
     graph: Graph
     probes: ProbeNames
-    values: dict[str, Value] = field(default_factory=dict)
+    sent: Mapping[str, Value]
+    values: dict[str, Messages] = field(default_factory=dict)
+
+    def presynaptic(self, node: Population) -> tuple[str, Value]:
+        """The sum over the node's synapses, int32, and its bounds."""
+        bounds, terms = total([self.sent[name] for name in node.inputs]), [self.values[name].tensor for name in node.inputs]
+        need_within(node, "largest possible sum over its synapses", int(bounds.magnitude), LARGEST_TOTAL)
+        return self.build.added(terms, own(node, "presynaptic")), bounds
 
 
 def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) -> None:
@@ -40,24 +52,24 @@ def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) ->
     GraphError
         A kind of node that has no ONNX form here, or integers beyond what the chip holds.
     """
-    network = _Network(build, graph, probes)
+    network = _Network(build, graph, probes, values(graph))
     for node in graph:
         network.values[node.name] = _emit(node, network)
 
 
 @singledispatch
-def _emit(node: Node, network: _Network) -> Value:
+def _emit(node: Node, network: _Network) -> Messages:
     raise GraphError(
-        f"node {node.name!r}: a quantized {node.kind} cannot be exported to ONNX yet; feed-forward networks of Conv, "
-        "Linear, Flatten and LIF can. Use the reference runtime for it."
+        f"node {node.name!r}: a quantized {node.kind} has no ONNX form; Conv, Linear, Flatten, Add and LIF have. "
+        "Use the reference runtime for it."
     )
 
 
 @_emit.register
-def _(node: Input, network: _Network) -> Value:
-    """`dynamics.to_messages`, then the positive and the negative part side by side."""
-    build, quantization = network.build, _quantization(node)
-    limit = 2 ** (quantization.bits - 1) - 1
+def _(node: Input, network: _Network) -> Messages:
+    """`dynamics.to_messages`, then the positive and, where frames have one, the negative part side by side."""
+    build, name, quantization = network.build, node.name, _quantization(node)
+    limit = dynamics.largest_message(quantization)
     need_within(node, "largest message", limit, LARGEST_OPERAND)
     scaled = build.op("Mul", [FRAMES, build.scalar(quantization.scale, np.float32)], own(node, "scaled"))
     rounded = build.op("Round", [scaled], own(node, "rounded"))
@@ -65,35 +77,51 @@ def _(node: Input, network: _Network) -> Value:
     messages = build.op("Clip", [rounded, *bounds], own(node, "messages"))
     if len(node.shape) == 3:
         messages = build.op("Transpose", [messages], own(node, "channels_last"), perm=_CHANNELS_LAST)
+    if network.sent[name].least == 0:
+        return Messages(build.op("Cast", [messages], own(node, "parts"), to=TensorProto.UINT8))
     positive = build.op("Relu", [messages], own(node, "positive"))
     negative = build.op("Relu", [build.op("Neg", [messages], own(node, "negated"))], own(node, "negative"))
     both = build.op("Concat", [positive, negative], own(node, "both"), axis=-1)
-    return Value(build.op("Cast", [both], own(node, "parts"), to=TensorProto.UINT8), limit, parts=2)
+    return Messages(build.op("Cast", [both], own(node, "parts"), to=TensorProto.UINT8), parts=2)
 
 
 @_emit.register(Conv)
 @_emit.register(Linear)
-def _(node: Conv | Linear, network: _Network) -> Value:
-    return synaptic_sums(node, network.values[node.inputs[0]], network.graph.shapes[node.name], network.build)
+def _(node: Conv | Linear, network: _Network) -> Messages:
+    source = node.inputs[0]
+    return synaptic_sums(node, network.values[source], network.sent[source], network.graph.shapes[node.name], network.build)
 
 
 @_emit.register
-def _(node: Flatten, network: _Network) -> Value:
+def _(node: Add, network: _Network) -> Messages:
+    """Spikes are uint8, which ONNX Runtime adds as float32 or int32 only."""
+    build, name = network.build, node.name
+    need_within(node, "largest sum of spikes", int(network.sent[name].greatest), LARGEST_OPERAND)
+    wide = [
+        build.op("Cast", [network.values[source].tensor], own(node, f"wide{index}"), to=TensorProto.INT32)
+        for index, source in enumerate(node.inputs)
+    ]
+    summed = build.added(wide, own(node, "summed"))
+    return Messages(build.op("Cast", [summed], own(node, "messages"), to=TensorProto.UINT8))
+
+
+@_emit.register
+def _(node: Flatten, network: _Network) -> Messages:
     """Neurons in the order (parts, C, H, W), as `Graph` counts them, and not channels-last."""
     build, x = network.build, network.values[node.inputs[0]]
     shape, tensor = network.graph.shapes[node.inputs[0]], x.tensor
     if len(shape) == 3:
         tensor = build.op("Transpose", [tensor], own(node, "channels_first"), perm=_CHANNELS_FIRST)
-    size = int(np.prod(shape)) * x.parts
-    return Value(build.op("Reshape", [tensor, build.integers([0, 0, size])], own(node, "flat")), x.largest, x.parts)
+    size = math.prod(shape) * x.parts
+    return Messages(build.op("Reshape", [tensor, build.integers([0, 0, size])], own(node, "flat")), x.parts)
 
 
 @_emit.register
-def _(node: LIF, network: _Network) -> Value:
+def _(node: LIF, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     need_within(node, "threshold", int(node.threshold), dynamics.LARGEST_THRESHOLD)
     need_within(node, "bias exponent", quantization.bias_exponent, dynamics.LARGEST_BIAS_EXPONENT)
-    sums = _wrapped_once(node, network.values[node.inputs[0]], build)
+    sums = _wrapped_once(node, *network.presynaptic(node), build)
     channels, *rest = network.graph.shapes[name]
     build.declare(sums, TensorProto.INT32, ["T", "B", *rest, channels])
     bias = np.atleast_1d(dynamics.shifted_bias(node.bias, quantization.bias_exponent)).astype(np.int32)
@@ -109,7 +137,7 @@ def _(node: LIF, network: _Network) -> Value:
         _probe(node, network, outputs[1], "potentials", TensorProto.INT32)
     if name in network.probes.spikes:
         _probe(node, network, outputs[0], "spikes", TensorProto.UINT8)
-    return Value(outputs[0], 1)
+    return Messages(outputs[0])
 
 
 def _kept_share(node: LIF, build: OnnxBuilder) -> str:
@@ -122,18 +150,18 @@ def _kept_share(node: LIF, build: OnnxBuilder) -> str:
     return build.scalar(kept / dynamics.DECAY_ONE, np.float32 if power_of_two else np.float64)
 
 
-def _wrapped_once(node: LIF, sums: Value, build: OnnxBuilder) -> str:
+def _wrapped_once(node: LIF, sums: str, bounds: Value, build: OnnxBuilder) -> str:
     """`dynamics.wrap_once` before the shift by 6 instead of after it, left out where no sum can reach 2^17.
 
     (a << 6) > 2^23 is a > 2^17, and (a << 6) - 2^24 is (a - 2^18) << 6.
     """
-    if sums.largest <= dynamics.LARGEST_SYNAPTIC_SUM:
-        return sums.tensor
+    if bounds.magnitude <= dynamics.LARGEST_SYNAPTIC_SUM:
+        return sums
     limit = dynamics.STATE_LIMIT >> dynamics.FRACTION_BITS
     period = build.scalar(2 * limit, np.int32)
-    above = build.op("Greater", [sums.tensor, build.scalar(limit, np.int32)], own(node, "above"))
-    lowered = build.op("Sub", [sums.tensor, period], own(node, "lowered"))
-    a = build.op("Where", [above, lowered, sums.tensor], own(node, "not_above"))
+    above = build.op("Greater", [sums, build.scalar(limit, np.int32)], own(node, "above"))
+    lowered = build.op("Sub", [sums, period], own(node, "lowered"))
+    a = build.op("Where", [above, lowered, sums], own(node, "not_above"))
     below = build.op("LessOrEqual", [a, build.scalar(-limit, np.int32)], own(node, "below"))
     raised = build.op("Add", [a, period], own(node, "raised"))
     return build.op("Where", [below, raised, a], own(node, "wrapped"))
@@ -150,10 +178,10 @@ def _probe(node: LIF, network: _Network, tensor: str, what: str, dtype: int) -> 
 
 
 @_emit.register
-def _(node: Readout, network: _Network) -> Value:
-    build, name, sums = network.build, node.name, network.values[node.inputs[0]]
+def _(node: Readout, network: _Network) -> Messages:
+    build, name, sums = network.build, node.name, network.presynaptic(node)[0]
     classes = network.graph.shapes[name][0]
-    wide = build.op("Cast", [sums.tensor], own(node, "int64"), to=TensorProto.INT64)
+    wide = build.op("Cast", [sums], own(node, "int64"), to=TensorProto.INT64)
     shifted = build.op("Mul", [wide, build.scalar(2**dynamics.FRACTION_BITS, np.int64)], own(node, "shifted"))
     bias = np.zeros(1) if node.bias is None else node.bias
     build.op("Add", [shifted, build.constant(own(node, "bias"), bias.astype(np.int64))], READOUT)
@@ -164,7 +192,7 @@ def _(node: Readout, network: _Network) -> Value:
     unit = build.scalar(_quantization(node).scale * 2**dynamics.FRACTION_BITS, np.float64)
     build.op("Cast", [build.op("Div", [mean, unit], own(node, "scaled"))], LOGITS, to=TensorProto.FLOAT)
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
-    return sums
+    return Messages(sums)
 
 
 def _quantization(node: Input | LIF | Readout) -> Quantization:

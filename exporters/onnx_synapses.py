@@ -18,25 +18,26 @@ from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
 from tet_deploy.ir.nodes import Conv, Linear, Node
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.ir.values import Value, weighted_bounds
 
 LARGEST_OPERAND = 127
 LARGEST_SUM = 2**31 - 1 - dynamics.STATE_LIMIT  # wrap24 adds 2^23 before it takes the remainder, in int32
 
 
 @dataclass(frozen=True)
-class Value:
-    """What a node of a quantized network sends: messages (uint8) or synaptic sums (int32).
-
-    `largest` bounds |message| or |sum| over every possible input; `parts` is 2 for signed messages.
-    """
+class Messages:
+    """The tensor that a node sends: messages (uint8), in two parts where they are signed, or synaptic sums (int32)."""
 
     tensor: str
-    largest: int
     parts: int = 1
 
 
-def synaptic_sums(node: Conv | Linear, x: Value, shape: Shape, build: OnnxBuilder) -> Value:
-    """`dynamics.wrap24` of the weighted sums, int32 [T, B, H', W', O] or [T, B, K]; `shape` is the node's output shape."""
+def synaptic_sums(node: Conv | Linear, x: Messages, sent: Value, shape: Shape, build: OnnxBuilder) -> Messages:
+    """`dynamics.wrap24` of the weighted sums, int32 [T, B, H', W', O] or [T, B, K]; `shape` is the node's output shape.
+
+    `sent` are the bounds of the messages. No operand but the weights is negative, so that every partial sum keeps to the
+    bounds of the whole one.
+    """
     if isinstance(node, Linear):
         matrix = _weight_matrix(node, node.weight.T, x.parts)
         sums = _product(node, x.tensor, matrix, build)
@@ -44,7 +45,7 @@ def synaptic_sums(node: Conv | Linear, x: Value, shape: Shape, build: OnnxBuilde
         matrix = _weight_matrix(node, node.weight.transpose(2, 3, 1, 0), x.parts)
         columns = _im2col(node, x.tensor, shape, build)
         sums = _product(node, columns, matrix, build) if node.groups == 1 else _by_group(node, columns, matrix, shape, build)
-    return _wrapped24(node, sums, _largest_sum(node, matrix, x.largest), build)
+    return _wrapped24(node, sums, _largest_sum(node, sent), build)
 
 
 def need_within(node: Node, what: str, found: int, limit: int) -> None:
@@ -103,22 +104,19 @@ def _by_group(node: Conv, columns: str, matrix: np.ndarray, shape: Shape, build:
     return build.op("Reshape", [joined, target], own(node, "sums"))
 
 
-def _largest_sum(node: Conv | Linear, matrix: np.ndarray, largest_message: int) -> int:
-    """Bound of |sum| over all inputs, and of every partial sum on the way to it.
-
-    No operand but the weights is negative, so a sum lies between what a neuron's negative and what its positive weights
-    make of the largest messages.
-    """
-    one_sided = max(int(np.maximum(sign * matrix.astype(np.int64), 0).sum(axis=0).max()) for sign in (1, -1))
-    need_within(node, "largest possible synaptic sum", one_sided * largest_message, LARGEST_SUM)
-    return one_sided * largest_message
+def _largest_sum(node: Conv | Linear, sent: Value) -> int:
+    """Bound of |sum| over all inputs, and of every partial sum on the way to it."""
+    least, greatest = weighted_bounds(node.weight, sent)
+    largest = int(max(-least.min(), greatest.max()))
+    need_within(node, "largest possible synaptic sum", largest, LARGEST_SUM)
+    return largest
 
 
-def _wrapped24(node: Conv | Linear, sums: str, largest: int, build: OnnxBuilder) -> Value:
+def _wrapped24(node: Conv | Linear, sums: str, largest: int, build: OnnxBuilder) -> Messages:
     """`dynamics.wrap24`, left out where no input can make a sum leave 24 bit."""
     if largest < dynamics.STATE_LIMIT:
-        return Value(sums, largest)
+        return Messages(sums)
     half = build.scalar(dynamics.STATE_LIMIT, np.int32)
     lifted = build.op("Add", [sums, half], own(node, "lifted"))
     remainder = build.op("Mod", [lifted, build.scalar(2 * dynamics.STATE_LIMIT, np.int32)], own(node, "remainder"))
-    return Value(build.op("Sub", [remainder, half], own(node, "wrapped")), dynamics.STATE_LIMIT)
+    return Messages(build.op("Sub", [remainder, half], own(node, "wrapped")))

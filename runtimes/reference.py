@@ -9,8 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from tet_deploy.contracts import Probes, Progress, Recording, check_frames, concatenate, populations, probe_names
+from tet_deploy.contracts import (
+    ProbeNames,
+    Probes,
+    Progress,
+    Recording,
+    Step,
+    as_array,
+    check_frames,
+    concatenate,
+    populations,
+    probe_names,
+    recorded,
+)
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import Population
 from tet_deploy.meaning import State, evaluate
 
 _MICRO_BATCH = 64  # samples at a time, so that memory stays small
@@ -43,31 +56,41 @@ class ReferenceRuntime:
                 progress(min(start + _MICRO_BATCH, samples), samples)
         return concatenate(parts)
 
-    def _run_batch(self, frames: np.ndarray, probes: Probes) -> Recording:
-        names = probe_names(populations(self.graph), probes)
-        potential_type = np.int32 if self.graph.is_quantized else self.dtype
-        spikes: dict[str, list[np.ndarray]] = {name: [] for name in names.spikes}
-        potentials: dict[str, list[np.ndarray]] = {name: [] for name in names.potentials}
-        readout: list[np.ndarray] = []
-        state: State = {}
-        for frame in frames:
-            values = self._step(frame, state)
-            readout.append(values[self.graph.readout.name])
-            for name in spikes:
-                spikes[name].append(values[name].astype(np.uint8))
-            for name in potentials:
-                potentials[name].append(state[name].astype(potential_type))
-        return Recording(
-            spikes={name: np.stack(steps) for name, steps in spikes.items()},
-            potentials={name: np.stack(steps) for name, steps in potentials.items()},
-            readout=np.stack(readout),
-            runtime=self.name,
-        )
+    def start(self, samples: int) -> State:
+        """The state before the first step of so many samples: every potential 0."""
+        return {
+            node.name: np.zeros((samples, *self.graph.shapes[node.name]), self.dtype)
+            for node in self.graph.of_kind(Population)
+        }
 
-    def _step(self, frame: np.ndarray, state: State) -> dict[str, np.ndarray]:
-        """Outputs of all nodes for one frame [B, C, H, W]; updates the state."""
+    def step(self, state: State, frame: np.ndarray, *, probes: Probes = "all") -> tuple[Step, State]:
+        """One step of all samples; see `contracts.Runtime`. The state that was passed in stays as it was.
+
+        Raises
+        ------
+        DataError
+            The frame [B, *shape] does not fit the network.
+        """
+        checked = check_frames(as_array(frame)[None], self.graph.input.shape, self.graph.input.encoding)[0]
+        return self._step(state, checked, probe_names(populations(self.graph), probes))
+
+    def _run_batch(self, frames: np.ndarray, probes: Probes) -> Recording:
+        names, state, steps = probe_names(populations(self.graph), probes), self.start(frames.shape[1]), []
+        for frame in frames:
+            seen, state = self._step(state, frame, names)
+            steps.append(seen)
+        return recorded(steps, self.name)
+
+    def _step(self, state: State, frame: np.ndarray, names: ProbeNames) -> tuple[Step, State]:
         values: dict[str, np.ndarray] = {}
+        after = dict(state)  # `evaluate` exchanges potentials, it does not change them
         for node in self.graph:
             inputs = [values[source] for source in node.inputs] or [frame]
-            values[node.name] = np.asarray(evaluate(node, inputs, state)).astype(self.dtype, copy=False)
-        return values
+            values[node.name] = np.asarray(evaluate(node, inputs, after)).astype(self.dtype, copy=False)
+        potential_type = np.int32 if self.graph.is_quantized else self.dtype
+        seen = Step(
+            spikes={name: values[name].astype(np.uint8) for name in names.spikes},
+            potentials={name: after[name].astype(potential_type) for name in names.potentials},
+            readout=values[self.graph.readout.name],
+        )
+        return seen, after

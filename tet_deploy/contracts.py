@@ -13,7 +13,7 @@ import numpy as np
 
 from tet_deploy.errors import ArgumentError, DataError, TetDeployWarning, cut, first_line, shown
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF
+from tet_deploy.ir.nodes import Spiking
 from tet_deploy.ir.spec import need_graph
 
 Progress = Callable[[int, int], None]  # (done, total)
@@ -88,6 +88,26 @@ def concatenate(parts: Sequence[Recording]) -> Recording:
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """What one runtime observed of one step: as in a `Recording`, without the axis of time."""
+
+    spikes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    potentials: Mapping[str, np.ndarray] = field(default_factory=dict)
+    readout: np.ndarray
+
+
+def recorded(steps: Sequence[Step], runtime: str) -> Recording:
+    """The recording of successive steps of the same samples."""
+    first = steps[0]
+    return Recording(
+        spikes={name: np.stack([step.spikes[name] for step in steps]) for name in first.spikes},
+        potentials={name: np.stack([step.potentials[name] for step in steps]) for name in first.potentials},
+        readout=np.stack([step.readout for step in steps]),
+        runtime=runtime,
+    )
+
+
 class Runtime(Protocol):
     """Executes one deployed network: made from a graph, an ONNX file or a Lava bundle."""
 
@@ -95,6 +115,18 @@ class Runtime(Protocol):
 
     def run(self, frames: Frames, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
         """Run the network over frames [T, B, C, H, W] and record what the probes ask for."""
+        ...
+
+
+class StreamingRuntime(Runtime, Protocol):
+    """A runtime that can also be driven a step at a time; `run` gives what the fold of `step` gives, value for value."""
+
+    def start(self, samples: int) -> Any:
+        """The state before the first step of so many samples."""
+        ...
+
+    def step(self, state: Any, frame: np.ndarray, *, probes: Probes = "all") -> tuple[Step, Any]:
+        """What one frame [B, *shape] for each sample makes of a state: outputs, and the state afterwards."""
         ...
 
 
@@ -141,7 +173,7 @@ def probe_names(populations: Sequence[str], probes: Probes) -> ProbeNames:
 
 def populations(graph: Graph) -> tuple[str, ...]:
     """Names of the LIF nodes, in order."""
-    return tuple(node.name for node in graph.of_kind(LIF))
+    return tuple(node.name for node in graph.of_kind(Spiking))
 
 
 def as_array(values: Any) -> np.ndarray:

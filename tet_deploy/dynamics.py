@@ -6,9 +6,12 @@ fixed-point models of lava-nc 0.10 compute (their LIF with du = 4095, so that th
 
 from __future__ import annotations
 
+from functools import singledispatch
+
 import numpy as np
 
-from tet_deploy.ir.nodes import LIF, Conv, Linear, Quantization
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout
 from tet_deploy.ir.shapes import conv_size
 
 FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
@@ -18,6 +21,51 @@ LARGEST_THRESHOLD = 2**17 - 1
 LARGEST_BIAS_MANTISSA = 2**12 - 1  # 13 bit signed
 LARGEST_BIAS_EXPONENT = 7
 LARGEST_SYNAPTIC_SUM = 2**17 - 1  # a larger one, shifted by 6, may wrap
+
+
+@singledispatch
+def step(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One step of any population: what it sends, and its membrane potential afterwards.
+
+    Parameters
+    ----------
+    node
+        A float or a quantized population; every field of it counts.
+    v
+        [B, *shape] membrane potential after the last step, 0 at first.
+    presynaptic
+        [B, *shape] sum of what its synapses send in this step, of v's dtype: a float type, or int64 where quantized. Each
+        synapse node of a quantized network has wrapped its own sum (`wrap24`); the ports add without another wrap.
+
+    Raises
+    ------
+    GraphError
+        A kind of population that has no equation here.
+    """
+    raise GraphError(f"node {node.name!r}: there is no equation for a {node.kind}.")
+
+
+@step.register
+def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if node.quantization is None:
+        return lif_step(v, presynaptic, node.decay, node.threshold)
+    return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), int(node.threshold))
+
+
+@step.register
+def _(node: Readout, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """It keeps nothing; quantized, it sends 64 times its input plus the bias."""
+    if node.quantization is None:
+        return presynaptic, v
+    return np.left_shift(presynaptic, FRACTION_BITS) + _bias(node, presynaptic.ndim), v
+
+
+def _bias(node: Population, ndim: int) -> np.ndarray | int:
+    assert node.quantization is not None
+    if isinstance(node, Readout):  # added by the host, in full width
+        return 0 if node.bias is None else per_channel(node.bias.astype(np.int64), ndim)
+    bias = shifted_bias(node.bias, node.quantization.bias_exponent)
+    return per_channel(bias, ndim) if isinstance(bias, np.ndarray) else bias
 
 
 def lif_step(v: np.ndarray, current: np.ndarray, decay: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +103,7 @@ def fixed_point_lif_step(
     v
         int64 membrane potential after the last step.
     a
-        int64 synaptic sum of this step, within 24 bit (see `wrap24`).
+        int64 presynaptic input of this step: the sum over the ports, each within 24 bit (see `wrap24`).
     bias
         Bias as the population adds it: mantissa << exponent (see `shifted_bias`).
     decay_v
@@ -108,9 +156,14 @@ def to_messages(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
     np.ndarray
         int64, of the same shape.
     """
-    limit = 2 ** (quantization.bits - 1) - 1
+    limit = largest_message(quantization)
     scaled = frames.astype(np.float32) * np.float32(quantization.scale)
     return np.asarray(np.clip(np.rint(scaled), -limit, limit).astype(np.int64))
+
+
+def largest_message(quantization: Quantization) -> int:
+    """Limit of the magnitude of an input's messages."""
+    return int(2 ** (quantization.bits - 1) - 1)
 
 
 def synaptic_sum(node: Conv | Linear, x: np.ndarray) -> np.ndarray:

@@ -7,15 +7,14 @@ Sums are formed in float64, where they are exact for integers and for weights on
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
 
 import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Node, Population
 
-State = dict[str, Any]  # per LIF its membrane potential, per Delay the values still under way
+State = dict[str, np.ndarray]  # the membrane potential of each population
 
 
 @singledispatch
@@ -64,30 +63,8 @@ def _(node: Add, inputs: list[np.ndarray], state: State) -> np.ndarray:
 
 
 @evaluate.register
-def _(node: Delay, inputs: list[np.ndarray], state: State) -> np.ndarray:
-    queue = state.setdefault(node.name, [np.zeros_like(inputs[0])] * node.steps)
-    queue.append(inputs[0])
-    return np.asarray(queue.pop(0))
-
-
-@evaluate.register
-def _(node: LIF, inputs: list[np.ndarray], state: State) -> np.ndarray:
-    current = inputs[0]
-    v = state.get(node.name, np.zeros_like(current))
-    if node.quantization is None:
-        spikes, v = dynamics.lif_step(v, current, node.decay, node.threshold)
-    else:
-        bias = dynamics.shifted_bias(node.bias, node.quantization.bias_exponent)
-        if isinstance(bias, np.ndarray):
-            bias = dynamics.per_channel(bias, current.ndim)
-        spikes, v = dynamics.fixed_point_lif_step(v, current, bias, dynamics.decay_v(node), int(node.threshold))
-    state[node.name] = v
-    return spikes
-
-
-@evaluate.register
-def _(node: Readout, inputs: list[np.ndarray], state: State) -> np.ndarray:
-    if node.quantization is None:
-        return inputs[0]
-    shifted = np.left_shift(inputs[0], dynamics.FRACTION_BITS)
-    return np.asarray(shifted if node.bias is None else shifted + node.bias.astype(np.int64))
+def _(node: Population, inputs: list[np.ndarray], state: State) -> np.ndarray:
+    presynaptic = np.asarray(sum(inputs[1:], start=inputs[0]))
+    v = state.get(node.name, np.zeros_like(presynaptic))
+    sent, state[node.name] = dynamics.step(node, v, presynaptic)
+    return sent

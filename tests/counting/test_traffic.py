@@ -11,7 +11,7 @@ from tet_deploy.contracts import Recording
 from tet_deploy.counting.traffic import count, merge
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Quantization, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
@@ -27,6 +27,8 @@ def follow_events(graph, recording, frames):
         if isinstance(node, Flatten):
             source = values[node.inputs[0]]
             values[node.name] = source.reshape(*source.shape[:2], -1)
+        if isinstance(node, Add):
+            values[node.name] = sum(values[source].astype(int) for source in node.inputs)
         if isinstance(node, (Conv, Linear)):
             found[node.name] = _follow_into(node, values[node.inputs[0]], graph.shapes[node.name])
     return found
@@ -118,8 +120,8 @@ def test_kinds_follow_from_the_graph_alone():
     assert traffic["events"][traffic.layers.index("fc")].sum() == 0
 
 
-def test_kinds_through_pooling_delay_and_residual_sums():
-    """Delay and Flatten pass the kind on, an average over spikes is 'pooled', a sum of spikes 'graded'."""
+def test_kinds_through_pooling_and_residual_sums():
+    """Flatten passes the kind on, an average over spikes is 'pooled', a sum of spikes 'graded'."""
     graph = sew_graph()
     frames = np.ones((2, 1, 1, 4, 4), dtype=np.float32)
     traffic = count(graph, spikes_of(graph, frames), frames)
@@ -133,7 +135,7 @@ CONV = {"weight": ones(1, 1, 3, 3), "padding": (1, 1)}
 
 
 def sew_graph():
-    """stem - lif0 - conv - lif1, plus lif0 delayed by one step, then conv after - lif2 - pool - fc."""
+    """stem - lif0 - conv - lif1, plus lif0, then conv after - lif2 - pool - fc."""
     return Graph(
         (
             Input(name="input", shape=(1, 4, 4)),
@@ -141,8 +143,7 @@ def sew_graph():
             LIF(name="lif0", inputs=("stem",)),
             Conv(name="conv", inputs=("lif0",), **CONV),
             LIF(name="lif1", inputs=("conv",)),
-            Delay(name="late", inputs=("lif0",), steps=1),
-            Add(name="sum", inputs=("lif1", "late")),
+            Add(name="sum", inputs=("lif1", "lif0")),
             Conv(name="after", inputs=("sum",), **CONV),
             LIF(name="lif2", inputs=("after",)),
             AvgPool(name="pool", inputs=("lif2",), kernel=(2, 2), stride=(2, 2)),
@@ -185,22 +186,12 @@ def test_residual_additions():
     assert {name: number for name, number in additions.items() if number} == expected
 
 
-def test_delayed_spikes_arrive_later():
-    """A Delay moves events to a later step and drops what has not arrived by the end."""
-    graph, frames = sew_graph(), np.ones((2, 1, 1, 4, 4), dtype=np.float32)
-    spikes = np.zeros((2, 1, 1, 4, 4), dtype=np.uint8)
-    spikes[0, 0, 0, 1, 1] = 1
-    traffic = count(graph, spikes_of(graph, frames, lif0=spikes), frames)
-    assert traffic["synops"][traffic.layers.index("conv"), :, 0].tolist() == [9, 0]
-    assert traffic["synops"][traffic.layers.index("after"), :, 0].tolist() == [0, 9]
-
-
 def test_graded_values_count_once():
     """Where two spikes meet in a sum, the layer behind it sees one event."""
     graph, frames = sew_graph(), np.ones((2, 1, 1, 4, 4), dtype=np.float32)
-    early, late = (np.zeros((2, 1, 1, 4, 4), dtype=np.uint8) for _ in range(2))
-    early[0, 0, 0, 1, 1] = late[1, 0, 0, 1, 1] = 1
-    traffic = count(graph, spikes_of(graph, frames, lif0=early, lif1=late), frames)
+    spikes = np.zeros((2, 1, 1, 4, 4), dtype=np.uint8)
+    spikes[1, 0, 0, 1, 1] = 1
+    traffic = count(graph, spikes_of(graph, frames, lif0=spikes, lif1=spikes), frames)
     row = traffic.layers.index("after")
     assert traffic["events"][row].sum() == 1
     assert traffic.input_mean[row, 1, 0] == 2 / 16

@@ -8,7 +8,7 @@ import pytest
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Conv, Delay, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Quantization, Readout
 from tet_deploy.testing import random_float_network
 
 UNITS = Quantization(scale=1.0)
@@ -100,12 +100,3 @@ def test_float_networks_are_refused(tmp_path):
     """A network that was not quantized stops with the way out."""
     with pytest.raises(GraphError, match="needs a quantized network"):
         to_lava(random_float_network(np.random.default_rng(0)), tmp_path / "net.lava")
-
-
-def test_delays_are_refused(tmp_path):
-    """A Delay has no Lava process yet; the error names it."""
-    graph = small_network()
-    nodes = [*graph.nodes[:3], Delay(name="delay", steps=1, inputs=("lif",)), *graph.nodes[3:]]
-    nodes[4] = dataclasses.replace(nodes[4], inputs=("delay",))
-    with pytest.raises(GraphError, match="node 'delay': a Delay has no Lava process yet"):
-        to_lava(Graph(tuple(nodes)), tmp_path / "net.lava")

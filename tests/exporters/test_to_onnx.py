@@ -1,6 +1,5 @@
 """What an exported ONNX file is: valid, free in steps and samples, reproducible, and refused where it could not be exact."""
 
-import dataclasses
 import hashlib
 import json
 
@@ -12,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from tet_deploy.errors import ArgumentError, ArtifactError, GraphError
 from tet_deploy.exporters.to_onnx import to_onnx
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Delay, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Input, Linear, Quantization, Readout
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
@@ -149,19 +148,6 @@ def test_weights_beyond_float32_are_refused(tmp_path):
     nodes = [Input(name="input", shape=(2,)), Linear(name="fc", weight=np.full((2, 2), 1e39)), Readout(name="readout")]
     with pytest.raises(GraphError, match="'fc': weight must fit float32"):
         to_onnx(chain(nodes), tmp_path / "net.onnx")
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_nodes_without_an_onnx_form_are_refused(make, tmp_path):
-    """A node that the exporter has no rule for is an error that names the node and its kind."""
-    graph = make(np.random.default_rng(7))
-    nodes = [node for node in graph if not isinstance(node, Flatten)]
-    flatten = graph.of_kind(Flatten)[0]
-    index = graph.nodes.index(flatten)
-    delay = Delay(name="wait", steps=1, inputs=flatten.inputs)
-    nodes[index:index] = [delay, dataclasses.replace(flatten, inputs=("wait",))]
-    with pytest.raises(GraphError, match=r"'wait': a (quantized )?Delay cannot be exported to ONNX yet"):
-        to_onnx(Graph(tuple(nodes)), tmp_path / "net.onnx")
 
 
 def test_unknown_probes_are_refused(tmp_path):

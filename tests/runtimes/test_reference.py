@@ -6,7 +6,7 @@ import pytest
 from tet_deploy.contracts import probe_names
 from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Delay, Flatten, Input, Linear, Readout
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Flatten, Input, Linear, Readout
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
 
@@ -42,22 +42,21 @@ def test_samples_do_not_see_each_other():
 
 
 def test_traced_kinds_follow_their_equations():
-    """Batch norm, pooling, addition and delay, by hand."""
+    """Batch norm, pooling and addition, by hand."""
     nodes = (
         Input(name="input", shape=(1, 2, 2)),
         BatchNorm(
             name="bn", inputs=("input",), epsilon=1.0,
             mean=np.array([1.0]), variance=np.array([3.0]), gamma=np.array([2.0]), beta=np.array([5.0]),
         ),
-        Delay(name="delay", inputs=("input",), steps=1),
-        Add(name="add", inputs=("bn", "delay")),
+        Add(name="add", inputs=("bn", "input")),
         AvgPool(name="pool", inputs=("add",), kernel=(2, 2), stride=(2, 2)),
         Flatten(name="flat", inputs=("pool",)),
         Readout(name="readout", inputs=("flat",)),
     )  # fmt: skip
     frames = np.float32([[[[[1, 2], [3, 6]]]], [[[[0, 0], [0, 0]]]]])
     result = ReferenceRuntime(Graph(nodes)).run(frames)
-    assert result.readout[:, 0, 0].tolist() == [5 + (0 + 1 + 2 + 5) / 4, 5 - 1 + 3.0]
+    assert result.readout[:, 0, 0].tolist() == [5 + (0 + 1 + 2 + 5) / 4 + 3.0, 5 - 1]
 
 
 def test_probes_choose_what_is_recorded():

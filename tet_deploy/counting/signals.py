@@ -11,7 +11,7 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.contracts import Recording
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, Delay, Flatten, Input, Node
+from tet_deploy.ir.nodes import Add, AvgPool, Flatten, Input, Node, Spiking
 
 
 class Signal(NamedTuple):
@@ -28,7 +28,7 @@ def signals(graph: Graph, recording: Recording, frames: np.ndarray) -> dict[str,
         if isinstance(node, Input):
             quantization = node.quantization
             found[node.name] = Signal(dynamics.to_messages(frames, quantization) if quantization else frames)
-        elif isinstance(node, LIF):
+        elif isinstance(node, Spiking):
             found[node.name] = Signal(recording.spikes[node.name])
         else:
             sources = [found[source] for source in node.inputs]
@@ -47,13 +47,6 @@ def _signal(node: Node, *sources: Signal) -> Signal | None:
 def _(node: Flatten, source: Signal) -> Signal:
     steps, samples = source.values.shape[:2]
     return Signal(source.values.reshape(steps, samples, -1), source.divisor)
-
-
-@_signal.register
-def _(node: Delay, source: Signal) -> Signal:
-    late = np.zeros_like(source.values)
-    late[node.steps :] = source.values[: max(len(late) - node.steps, 0)]
-    return Signal(late, source.divisor)
 
 
 @_signal.register

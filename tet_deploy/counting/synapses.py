@@ -7,27 +7,13 @@ feeds a 'spike' layer, and an image of zeros and ones still feeds an 'analog' on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
 
 import numpy as np
 
-from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import (
-    LIF,
-    WEIGHTED,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Delay,
-    Flatten,
-    Input,
-    Linear,
-    Node,
-    Readout,
-)
+from tet_deploy.ir.nodes import WEIGHTED, BatchNorm, Conv, Linear, Node, Population
 from tet_deploy.ir.shapes import Shape, conv_size, fan_out, padded_macs
+from tet_deploy.ir.values import ANALOG, EVENTS, GRADED, POOLED, SPIKE, Value, values
 
 SYNAPTIC_KINDS = {
     "analog": "fed by the network's input or another value that is no spike: multiplications",
@@ -74,31 +60,20 @@ class Synapses:
 
 def synapses(graph: Graph) -> tuple[Synapses, ...]:
     """Every Conv and Linear of the graph, in order."""
-    kinds = value_kinds(graph)
-    fed: dict[str, bool] = {}
-    found = []
-    for node in graph:
-        fed[node.name] = isinstance(node, Input) or (isinstance(node, (Flatten, Delay, AvgPool)) and fed[node.inputs[0]])
-        if isinstance(node, WEIGHTED):
-            source = node.inputs[0]
-            found.append(_synapses(node, kinds[source], fed[source], graph.shapes[source], graph.shapes[node.name]))
-    return tuple(found)
+    sent = values(graph)
+    return tuple(
+        _synapses(node, sent[node.inputs[0]], graph.shapes[node.inputs[0]], graph.shapes[node.name])
+        for node in graph
+        if isinstance(node, WEIGHTED)
+    )
 
 
-def value_kinds(graph: Graph) -> dict[str, str]:
-    """What each node sends: 'analog', 'spike', 'pooled' or 'graded'; a layer is of the kind that feeds it."""
-    kinds: dict[str, str] = {}
-    for node in graph:
-        kinds[node.name] = _value_kind(node, *(kinds[source] for source in node.inputs))
-    return kinds
-
-
-def _synapses(node: Conv | Linear, kind: str, input_fed: bool, x: Shape, y: Shape) -> Synapses:
+def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape) -> Synapses:
     outputs = int(np.prod(y, dtype=np.int64))
     return Synapses(
         node=node,
-        kind=kind,
-        input_fed=input_fed,
+        kind=source.kind if source.kind in (SPIKE, POOLED, GRADED) else "analog",
+        input_fed=source.kind in (ANALOG, EVENTS),
         fan_out=fan_out(node, x),
         fan_out_effective=effective_fan_out(node, x),
         inputs=int(np.prod(x, dtype=np.int64)),
@@ -135,46 +110,12 @@ def _hits(size: int, kernel: int, stride: int, padding: int, dilation: int) -> n
 def adds_bias(graph: Graph, node: Node) -> bool:
     """Whether each output of the node gets a bias added, here or in what its deployed form does.
 
-    A BatchNorm behind it becomes a bias when it is folded; a quantized network keeps the bias on the population.
+    A BatchNorm behind it becomes a bias when it is folded; a quantized network keeps the bias on the population, which adds
+    it once, however many synapse nodes it has.
     """
     behind = graph.consumers(node.name)
     return (
         getattr(node, "bias", None) is not None
         or any(isinstance(user, BatchNorm) for user in behind)
-        or any(isinstance(user, (LIF, Readout)) and user.bias is not None for user in behind)
+        or any(isinstance(user, Population) and user.bias is not None and user.inputs[0] == node.name for user in behind)
     )
-
-
-@singledispatch
-def _value_kind(node: Node, *sources: str) -> str:
-    raise GraphError(f"node {node.name!r}: energy is not counted for kind {node.kind}.")
-
-
-@_value_kind.register(Input)
-@_value_kind.register(Conv)
-@_value_kind.register(Linear)
-@_value_kind.register(BatchNorm)
-@_value_kind.register(Readout)
-def _(node: Node, *sources: str) -> str:
-    return "analog"
-
-
-@_value_kind.register
-def _(node: LIF, *sources: str) -> str:
-    return "spike"
-
-
-@_value_kind.register(Flatten)
-@_value_kind.register(Delay)
-def _(node: Node, *sources: str) -> str:
-    return sources[0]
-
-
-@_value_kind.register
-def _(node: AvgPool, *sources: str) -> str:
-    return "pooled" if sources[0] == "spike" else sources[0]
-
-
-@_value_kind.register
-def _(node: Add, *sources: str) -> str:
-    return "graded" if set(sources) <= {"spike", "graded"} else "analog"

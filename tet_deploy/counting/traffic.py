@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
 
 from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting.signals import Signal, signals, total, weighted_total
-from tet_deploy.counting.synapses import Synapses, adds_bias, synapses, value_kinds
+from tet_deploy.counting.synapses import Synapses, adds_bias, synapses
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Spiking
+from tet_deploy.ir.values import SPIKE, Value, values
 
 PER_EVENT = {
     "events": "non-zero inputs of a synaptic layer",
@@ -101,16 +103,16 @@ def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
     frames = check_frames(frames, graph.input.shape, graph.input.encoding)
     _check_recording(graph, recording, frames)
     layers = {layer.node.name: layer for layer in synapses(graph)}
-    kinds = value_kinds(graph)
+    sent = values(graph)
     flowing = signals(graph, recording, frames)
     rows = []
     for node in graph:
         if isinstance(node, WEIGHTED):
             rows.append(_synaptic_row(graph, layers[node.name], flowing[node.inputs[0]]))
-        elif isinstance(node, LIF):
+        elif isinstance(node, Spiking):
             rows.append(_population_row(graph, node, recording.spikes[node.name]))
         elif isinstance(node, Add):
-            rows.append(_add_row(graph, node, kinds, flowing))
+            rows.append(_add_row(graph, node, sent, flowing))
     return _assemble(rows, frames.shape[:2], static=bool((frames == frames[:1]).all()))
 
 
@@ -191,14 +193,25 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
     return _Row(node.name, layer.kind, layer.input_fed, per_event, per_step, mean)
 
 
-def _population_row(graph: Graph, node: LIF, spikes: np.ndarray) -> _Row:
+def _population_row(graph: Graph, node: Spiking, spikes: np.ndarray) -> _Row:
     neurons = int(np.prod(graph.shapes[node.name], dtype=np.int64))
-    leaks = neurons if 0 < node.decay < 1 else 0
+    leaks = neurons if _leaks(node) else 0
     per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": leaks}
     return _Row(node.name, "lif", False, {"spikes": total(spikes)}, per_step)
 
 
-def _add_row(graph: Graph, node: Add, kinds: Mapping[str, str], flowing: Mapping[str, Signal | None]) -> _Row:
+@singledispatch
+def _leaks(node: Spiking) -> bool:
+    """Whether each neuron multiplies its potential in every step."""
+    raise GraphError(f"node {node.name!r}: nothing is known of what a {node.kind} costs.")
+
+
+@_leaks.register
+def _(node: LIF) -> bool:
+    return 0 < node.decay < 1
+
+
+def _add_row(graph: Graph, node: Add, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]) -> _Row:
     """A branch that ends in a layer accumulates for free (the first branch if none does); each other one is added."""
     elements = int(np.prod(graph.shapes[node.name], dtype=np.int64))
     main = next((source for source in node.inputs if flowing[source] is None), node.inputs[0])
@@ -207,14 +220,14 @@ def _add_row(graph: Graph, node: Add, kinds: Mapping[str, str], flowing: Mapping
     additions: np.ndarray | int = 0
     for source in skips:
         signal = flowing[source]
-        is_spikes = signal is not None and kinds[source] == "spike"
+        is_spikes = signal is not None and sent[source].kind == SPIKE
         additions = additions + (total(signal.values) if signal is not None and is_spikes else elements)
     per_step = {"outputs": elements, "bias_additions": elements * adds_bias(graph, node)}
     return _Row(node.name, "add", False, {"residual_additions": np.asarray(additions)}, per_step)
 
 
 def _check_recording(graph: Graph, recording: Recording, frames: np.ndarray) -> None:
-    for node in graph.of_kind(LIF):
+    for node in graph.of_kind(Spiking):
         spikes = recording.spikes.get(node.name)
         if spikes is None:
             raise DataError(f"recording: lacks the spikes of {node.name!r}, which energy counts. Run with probes='spikes'.")

@@ -144,46 +144,47 @@ class Flatten(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Node):
-    """y = the sum of its inputs, all of one shape."""
+    """y = the sum of its inputs, all of one shape; in a deployable network spikes, whose sums travel as whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Delay(Node):
-    """y(t) = x(t - steps), zero before."""
+class Population(Node):
+    """Common to all that synapses end in: the presynaptic input I is the sum of what its inputs send.
 
-    steps: int
+    `bias` [C] is used by quantized networks only; the float network keeps it on the synapses. What a kind makes of I stands
+    in `dynamics.py`.
+    """
+
+    bias: np.ndarray | None = None
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LIF(Node):
+class Spiking(Population):
+    """Common to all kinds of neuron: a population that sends spikes, 0 or 1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LIF(Spiking):
     """u = decay * v + I ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.  v(0) = 0.
 
-    An integrate-and-fire neuron has decay 1. `bias` [C] is used by quantized networks only; the float network keeps it
-    on the layer that feeds the population.
+    An integrate-and-fire neuron has decay 1.
     """
 
     decay: float = 0.5
     threshold: float = 1.0
     reset: str = "zero"
-    bias: np.ndarray | None = None
-    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Readout(Node):
-    """The network's output: the presynaptic input of the last layer at each step; the decision is its mean over time.
-
-    `bias` [K] is used by quantized networks only.
-    """
-
-    bias: np.ndarray | None = None
-    quantization: Quantization | None = None
+class Readout(Population):
+    """The network's output: the presynaptic input of each class at each step; the decision is its mean over time."""
 
 
 WEIGHTED = (Conv, Linear)
 _NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
-    kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, Delay, LIF, Readout)
+    kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, Readout)
 }
 
 

@@ -10,11 +10,10 @@ from functools import singledispatch
 import numpy as np
 
 from tet_deploy.errors import GraphError, shown
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Node, Population, Readout
 
 Shape = tuple[int, ...]
 LARGEST_ACTIVATION = 2**28  # elements of one sample in one step; a file that asks for more is broken or hostile
-LARGEST_DELAY = 2**12  # steps
 LARGEST_MACS = 2**53  # float64 holds all smaller counts
 
 
@@ -26,10 +25,15 @@ def output_shape(node: Node, inputs: tuple[Shape, ...]) -> Shape:
     GraphError
         The parameters do not fit the inputs, or the output would be empty or too large.
     """
-    wanted = 0 if isinstance(node, Input) else 1
-    if len(inputs) < 2 if isinstance(node, Add) else len(inputs) != wanted:
-        number = "at least 2" if isinstance(node, Add) else str(wanted)
+    least = 0 if isinstance(node, Input) else 2 if isinstance(node, Add) else 1
+    sums = isinstance(node, (Add, Population))
+    if len(inputs) < least or (len(inputs) > least and not sums):
+        number = f"at least {least}" if sums else str(least)
         raise GraphError(f"node {node.name!r}: a {node.kind} takes {number} inputs; got {len(inputs)}.")
+    if sums and len(set(inputs)) != 1:
+        raise GraphError(
+            f"node {node.name!r}: what a {node.kind} sums must have one shape; got {' and '.join(map(str, inputs))}."
+        )
     shape = _shape(node, *inputs)
     elements = 1
     for size in shape:
@@ -117,20 +121,11 @@ def _(node: Flatten, x: Shape) -> Shape:
 
 @_shape.register
 def _(node: Add, *inputs: Shape) -> Shape:
-    if len(set(inputs)) != 1:
-        raise GraphError(f"node {node.name!r}: an Add needs inputs of one shape; got {' and '.join(map(str, inputs))}.")
     return inputs[0]
 
 
 @_shape.register
-def _(node: Delay, x: Shape) -> Shape:
-    if not 0 <= node.steps <= LARGEST_DELAY:
-        raise GraphError(f"node {node.name!r}: steps must lie in 0..{LARGEST_DELAY}; got {node.steps}.")
-    return x
-
-
-@_shape.register
-def _(node: LIF, x: Shape) -> Shape:
+def _(node: LIF, x: Shape, *others: Shape) -> Shape:
     if not 0 <= node.decay <= 1 or not np.isfinite(node.threshold) or node.threshold <= 0:
         raise GraphError(
             f"node {node.name!r}: decay must lie in [0, 1] and threshold be positive; got {node.decay} and {node.threshold}."
@@ -142,7 +137,7 @@ def _(node: LIF, x: Shape) -> Shape:
 
 
 @_shape.register
-def _(node: Readout, x: Shape) -> Shape:
+def _(node: Readout, x: Shape, *others: Shape) -> Shape:
     _need_rank(node, x, 1)
     _need_vector(node, "bias", node.bias, x[0])
     return x

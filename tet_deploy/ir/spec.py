@@ -8,39 +8,50 @@ from typing import Any
 
 from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.nodes import (
+    WEIGHTED,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Population,
+    Readout,
+    Spiking,
+)
 
-_SPIKING_SOURCES = (LIF, Input, Flatten, Delay)
+_SENDERS = (Spiking, Add, Input)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """Kinds that a stage accepts, and what may feed each of them."""
+    """Kinds that a stage accepts, and what may feed each of them, seen through any Flatten.
+
+    `own_synapses`: each Conv and Linear must feed one population and nothing else.
+    """
 
     name: str
     kinds: tuple[type[Node], ...]
     sources: dict[type[Node], tuple[type[Node], ...]]
     remedy: str
+    own_synapses: bool = False
 
 
 TRACED = Spec(
     name="traced",
-    kinds=(Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, Readout),
+    kinds=(Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, Spiking, Readout),
     sources={},
     remedy="Use a supported layer.",
 )
 DEPLOYABLE = Spec(
     name="deployable",
-    kinds=(Input, Conv, Linear, Flatten, Delay, LIF, Readout),
-    sources={
-        Conv: _SPIKING_SOURCES,
-        Linear: _SPIKING_SOURCES,
-        Flatten: _SPIKING_SOURCES,
-        Delay: _SPIKING_SOURCES,
-        LIF: WEIGHTED,
-        Readout: WEIGHTED,
-    },
+    kinds=(Input, Conv, Linear, Flatten, Add, Spiking, Readout),
+    sources={Conv: _SENDERS, Linear: _SENDERS, Flatten: _SENDERS, Add: (Spiking, Add), Population: WEIGHTED},
     remedy="Lower the network first: td.lower(graph).",
+    own_synapses=True,
 )
 
 
@@ -75,16 +86,23 @@ def check(graph: Graph, spec: Spec) -> Graph:
     need_graph(graph)
     for node in graph:
         if not isinstance(node, spec.kinds):
-            hint = spec.remedy
-            if isinstance(node, Add):
-                hint = "Residual connections cannot be deployed yet; feed-forward networks can."
-            raise GraphError(f"node {node.name!r}: a {node.kind} may not stand in a {spec.name} network. {hint}")
-        for source in node.inputs:
-            allowed = spec.sources.get(type(node))
-            if allowed and not isinstance(graph[source], allowed):
+            raise GraphError(f"node {node.name!r}: a {node.kind} may not stand in a {spec.name} network. {spec.remedy}")
+        allowed = next((kinds for kind, kinds in spec.sources.items() if isinstance(node, kind)), None)
+        for name in node.inputs:
+            source = graph[name] if isinstance(node, Population) else behind_flatten(graph, name)
+            if allowed and not isinstance(source, allowed):
                 raise GraphError(
                     f"node {node.name!r}: a {node.kind} of a {spec.name} network must be fed by "
-                    f"{' or '.join(kind.__name__ for kind in allowed)}; {source!r} is a {graph[source].kind}. "
-                    f"{'Change the layers there.' if isinstance(graph[source], spec.kinds) else spec.remedy}"
+                    f"{' or '.join(kind.__name__ for kind in allowed)}; {name!r} is a {source.kind}. "
+                    f"{'Change the layers there.' if isinstance(source, spec.kinds) else spec.remedy}"
                 )
+        if spec.own_synapses and isinstance(node, WEIGHTED) and len(graph.consumers(node.name)) > 1:
+            users = ", ".join(user.name for user in graph.consumers(node.name))
+            raise GraphError(f"node {node.name!r}: must feed one population; it feeds {users}. {spec.remedy}")
     return graph
+
+
+def behind_flatten(graph: Graph, name: str) -> Node:
+    """The node of that name, or what feeds it where it is a Flatten."""
+    node = graph[name]
+    return behind_flatten(graph, node.inputs[0]) if isinstance(node, Flatten) else node

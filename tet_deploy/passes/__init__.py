@@ -9,12 +9,14 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, TRACED, check
 from tet_deploy.passes.fold_batch_norm import fold_batch_norm
 from tet_deploy.passes.fold_pooling import fold_pooling
+from tet_deploy.passes.lower_residual import lower_residual
 from tet_deploy.passes.quantize import quantize
 from tet_deploy.passes.snap_to_grid import snap_to_grid
 
 LOWERING: tuple[Callable[[Graph], Graph], ...] = (
     fold_batch_norm,  # first: it needs the convolution and the batch norm side by side
-    fold_pooling,  # then: it widens convolutions, and a batch norm between pool and convolution has gone
+    lower_residual,  # then: a pooled shortcut becomes an identity, a convolution that pooling folds into
+    fold_pooling,  # last: it widens convolutions, and a batch norm between pool and convolution has gone
 )
 
 
@@ -54,4 +56,4 @@ def lower(graph: Graph, frames: Frames | None = None) -> Graph:
     return snap_to_grid(fold(graph), array)  # last: folding makes new weights
 
 
-__all__ = ["LOWERING", "fold", "fold_batch_norm", "fold_pooling", "lower", "quantize", "snap_to_grid"]
+__all__ = ["LOWERING", "fold", "fold_batch_norm", "fold_pooling", "lower", "lower_residual", "quantize", "snap_to_grid"]

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 
 import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.contracts import Frames, Progress, network_frames
 from tet_deploy.errors import ArgumentError, DataError, GraphError
+from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Flatten, Input, Linear, Node, Quantization, Readout
+from tet_deploy.ir.nodes import WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
+from tet_deploy.passes.calibrate import Fit, Port, calibrate
 
 METADATA_KEY = "quantization"
 WEIGHT_BITS = 8
-THRESHOLD_BITS = 17
 MESSAGE_LIMIT = 127
-# Scales tried, relative to the one that maps the largest weight to 127. Above 1 the largest weights are clipped; far below
-# 1 weights get coarse, but a large bias or threshold may leave no other choice.
-RELATIVE_SCALES = (0.15, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 1.45, 1.7)
 
 
 def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, progress: Progress | None = None) -> Graph:
@@ -72,108 +69,87 @@ def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, prog
         quantized.add(node)
         if progress:
             progress(index + 1, len(graph))
-    return Graph(tuple(quantized.nodes), {**graph.metadata, METADATA_KEY: json.dumps(quantized.summary)})
+    return _certified(Graph(tuple(quantized.nodes), graph.metadata), quantized.summary)
 
 
 class _Quantizer:
-    """Walks the graph in order; holds the integers that each node sends on the calibration frames."""
+    """Walks the graph in order; holds the integers that each node sends on the calibration frames while others need them."""
 
     def __init__(self, graph: Graph, frames: np.ndarray, bits: int) -> None:
-        self.graph, self.frames, self.limit = graph, frames, 2 ** (bits - 1) - 1
-        self.bits = bits
+        self.graph, self.frames, self.bits = graph, frames, bits
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
-        self.messages: dict[str, np.ndarray] = {}  # int64 [T, B, ...] of Input, LIF and Flatten
+        self.messages: dict[str, np.ndarray] = {}  # integers [T, B, ...] of Input, Flatten, Add and populations
         self.message_scale: dict[str, float] = {}
-        self.largest_message: dict[str, int] = {}  # that can ever be sent, not only on these frames
+        self.waiting = {node.name: len(graph.consumers(node.name)) for node in graph}
 
     def add(self, node: Node) -> None:
         """Quantize one node; a weighted one waits for the population that it feeds."""
         if isinstance(node, Input):
             quantization = _input_quantization(node, self.frames)
             self.nodes.append(dataclasses.replace(node, quantization=quantization))
-            self.messages[node.name] = dynamics.to_messages(self.frames, quantization)
-            self.message_scale[node.name], self.largest_message[node.name] = quantization.scale, MESSAGE_LIMIT
+            self._send(node, dynamics.to_messages(self.frames, quantization).astype(np.int8), quantization.scale)
         elif isinstance(node, Flatten):
-            source = self.messages[node.inputs[0]]
+            source, scale = self._take(node.inputs[0])
             self.nodes.append(node)
-            self.messages[node.name] = source.reshape(*source.shape[:2], -1)
-            self.message_scale[node.name] = self.message_scale[node.inputs[0]]
-            self.largest_message[node.name] = self.largest_message[node.inputs[0]]
-        elif isinstance(node, (LIF, Readout)):
+            self._send(node, source.reshape(*source.shape[:2], -1), scale)
+        elif isinstance(node, Add):
+            terms = [self._take(name)[0] for name in node.inputs]
+            self.nodes.append(node)
+            self._send(node, np.sum(terms, axis=0, dtype=np.int16), 1.0)
+        elif isinstance(node, Population):
             self._add_population(node)
         elif not isinstance(node, WEIGHTED):
             raise GraphError(f"node {node.name!r}: a {node.kind} cannot be quantized yet.")
 
-    def _add_population(self, node: LIF | Readout) -> None:
-        layer = self.graph[node.inputs[0]]
-        assert isinstance(layer, WEIGHTED)
-        if len(self.graph.consumers(layer.name)) > 1:
-            raise GraphError(
-                f"node {layer.name!r}: feeds several populations, which would share one scale. Give each a layer of its own."
-            )
-        messages, message_scale = self.messages[layer.inputs[0]], self.message_scale[layer.inputs[0]]
-        current = _over_time(layer, messages) / message_scale
-        if layer.bias is not None:
-            current = current + dynamics.per_channel(layer.bias.astype(np.float64), current.ndim - 1)
-        target = _float_membranes(node, current)
-        fits = [
-            fit
-            for ratio in RELATIVE_SCALES
-            if (fit := _fit(node, layer, messages, message_scale, ratio, self.limit, target)) is not None
-        ]
-        if not fits:
-            raise GraphError(
-                f"node {node.name!r}: no scale fits its weights (largest {np.abs(layer.weight).max():.3g}), bias "
-                f"(largest {0 if layer.bias is None else np.abs(layer.bias).max():.3g}) and threshold into the chip's "
-                "integers without wrapping on the calibration frames. Retrain with weight decay, or scale the input."
-            )
-        best = min(fits, key=lambda fit: fit.error)
-        self.nodes += [
-            dataclasses.replace(
-                layer,
-                weight=best.weight,
-                bias=None,
-                quantization=Quantization(scale=best.scale / message_scale, bits=self.bits),
-            ),
-            best.population,
-        ]
-        self.summary[node.name] = best.summary(layer, self.largest_message[layer.inputs[0]])
-        self.messages[node.name], self.message_scale[node.name] = best.spikes, 1.0
-        self.largest_message[node.name] = 1
+    def _send(self, node: Node, messages: np.ndarray, scale: float) -> None:
+        self.messages[node.name], self.message_scale[node.name] = messages, scale
+
+    def _take(self, name: str) -> tuple[np.ndarray, float]:
+        """What a node sent, forgotten once its last consumer has it."""
+        self.waiting[name] -= 1
+        forget = not self.waiting[name]
+        return self.messages.pop(name) if forget else self.messages[name], self.message_scale[name]
+
+    def _add_population(self, node: Population) -> None:
+        ports = []
+        for name in node.inputs:
+            layer = self.graph[name]
+            assert isinstance(layer, WEIGHTED)
+            messages, scale = self._take(layer.inputs[0])
+            ports.append(Port(node=layer, messages=messages, scale=scale))
+        fit = calibrate(node, ports, 2 ** (self.bits - 1) - 1)
+        names = []
+        for port, weights in zip(ports, fit.weights, strict=True):
+            for index, weight in enumerate(weights):
+                name = port.node.name if index == 0 else f"{port.node.name}.part{index + 1}"
+                units = Quantization(scale=fit.scale / port.scale, bits=self.bits)
+                self.nodes.append(dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=units))
+                names.append(name)
+        self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names)))
+        self.summary[node.name] = _summary(fit, names)
+        self._send(node, fit.sent, 1.0)
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """One candidate scale of one population, tried on the calibration frames."""
+def _summary(fit: Fit, layers: list[str]) -> dict[str, object]:
+    return {
+        "layers": layers,
+        "scale": fit.scale,
+        "membrane_error": fit.error,
+        "clipped_weights": fit.clipped,
+        "largest_sum_seen": fit.largest_sum,
+    }
 
-    scale: float
-    weight: np.ndarray  # int8
-    clipped: float
-    population: LIF | Readout
-    spikes: np.ndarray
-    error: float
-    largest_sum: int
 
-    def summary(self, layer: Conv | Linear, largest_message: int) -> dict[str, object]:
-        bound = largest_possible_sum(self.weight, largest_message)
-        return {
-            "layer": layer.name,
-            "scale": self.scale,
-            "membrane_error": self.error,
-            "clipped_weights": self.clipped,
-            "largest_sum_seen": self.largest_sum,
-            "largest_sum_possible": bound,
-            "wrap_impossible": bound <= dynamics.LARGEST_SYNAPTIC_SUM,
+def _certified(graph: Graph, summary: dict[str, dict[str, object]]) -> Graph:
+    """The graph with what happened on the calibration frames, and what can never happen, in its metadata."""
+    for name, certificate in certificates(graph).items():
+        summary[name] |= {
+            "largest_sum_possible": max(-certificate.least_sum, certificate.greatest_sum),
+            "wrap_impossible": certificate.cannot_wrap,
+            "saturation_impossible": certificate.cannot_saturate,
         }
-
-
-def largest_possible_sum(weight: np.ndarray, largest_message: int) -> int:
-    """Bound of |synaptic sum| over all inputs: the larger of the positive and the negative weights of one neuron."""
-    rows = weight.astype(np.int64).reshape(len(weight), -1)
-    one_sided = np.maximum(np.where(rows > 0, rows, 0).sum(axis=1), np.where(rows < 0, -rows, 0).sum(axis=1))
-    either = np.abs(rows).sum(axis=1)  # signed messages can drive both signs the same way
-    return int((one_sided if largest_message == 1 else either).max() * largest_message)
+    return graph.with_metadata(**{METADATA_KEY: json.dumps(summary)})
 
 
 def _input_quantization(node: Input, frames: np.ndarray) -> Quantization:
@@ -186,95 +162,3 @@ def _input_quantization(node: Input, frames: np.ndarray) -> Quantization:
         if largest * 2**power <= MESSAGE_LIMIT and np.array_equal(scaled, np.rint(scaled)):
             return Quantization(scale=float(2**power))
     return Quantization(scale=MESSAGE_LIMIT / largest)
-
-
-def _over_time(layer: Conv | Linear, messages: np.ndarray) -> np.ndarray:
-    """Synaptic sums [T, B, ...] of all steps at once."""
-    sums = dynamics.synaptic_sum(layer, messages.reshape(-1, *messages.shape[2:]))
-    return sums.reshape(*messages.shape[:2], *sums.shape[1:])
-
-
-def _float_membranes(node: LIF | Readout, current: np.ndarray) -> np.ndarray:
-    """What the float population shows at each step: membrane potential after the reset, or the readout."""
-    if isinstance(node, Readout):
-        return current
-    v, steps = np.zeros_like(current[0]), []
-    for step in current:
-        v = dynamics.lif_step(v, step, node.decay, node.threshold)[1]
-        steps.append(v)
-    return np.stack(steps)
-
-
-def _fit(
-    node: LIF | Readout,
-    layer: Conv | Linear,
-    messages: np.ndarray,
-    message_scale: float,
-    ratio: float,
-    limit: int,
-    target: np.ndarray,
-) -> _Fit | None:
-    """Try one scale; None where the chip's integers cannot hold it or a synaptic sum would wrap."""
-    scale = ratio * limit / max(float(np.abs(layer.weight).max()), 1e-12) * message_scale
-    exact = np.rint(layer.weight.astype(np.float64) * (scale / message_scale))
-    weight = np.clip(exact, -limit, limit).astype(np.int8)
-    population = _quantized_population(node, layer.bias, scale)
-    sums = _over_time(dataclasses.replace(layer, weight=weight), messages).astype(np.int64)
-    largest = int(np.abs(sums).max())
-    if population is None or largest > dynamics.LARGEST_SYNAPTIC_SUM:
-        return None
-    spikes, membranes = _integer_membranes(population, sums)
-    unit = 2.0**dynamics.FRACTION_BITS * scale
-    return _Fit(
-        scale=scale,
-        weight=weight,
-        clipped=float(np.mean(np.abs(exact) > limit)),
-        population=population,
-        spikes=spikes,
-        error=float(np.mean((membranes / unit - target) ** 2)),
-        largest_sum=largest,
-    )
-
-
-def _quantized_population(node: LIF | Readout, bias: np.ndarray | None, scale: float) -> LIF | Readout | None:
-    shifted = np.zeros(1) if bias is None else bias.astype(np.float64) * scale * 2.0**dynamics.FRACTION_BITS
-    if isinstance(node, Readout):
-        if np.abs(shifted).max() > np.iinfo(np.int32).max:
-            return None
-        integers = None if bias is None else np.rint(shifted).astype(np.int32)
-        return dataclasses.replace(node, bias=integers, quantization=Quantization(scale=scale, bits=32))
-    exponent = _bias_exponent(shifted)
-    threshold = np.rint(node.threshold * scale)
-    if exponent is None or not 1 <= threshold <= dynamics.LARGEST_THRESHOLD:
-        return None
-    return dataclasses.replace(
-        node,
-        threshold=int(threshold),
-        bias=None if bias is None else np.rint(shifted / 2**exponent).astype(np.int16),
-        quantization=Quantization(scale=scale, bits=THRESHOLD_BITS, bias_exponent=exponent),
-    )
-
-
-def _bias_exponent(shifted: np.ndarray) -> int | None:
-    """Smallest exponent whose mantissas fit 13 bit; None if even the largest does not."""
-    for exponent in range(dynamics.LARGEST_BIAS_EXPONENT + 1):
-        if np.abs(np.rint(shifted / 2**exponent)).max() <= dynamics.LARGEST_BIAS_MANTISSA:
-            return exponent
-    return None
-
-
-def _integer_membranes(node: LIF | Readout, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spikes and what the integer population shows at each step, [T, B, ...]."""
-    if isinstance(node, Readout):
-        shifted = np.left_shift(sums, dynamics.FRACTION_BITS)
-        return np.zeros(0), shifted if node.bias is None else shifted + node.bias.astype(np.int64)
-    assert node.quantization is not None
-    bias = dynamics.shifted_bias(node.bias, node.quantization.bias_exponent)
-    if isinstance(bias, np.ndarray):
-        bias = dynamics.per_channel(bias, sums.ndim - 1)
-    v, spikes, membranes = np.zeros_like(sums[0]), [], []
-    for step in sums:
-        fired, v = dynamics.fixed_point_lif_step(v, step, bias, dynamics.decay_v(node), int(node.threshold))
-        spikes.append(fired.astype(np.int64))
-        membranes.append(v)
-    return np.stack(spikes), np.stack(membranes)

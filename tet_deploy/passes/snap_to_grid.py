@@ -1,11 +1,10 @@
 """Move weights to multiples of a power of two, so that float32 sums are exact and every runtime agrees in every spike.
 
-If the inputs of a layer are multiples of 2^-g and its weights of 2^-k, every partial sum is a multiple of 2^-(k+g). As long
-as none exceeds 2^(24-k-g), float32 holds all of them exactly and the order of summation cannot matter:
+If what reaches a synapse node are multiples of 2^-g and its weights are of 2^-k, every partial sum is a multiple of
+2^-(k+g). As long as none exceeds 2^(24-k-g), float32 holds all of them exactly and the order of summation cannot matter.
+The bound is that of everything that a population sums, over all its synapses, see `ir.values`.
 
-    largest input * sum |w| + |b|  <=  2^(24 - k - g)          for each output channel
-
-Spikes are 0 or 1 (g = 0). Each layer gets the finest grid that keeps the bound; the nearer the stated frames are to the
+Spikes are 0 or 1 (g = 0). Each population gets the finest grid that keeps the bound; the nearer the stated frames are to the
 real ones, the finer it is.
 """
 
@@ -13,47 +12,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
 from tet_deploy.contracts import Frames, as_array, network_frames
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, Conv, Flatten, Input, Linear, Node
+from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
+from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, value_of_frames, values
 
 SIGNIFICANT_BITS = 24  # of float32
-FINEST = 120  # fraction bits; float32 holds 2^-126 without denormals
-
-
-class Grid(NamedTuple):
-    """Values that are multiples of 2^-fraction_bits, up to a limit in magnitude."""
-
-    limit: float
-    fraction_bits: int
-
-
-SPIKES = Grid(1.0, 0)
-EVENTS = Grid(255.0, 0)  # what is allowed for where no frames are shown
-ANALOG = Grid(4.0, 8)
+_ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that leaves half of float32's bits to the weights
+    "events": Value(kind=EVENTS, least=0.0, greatest=255.0, fraction_bits=0),
+    "analog": Value(kind=ANALOG, least=-4.0, greatest=4.0, fraction_bits=8),
+}
 _LEAST_LEVELS = 64  # between 0 and the largest value of frames; rounded to fewer they would be other frames
-
-
-def grid_of(frames: Frames) -> Grid | None:
-    """The coarsest grid that frames lie on; None if they lie on none that leaves half of float32's bits to the weights."""
-    frames = as_array(frames)
-    bits = fraction_bits(frames, SIGNIFICANT_BITS // 2)
-    return None if bits is None else Grid(float(np.abs(frames).max()), bits)
-
-
-def fraction_bits(array: np.ndarray, most: int = FINEST) -> int | None:
-    """Smallest k such that all values are multiples of 2^-k; None if it exceeds `most`."""
-    wide = array.astype(np.float64)
-    for bits in range(most + 1):
-        scaled = wide * 2.0**bits
-        if np.array_equal(scaled, np.rint(scaled)):
-            return bits
-    return None
 
 
 def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
@@ -62,7 +36,7 @@ def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
     Parameters
     ----------
     graph
-        A float network without batch norm and pooling.
+        A float network whose populations have synapses of their own, see `lower_residual`.
     frames
         Some that the network will see, [T, B, *shape]: exactness then holds for frames up to twice as large on the same
         grid. Without any, or with frames on no grid, it holds for counts up to 255 (events) or for multiples of 1/256 up to
@@ -71,31 +45,28 @@ def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
     Raises
     ------
     GraphError
-        A layer whose sums do not fit 24 bit on any useful grid.
+        A population whose sums do not fit 24 bit on any useful grid.
     """
-    found = None if frames is None else grid_of(frames)
-    default = EVENTS if graph.input.encoding == "events" else ANALOG
-    grid = default if found is None else Grid(2.0 * max(found.limit, 2.0**-found.fraction_bits), found.fraction_bits)
-    return graph.replace(
-        {
-            node.name: _snapped(node, grid if isinstance(_source(graph, node), Input) else SPIKES)
-            for node in graph
-            if isinstance(node, WEIGHTED)
-        }
-    )
+    sent = values(graph, _declared(graph, frames))
+    changes: dict[str, Node | None] = {}
+    for node in graph:
+        if isinstance(node, Population):
+            changes |= _snapped(node, graph, sent)
+    return graph.replace(changes)
 
 
 def frames_fit(graph: Graph, frames: Frames) -> bool:
     """Whether every float32 sum of the network is exact for these frames, in any order; recomputed from the weights."""
-    grid = grid_of(frames)
-    return grid is not None and _fits(graph, grid)
+    return _fits(graph, value_of_frames(as_array(frames), graph.input.encoding))
 
 
-def _fits(graph: Graph, grid: Grid) -> bool:
+def _fits(graph: Graph, frames: Value) -> bool:
+    sent = values(graph, frames)
+    sums = [sent[node.name] for node in graph if isinstance(node, WEIGHTED)]
+    sums += [total([sent[name] for name in node.inputs]) for node in graph if isinstance(node, Population)]
     return all(
-        _is_exact(node, grid if isinstance(_source(graph, node), Input) else SPIKES)
-        for node in graph
-        if isinstance(node, WEIGHTED)
+        summed.fraction_bits is not None and summed.magnitude <= 2.0 ** (SIGNIFICANT_BITS - summed.fraction_bits)
+        for summed in sums
     )
 
 
@@ -132,49 +103,39 @@ def snap_frames(graph: Graph, frames: Frames) -> np.ndarray:
         return array
     largest = np.abs(array).max()
     for bits in range(SIGNIFICANT_BITS // 2, -1, -1):
-        if largest * 2.0**bits >= _LEAST_LEVELS and _fits(graph, Grid(float(_rounded(largest, bits)), bits)):
-            return _rounded(array, bits).astype(np.float32)
+        rounded = _multiples(array, bits)
+        if largest * 2.0**bits >= _LEAST_LEVELS and _fits(graph, value_of_frames(rounded, graph.input.encoding)):
+            return rounded
     raise DataError(
         f"frames: the network has no grid for values up to {largest:.6g}. Lower it with frames as large as these: "
         "td.lower(traced, frames)."
     )
 
 
-def _source(graph: Graph, node: Node) -> Node:
-    source = graph[node.inputs[0]]
-    while isinstance(source, Flatten):
-        source = graph[source.inputs[0]]
-    return source
-
-
-def _is_exact(node: Conv | Linear, inputs: Grid) -> bool:
-    bits = fraction_bits(node.weight)
-    biases = 0 if node.bias is None else fraction_bits(node.bias)
-    if bits is None or biases is None:
-        return False
-    finest = max(bits + inputs.fraction_bits, biases)
-    return bool(_largest_sum(node.weight, node.bias, inputs.limit) <= 2.0 ** (SIGNIFICANT_BITS - finest))
-
-
-def _largest_sum(weight: np.ndarray, bias: np.ndarray | None, limit: float) -> float:
-    sums = limit * np.abs(weight.astype(np.float64)).reshape(len(weight), -1).sum(axis=1)
-    return float((sums if bias is None else sums + np.abs(bias.astype(np.float64))).max())
-
-
-def _snapped(node: Conv | Linear, inputs: Grid) -> Conv | Linear:
-    largest = _largest_sum(node.weight, node.bias, inputs.limit)
-    bits = SIGNIFICANT_BITS - inputs.fraction_bits - (math.ceil(math.log2(largest)) if largest else 0)
-    for k in (min(bits, FINEST), min(bits, FINEST) - 1):  # rounding up may pass the bound by a hair
-        weight = _rounded(node.weight, k)
-        bias = None if node.bias is None else _rounded(node.bias, k + inputs.fraction_bits)
-        if k >= 0 and _largest_sum(weight, bias, inputs.limit) <= 2.0 ** (SIGNIFICANT_BITS - k - inputs.fraction_bits):
-            narrow = None if bias is None else bias.astype(np.float32)
-            return dataclasses.replace(node, weight=weight.astype(np.float32), bias=narrow)
+def _snapped(population: Population, graph: Graph, sent: Mapping[str, Value]) -> dict[str, Node | None]:
+    """The population's synapses on a common grid of their sums, the finest that float32 leaves."""
+    synapses = [(node, sent[node.inputs[0]]) for name in population.inputs if isinstance(node := graph[name], WEIGHTED)]
+    reach = total([sent_by(node, x) for node, x in synapses]).magnitude
+    finest = SIGNIFICANT_BITS - (math.ceil(math.log2(reach)) if reach else 0)
+    for bits in (finest, finest - 1):  # rounding up may pass the bound by a hair
+        if all(x.fraction_bits is not None and bits >= x.fraction_bits for _, x in synapses):
+            moved = [(_rounded(node, bits, x), x) for node, x in synapses]
+            if total([sent_by(node, x) for node, x in moved]).magnitude <= 2.0 ** (SIGNIFICANT_BITS - bits):
+                return {node.name: node for node, _ in moved}
     raise GraphError(
-        f"node {node.name!r}: its sums reach {largest:.3g} and do not fit {SIGNIFICANT_BITS} bit on any useful grid. "
+        f"node {population.name!r}: its sums reach {reach:.3g} and do not fit {SIGNIFICANT_BITS} bit on any useful grid. "
         "Check the weights, or show `lower` frames that the network will really see."
     )
 
 
-def _rounded(array: np.ndarray, bits: int) -> np.ndarray:
-    return np.asarray(np.rint(array.astype(np.float64) * 2.0**bits) / 2.0**bits)
+def _rounded(node: Conv | Linear, bits: int, x: Value) -> Conv | Linear:
+    """The node with weights such that its sums, of inputs on x's grid, and its biases are multiples of 2^-bits."""
+    assert x.fraction_bits is not None
+    finest = min(bits - x.fraction_bits, FINEST)
+    bias = None if node.bias is None else _multiples(node.bias, finest + x.fraction_bits)
+    return dataclasses.replace(node, weight=_multiples(node.weight, finest), bias=bias)
+
+
+def _multiples(array: np.ndarray, bits: int) -> np.ndarray:
+    """The nearest multiples of 2^-bits, float32."""
+    return np.asarray(np.rint(array.astype(np.float64) * 2.0**bits) / 2.0**bits, dtype=np.float32)

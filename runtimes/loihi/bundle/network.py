@@ -1,8 +1,8 @@
 """Builds the Lava network that plan.json describes, between a source of frames and the recorders.
 
-Timing, with T steps per sample and synapse layers l = 1..L: a synapse sends the sums of the step before, an LIF answers in
-the same step. So LIF l sees local step k of sample n in Lava step n*T + k + 1 + l, is reset where k = 0, and the readout,
-which is what synapse L sends, arrives in step n*T + k + 1 + L.
+Timing, with T steps per sample: a synapse sends the sums of the step before, an LIF answers in the same step. So an LIF of
+latency l sees local step k of sample n in Lava step n*T + k + 1 + l and is reset where k = 0. The plan says every latency;
+where branches of different length meet, it makes the shorter one wait.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
+from lava.proc.graded.process import GradedVec
 from lava.proc.lif.process import LIFReset
 from loihi_models.fast_models import FastConv, FastLIFReset
 from loihi_models.frames import FrameSource
@@ -51,32 +52,40 @@ def build(
         One of the processes; Lava finds the others from it.
     """
     steps, samples = np.load(frames, mmap_mode="r").shape[:2]
-    entry = plan["input"]
+    entry, probed = plan["input"], [node["name"] for node in plan["nodes"] if node["kind"] == "lif"]
     shape = _lava_shape(entry["shape"])
     source = FrameSource(path=str(frames), shape=shape, scale=entry["scale"], limit=2 ** (entry["bits"] - 1) - 1)
-    wire = source.s_out
-    for index, layer in enumerate(plan["layers"]):
-        out = _connect_synapses(layer["synapses"], arrays, wire)
-        population, latency = layer["population"], index + 1
-        if population is None:
-            path = _new_record(records / "readout.npy", np.int32, (steps, samples, *out.shape))
-            clock = _new_record(records / "clock.npy", np.float64, (steps * samples + latency,))
-            reader = OutputRecorder(name="readout", path=path, shape=out.shape, latency=latency, clock=clock)
-            out.connect(reader.a_in)
-            continue
-        name = population["name"]
-        neurons = _population(population, arrays, period=steps, offset=latency + 1)
-        out.connect(neurons.a_in)
-        wire = neurons.s_out
-        where: dict[str, Any] = {"shape": wire.shape, "latency": latency}
-        recorded = (steps, samples, *population["shape"])
-        if name in probes["spikes"]:
-            path = _new_record(records / f"spikes.{index}.npy", np.uint8, recorded)
-            wire.connect(OutputRecorder(name=f"spikes of {name}", path=path, **where).a_in)
-        if name in probes["potentials"]:
-            path = _new_record(records / f"potentials.{index}.npy", np.int32, recorded)
-            PotentialRecorder(name=f"potentials of {name}", path=path, **where).v.connect_var(neurons.v)
+    wires: dict[str, Any] = {entry["name"]: source.s_out}
+    for node in plan["nodes"]:
+        name = node["name"]
+        if node["kind"] == "sum":
+            wires[name] = _sum(node, wires)
+        elif node["kind"] == "lif":
+            neurons = _population(node, arrays, period=steps)
+            _connect([wires[port] for port in node["sources"]], neurons.a_in)
+            wires[name] = neurons.s_out
+            where: dict[str, Any] = {"shape": neurons.s_out.shape, "latency": node["latency"]}
+            index, recorded = probed.index(name), (steps, samples, *node["shape"])
+            if name in probes["spikes"]:
+                path = _new_record(records / f"spikes.{index}.npy", np.uint8, recorded)
+                neurons.s_out.connect(OutputRecorder(name=f"spikes of {name}", path=path, **where).a_in)
+            if name in probes["potentials"]:
+                path = _new_record(records / f"potentials.{index}.npy", np.int32, recorded)
+                PotentialRecorder(name=f"potentials of {name}", path=path, **where).v.connect_var(neurons.v)
+        else:
+            wires[name] = _synapses(node, arrays, wires[node["source"]])
+    readout = plan["readout"]
+    ports, latency = [wires[port] for port in readout["sources"]], readout["latency"]
+    path = _new_record(records / "readout.npy", np.int32, (steps, samples, *ports[0].shape))
+    clock = _new_record(records / "clock.npy", np.float64, (steps * samples + latency,))
+    _connect(ports, OutputRecorder(name="readout", path=path, shape=ports[0].shape, latency=latency, clock=clock).a_in)
     return source
+
+
+def _connect(ports: list[Any], target: Any) -> None:
+    """Let several ports send to one, which sums what arrives."""
+    for port in ports:
+        port.connect(target)
 
 
 def run_config(stock: bool) -> Loihi2SimCfg:
@@ -85,30 +94,50 @@ def run_config(stock: bool) -> Loihi2SimCfg:
     return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
 
 
-def _connect_synapses(synapses: Mapping[str, Any], arrays: Mapping[str, np.ndarray], wire: Any) -> Any:
+def _synapses(node: Mapping[str, Any], arrays: Mapping[str, np.ndarray], wire: Any) -> Any:
     """Connect a wire to new synapses and return the port that their sums leave."""
-    name, weight = synapses["name"], arrays[synapses["weight"]].astype(np.int32)
-    bits = synapses["message_bits"]  # 0 for spikes
-    if synapses["process"] == "Dense":
-        # The recipe that keeps the last bit of mixed-sign weights: twice the weight, exponent -1.
-        dense = Dense(weights=2 * weight, weight_exp=-1, num_message_bits=bits, name=name)
-        (wire if len(wire.shape) == 1 else wire.flatten()).connect(dense.s_in)
-        return dense.a_out
+    name, weight = node["name"], arrays[node["weight"]].astype(np.int32)
+    bits = node["message_bits"]  # 0 for spikes
+    if node["kind"] == "dense":
+        return _dense(name, weight, bits, wire)
     conv = Conv(
         weight=weight,
-        input_shape=tuple(synapses["input_shape"]),
-        stride=tuple(synapses["stride"]),
-        padding=tuple(synapses["padding"]),
-        dilation=tuple(synapses["dilation"]),
-        groups=synapses["groups"],
+        input_shape=tuple(node["input_shape"]),
+        stride=tuple(node["stride"]),
+        padding=tuple(node["padding"]),
+        dilation=tuple(node["dilation"]),
+        groups=node["groups"],
         num_message_bits=bits,
         name=name,
     )
     (wire if wire.shape == conv.s_in.shape else wire.reshape(conv.s_in.shape)).connect(conv.s_in)
-    return conv.a_out.flatten() if synapses["flat_output"] else conv.a_out
+    return conv.a_out.flatten() if node["flat_output"] else conv.a_out
 
 
-def _population(population: Mapping[str, Any], arrays: Mapping[str, np.ndarray], period: int, offset: int) -> LIFReset:
+def _dense(name: str, weight: np.ndarray, bits: int, wire: Any) -> Any:
+    # The recipe that keeps the last bit of mixed-sign weights: twice the weight, exponent -1.
+    dense = Dense(weights=2 * weight, weight_exp=-1, num_message_bits=bits, name=name)
+    (wire if len(wire.shape) == 1 else wire.flatten()).connect(dense.s_in)
+    return dense.a_out
+
+
+def _sum(node: Mapping[str, Any], wires: Mapping[str, Any]) -> Any:
+    """Identities from all sources into GradedVec, which sends on what it gets, and keeps nothing, where vth is 0."""
+    shape = _lava_shape(node["shape"])
+    graded = GradedVec(shape=shape, vth=0)
+    for index, (source, bits) in enumerate(zip(node["sources"], node["message_bits"], strict=True)):
+        unit, name = np.eye(shape[-1], dtype=np.int32), f"{node['name']} from {index}"
+        if len(shape) == 1:
+            out = _dense(name, unit, bits, wires[source])
+        else:
+            conv = Conv(weight=unit[:, None, None, :], input_shape=shape, num_message_bits=bits, name=name)
+            wires[source].connect(conv.s_in)
+            out = conv.a_out
+        out.connect(graded.a_in)
+    return graded.s_out
+
+
+def _population(population: Mapping[str, Any], arrays: Mapping[str, np.ndarray], period: int) -> LIFReset:
     bias = arrays[population["bias"]] if population["bias"] else 0
     return LIFReset(
         shape=_lava_shape(population["shape"]),
@@ -118,7 +147,7 @@ def _population(population: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
         bias_mant=bias,  # [C]: broadcasts over Lava's [W, H, C]
         bias_exp=population["bias_exponent"],
         reset_interval=period,
-        reset_offset=offset,
+        reset_offset=population["latency"] + 1,
         name=population["name"],
     )
 

@@ -58,11 +58,15 @@ class Convolution:
             (padding_x // pool_x, padding_y // pool_y),
         )
         self._workspaces: dict[type, _Workspace] = {}
+        geometry_is_plain = kernel == stride == dilation == (1, 1) and padding == (0, 0)
+        self._gain = _gain(weight, groups) if geometry_is_plain and len(weight) == channels else None
 
     def __call__(self, data: np.ndarray) -> np.ndarray:
         """Synaptic sums int32 [X', Y', O] of spikes (booleans) or graded messages (integers) [X, Y, I]."""
         if not data.any():
             return self._zeros
+        if self._gain is not None:
+            return wrap24(data * self._gain).astype(np.int32)
         largest_message = 1 if data.dtype == bool else int(np.abs(data).max())
         largest_sum = self._largest_weight_sum * largest_message
         dtype = np.float32 if largest_sum < _EXACT_IN_FLOAT32 else np.float64
@@ -72,6 +76,16 @@ class Convolution:
         if largest_sum < _LARGEST_SUM:
             return sums.astype(np.int32)
         return wrap24(sums.astype(np.int64)).astype(np.int32)
+
+
+def _gain(weight: np.ndarray, groups: int) -> np.ndarray | None:
+    """What a 1 x 1 kernel multiplies each channel by, int64 [C], where it mixes none; else None."""
+    matrix = weight[:, 0, 0, :].astype(np.int64)
+    if groups == len(matrix):
+        return np.asarray(matrix[:, 0])
+    if groups > 1:
+        return None
+    return np.asarray(matrix.diagonal()) if np.array_equal(matrix, np.diag(matrix.diagonal())) else None
 
 
 class _Workspace:

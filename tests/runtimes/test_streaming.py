@@ -1,0 +1,37 @@
+"""A runtime driven a step at a time gives what a whole run gives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tet_deploy.contracts import recorded
+from tet_deploy.errors import DataError
+from tet_deploy.runtimes.reference import ReferenceRuntime
+from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
+from tet_deploy.validation import compare
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), quantized=st.booleans())
+def test_a_run_is_the_fold_of_its_steps(seed, quantized):
+    """Every spike, potential and readout is equal, and a state can be taken up again: it is a value."""
+    rng = np.random.default_rng(seed)
+    graph = (random_quantized_network if quantized else random_float_network)(rng)
+    frames, runtime = random_frames(graph, rng, steps=5, samples=2), ReferenceRuntime(graph)
+    states, steps = [runtime.start(2)], []
+    for frame in frames:
+        seen, state = runtime.step(states[-1], frame)
+        steps.append(seen)
+        states.append(state)
+    whole = runtime.run(frames)
+    assert compare(whole, recorded(steps, "steps")).equal
+    again, _ = runtime.step(states[2], frames[2])
+    assert compare(recorded([steps[2]], "first"), recorded([again], "again")).equal
+
+
+def test_a_frame_that_does_not_fit_is_refused():
+    """The layout is checked at every step."""
+    runtime = ReferenceRuntime(random_quantized_network(np.random.default_rng(0)))
+    with pytest.raises(DataError, match="frames: the network takes"):
+        runtime.step(runtime.start(1), np.zeros((1, 2)))

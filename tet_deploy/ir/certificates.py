@@ -1,0 +1,93 @@
+"""What can never happen in a quantized network, for any frames: a presynaptic sum that wraps, a potential held at the limit.
+
+    wraps       |presynaptic sum| > 2^17 - 1: shifted by 6 it leaves the chip's 24 bit
+    saturates   the membrane potential would fall below -(2^23 - 1) and is held there
+
+A potential above the upper limit needs no certificate: it exceeds every threshold, so that the neuron fires and is reset
+whether it was held or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+
+from tet_deploy import dynamics
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import LIF, Population, Readout
+from tet_deploy.ir.values import Value, total, values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """How far one population can ever go.
+
+    Attributes
+    ----------
+    least_sum, greatest_sum
+        Bounds of the presynaptic sum, over all ports, in weight mantissas.
+    least_potential
+        Bound of the membrane potential, in units of 1/64 mantissa; -infinity where it may fall for ever.
+    """
+
+    least_sum: int
+    greatest_sum: int
+    least_potential: float
+
+    @property
+    def cannot_wrap(self) -> bool:
+        """Whether no presynaptic sum can leave what the chip holds."""
+        return max(-self.least_sum, self.greatest_sum) <= dynamics.LARGEST_SYNAPTIC_SUM
+
+    @property
+    def cannot_saturate(self) -> bool:
+        """Whether no membrane potential can be held at the lower limit."""
+        return self.cannot_wrap and self.least_potential > -dynamics.STATE_LIMIT
+
+
+def certificates(graph: Graph) -> Mapping[str, Certificate]:
+    """The certificate of each population of a quantized network, by its name.
+
+    Raises
+    ------
+    GraphError
+        A float network: its numbers are limited by float32 alone.
+    """
+    if not graph.is_quantized:
+        raise GraphError("certificates are of a quantized network's integers; this one holds floats. Use td.quantize.")
+    sent = values(graph)
+    return {
+        node.name: _certificate(node, total([sent[name] for name in node.inputs]))
+        for node in graph
+        if isinstance(node, Population)
+    }
+
+
+def _certificate(node: Population, presynaptic: Value) -> Certificate:
+    least, greatest = int(presynaptic.least), int(presynaptic.greatest)
+    return Certificate(least_sum=least, greatest_sum=greatest, least_potential=_least_potential(node, least))
+
+
+@singledispatch
+def _least_potential(node: Population, least_sum: int) -> float:
+    raise GraphError(f"node {node.name!r}: no bound is known for the potential of a {node.kind}.")
+
+
+@_least_potential.register
+def _(node: Readout, least_sum: int) -> float:
+    return 0.0  # it keeps none
+
+
+@_least_potential.register
+def _(node: LIF, least_sum: int) -> float:
+    """v >= kept * v + x forever, with x the least input of a step: v >= x / (1 - kept)."""
+    assert node.quantization is not None
+    bias = dynamics.shifted_bias(node.bias, node.quantization.bias_exponent)
+    x = (least_sum << dynamics.FRACTION_BITS) + min(0, int(bias if isinstance(bias, int) else bias.min()))
+    leak = dynamics.decay_v(node) / dynamics.DECAY_ONE
+    if x >= 0:
+        return 0.0
+    return x / leak if leak else -math.inf
