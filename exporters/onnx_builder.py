@@ -30,6 +30,7 @@ class OnnxBuilder:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self.functions: dict[str, FunctionProto] = {}
+        self.inputs: list[ValueInfoProto] = []
         self.outputs: list[ValueInfoProto] = []
         self.declared: dict[str, ValueInfoProto] = {}
         self.op("Shape", [FRAMES], FRAMES_TB, start=0, end=2)
@@ -67,6 +68,11 @@ class OnnxBuilder:
     def integers(self, values: Sequence[int]) -> str:
         """A constant list of int64 (shapes, axes, paddings), stored once however often it is used."""
         return self.constant(f"/int64{list(values)}", np.array(values, dtype=np.int64))
+
+    def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
+        """Add an input to the graph; `dtype` is one of TensorProto's."""
+        self.inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
+        return name
 
     def output(self, name: str, dtype: int, shape: Sequence[int | str]) -> None:
         """Make a value an output of the graph; `dtype` is one of TensorProto's."""

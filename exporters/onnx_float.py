@@ -23,6 +23,7 @@ class _Network:
     build: OnnxBuilder
     graph: Graph
     probes: ProbeNames
+    states: bool
     values: dict[str, str] = field(default_factory=dict)  # node -> ONNX value [T*B, *shape], float32
 
     def unmerged(self, node: Node, value: str, shape: Shape, output: str) -> str:
@@ -39,7 +40,7 @@ class _Network:
         return self.build.op("Reshape", [value, self.build.integers([-1, *shape])], output)
 
 
-def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) -> None:
+def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool) -> None:
     """Append the whole network to the ONNX graph.
 
     Raises
@@ -47,7 +48,7 @@ def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) -> N
     GraphError
         A kind of node that has no ONNX form here.
     """
-    network = _Network(build, graph, probes)
+    network = _Network(build, graph, probes, states)
     for node in graph:
         network.values[node.name] = _emit(node, network)
 
@@ -102,8 +103,17 @@ def _(node: LIF, network: _Network) -> str:
     build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
     potentials = name in network.probes.potentials
     outputs = [own(node, "fired"), *([output_of(name, "potentials")] if potentials else [])]
+    before, after = [], []
+    if network.states:
+        before = [build.input(output_of(name, "before"), TensorProto.FLOAT, ["B", *shape])]
+        after = [output_of(name, "after")]
+        build.output(after[0], TensorProto.FLOAT, ["B", *shape])
     build.call(
-        lif_function(potentials=potentials), [current], outputs, decay=float(node.decay), threshold=float(node.threshold)
+        lif_function(potentials=potentials, states=network.states),
+        [current, *before],
+        [*outputs, *after],
+        decay=float(node.decay),
+        threshold=float(node.threshold),
     )
     if potentials:
         build.output(outputs[1], TensorProto.FLOAT, ["T", "B", *shape])

@@ -21,6 +21,7 @@ from tet_deploy.exporters.onnx_neurons import fixed_point_lif_function
 from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, Messages, need_within, synaptic_sums
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Population, Quantization, Readout
+from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 
@@ -34,6 +35,7 @@ class _Network:
     build: OnnxBuilder
     graph: Graph
     probes: ProbeNames
+    states: bool
     sent: Mapping[str, Value]
     values: dict[str, Messages] = field(default_factory=dict)
 
@@ -44,7 +46,7 @@ class _Network:
         return self.build.added(terms, own(node, "presynaptic")), bounds
 
 
-def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) -> None:
+def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool) -> None:
     """Append the whole quantized network to the ONNX graph.
 
     Raises
@@ -52,7 +54,7 @@ def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames) ->
     GraphError
         A kind of node that has no ONNX form here, or integers beyond what the chip holds.
     """
-    network = _Network(build, graph, probes, values(graph))
+    network = _Network(build, graph, probes, states, values(graph))
     for node in graph:
         network.values[node.name] = _emit(node, network)
 
@@ -127,17 +129,28 @@ def _(node: LIF, network: _Network) -> Messages:
     bias = np.atleast_1d(dynamics.shifted_bias(node.bias, quantization.bias_exponent)).astype(np.int32)
     potentials = name in network.probes.potentials
     outputs = [own(node, "messages"), *([own(node, "membrane")] if potentials else [])]
+    before = [_state_before(node, network)] if network.states else []
+    after = [own(node, "after")] if network.states else []
     build.call(
-        fixed_point_lif_function(potentials=potentials),
-        [sums, build.constant(own(node, "bias"), bias), _kept_share(node, build)],
-        outputs,
+        fixed_point_lif_function(potentials=potentials, states=network.states),
+        [sums, build.constant(own(node, "bias"), bias), _kept_share(node, build), *before],
+        [*outputs, *after],
         threshold=int(node.threshold) << dynamics.FRACTION_BITS,
     )
     if potentials:
-        _probe(node, network, outputs[1], "potentials", TensorProto.INT32)
+        _show(outputs[1], output_of(name, "potentials"), network.graph.shapes[name], ["T", "B"], TensorProto.INT32, build)
     if name in network.probes.spikes:
-        _probe(node, network, outputs[0], "spikes", TensorProto.UINT8)
+        _show(outputs[0], output_of(name, "spikes"), network.graph.shapes[name], ["T", "B"], TensorProto.UINT8, build)
+    if after:
+        _show(after[0], output_of(name, "after"), network.graph.shapes[name], ["B"], TensorProto.INT32, build)
     return Messages(outputs[0])
+
+
+def _state_before(node: LIF, network: _Network) -> str:
+    """The membrane potential that a run begins with: an input [B, C, H, W], made channels-last."""
+    build, shape = network.build, network.graph.shapes[node.name]
+    state = build.input(output_of(node.name, "before"), TensorProto.INT32, ["B", *shape])
+    return build.op("Transpose", [state], own(node, "before"), perm=[0, 2, 3, 1]) if len(shape) == 3 else state
 
 
 def _kept_share(node: LIF, build: OnnxBuilder) -> str:
@@ -167,14 +180,14 @@ def _wrapped_once(node: LIF, sums: str, bounds: Value, build: OnnxBuilder) -> st
     return build.op("Where", [below, raised, a], own(node, "wrapped"))
 
 
-def _probe(node: LIF, network: _Network, tensor: str, what: str, dtype: int) -> None:
-    """Make a channels-last value an output [T, B, C, H, W]."""
-    shape, output = network.graph.shapes[node.name], output_of(node.name, what)
+def _show(tensor: str, output: str, shape: Shape, axes: list[int | str], dtype: int, build: OnnxBuilder) -> None:
+    """Make a channels-last value an output, channels first behind the leading axes."""
     if len(shape) == 3:
-        network.build.op("Transpose", [tensor], output, perm=_CHANNELS_FIRST)
+        lead = len(axes)
+        build.op("Transpose", [tensor], output, perm=[*range(lead), lead + 2, lead, lead + 1])
     else:
-        network.build.op("Identity", [tensor], output)
-    network.build.output(output, dtype, ["T", "B", *shape])
+        build.op("Identity", [tensor], output)
+    build.output(output, dtype, [*axes, *shape])
 
 
 @_emit.register

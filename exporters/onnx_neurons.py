@@ -2,7 +2,8 @@
 
 A Scan keeps T and B free, and ONNX Runtime inlines the function. The reset is `u - u * s`: a `Where` costs far more there.
 Before 1.24 a Scan fails at run time where the shape of its input was not inferred, so the exporter states it.
-Both functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape.
+Both functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. On
+request they begin with a given membrane potential [B, ...] and give the last one, so that a run can go on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ OPSET = 21
 _node = helper.make_node
 
 
-def lif_function(*, potentials: bool) -> FunctionProto:
+def lif_function(*, potentials: bool, states: bool) -> FunctionProto:
     """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32."""
     step = [
         _node("Mul", ["v", "decay"], ["kept"]),
@@ -30,10 +31,10 @@ def lif_function(*, potentials: bool) -> FunctionProto:
         _node("Sub", ["u", "removed"], ["v_next"]),
     ]
     attributes = [_attribute("decay", AttributeProto.FLOAT), _attribute("threshold", AttributeProto.FLOAT)]
-    return _over_time("LIF", step, TensorProto.FLOAT, TensorProto.FLOAT, ["current"], attributes, potentials)
+    return _over_time("LIF", step, TensorProto.FLOAT, TensorProto.FLOAT, ["current"], attributes, potentials, states)
 
 
-def fixed_point_lif_function(*, potentials: bool) -> FunctionProto:
+def fixed_point_lif_function(*, potentials: bool, states: bool) -> FunctionProto:
     """`dynamics.fixed_point_lif_step` over time in int32, fed by synaptic sums that are wrapped already; spikes are uint8.
 
     Inputs besides the sums: `bias`, shifted, broadcasts along the last axis; `share` = (4096 - decay_v) / 4096 in a float
@@ -65,7 +66,7 @@ def fixed_point_lif_function(*, potentials: bool) -> FunctionProto:
         _int32("lowest", -(dynamics.STATE_LIMIT - 1)),
     ]
     inputs = ["sums", "bias", "share"]
-    return _over_time("FixedPointLIF", step, TensorProto.INT32, TensorProto.UINT8, inputs, attributes, potentials)
+    return _over_time("FixedPointLIF", step, TensorProto.INT32, TensorProto.UINT8, inputs, attributes, potentials, states)
 
 
 def _over_time(
@@ -76,8 +77,12 @@ def _over_time(
     inputs: Sequence[str],
     constants: Sequence[NodeProto],
     potentials: bool,
+    states: bool,
 ) -> FunctionProto:
-    """A function that scans `step` (v, x -> v_next, spike) over the first axis of its first input, from v = 0."""
+    """A function that scans `step` (v, x -> v_next, spike) over the first axis of its first input.
+
+    It begins with v = 0; with `states`, with its last input, `before`, and its last output, `after`, is what v then is.
+    """
     step, scanned = list(step), [helper.make_tensor_value_info("spike", spike_type, None)]
     outputs = ["spikes"]
     if potentials:
@@ -91,12 +96,14 @@ def _over_time(
         [helper.make_tensor_value_info(value, state_type, None) for value in ("v", "x")],
         [helper.make_tensor_value_info("v_next", state_type, None), *scanned],
     )
-    nodes = [
-        *constants,
+    zeros = [
         _node("Shape", [inputs[0]], ["step_shape"], start=1),
-        _node("ConstantOfShape", ["step_shape"], ["v_zero"], value=helper.make_tensor("zero", state_type, [1], [0])),
-        _node("Scan", ["v_zero", inputs[0]], ["v_last", *outputs], body=body, num_scan_inputs=1),
+        _node("ConstantOfShape", ["step_shape"], ["before"], value=helper.make_tensor("zero", state_type, [1], [0])),
     ]
+    scan = _node("Scan", ["before", inputs[0]], ["after", *outputs], body=body, num_scan_inputs=1)
+    nodes = [*constants, *([] if states else zeros), scan]
+    if states:
+        name, inputs, outputs = f"{name}WithStates", [*inputs, "before"], [*outputs, "after"]
     attributes = sorted({a.ref_attr_name for node in constants for a in node.attribute if a.ref_attr_name})
     return helper.make_function(
         DOMAIN, name, list(inputs), outputs, nodes, [helper.make_opsetid("", OPSET)], attributes=attributes

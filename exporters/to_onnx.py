@@ -35,7 +35,7 @@ from tet_deploy.onnx_file import FRAMES, ONNX_FILE, metadata_of, sealed
 IR_VERSION = 10  # with opset 21: onnx 1.16, ONNX Runtime 1.18 and later
 
 
-def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "none") -> Path:
+def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "none", states: bool = False) -> Path:
     """Write a deployable network, float or quantized, to an ONNX file, whole or not at all.
 
     Parameters
@@ -47,6 +47,10 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     probes
         LIF nodes whose spikes and membrane potentials become outputs: "all", "spikes", "none" or names. A runtime computes
         those that it is asked for only, but potentials that are outputs always cost memory.
+
+    states
+        Give each population's membrane potential an input `<name>.before` and an output `<name>.after`, [B, *shape], so that
+        a run can go on where another ended: what `OnnxRuntime.step` needs.
 
     Returns
     -------
@@ -67,23 +71,23 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     >>> OnnxRuntime("net.onnx").run(frames).decisions  # doctest: +SKIP
     """
     check(graph, DEPLOYABLE)
-    model = _model(graph, probe_names(populations(graph), probes))
+    model = _model(graph, probe_names(populations(graph), probes), states)
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path, ONNX_FILE) as temporary:
         temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return Path(path)
 
 
-def _model(graph: Graph, probes: ProbeNames) -> onnx.ModelProto:
+def _model(graph: Graph, probes: ProbeNames, states: bool) -> onnx.ModelProto:
     build = OnnxBuilder()
     add_network = add_integer_network if graph.is_quantized else add_float_network
-    add_network(build, graph, probes)
+    add_network(build, graph, probes, states)
     frames = helper.make_tensor_value_info(FRAMES, onnx.TensorProto.FLOAT, ["T", "B", *graph.input.shape])
     model = helper.make_model(
         helper.make_graph(
             build.nodes,
             "network",
-            [frames],
+            [frames, *build.inputs],
             build.outputs,
             initializer=list(build.constants.values()),
             value_info=list(build.declared.values()),

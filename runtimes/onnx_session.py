@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tet_deploy import file_kinds
-from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, probe_names
+from tet_deploy.contracts import (
+    ProbeNames,
+    Probes,
+    Progress,
+    Recording,
+    Step,
+    as_array,
+    check_frames,
+    concatenate,
+    probe_names,
+)
 from tet_deploy.errors import (
     ArgumentError,
     ArtifactError,
@@ -31,6 +42,7 @@ except ModuleNotFoundError as error:
 
 LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit
 LARGEST_THREADS, LARGEST_MICRO_BATCH = 2**10, 2**20
+State = Mapping[str, np.ndarray]  # the membrane potential of each population, [B, *shape]
 
 
 class OnnxRuntime:
@@ -87,6 +99,7 @@ class OnnxRuntime:
             ) from error
         self.digest, self.input_shape, self.encoding = about.digest, about.input_shape, about.encoding
         self.populations, self._format = tuple(about.populations), about.format
+        self._states = _states(self._session, about)
         self._largest = max([1, *map(math.prod, about.populations.values())])
         self._micro_batch = micro_batch
 
@@ -114,28 +127,65 @@ class OnnxRuntime:
                 progress(min(start + size, samples), samples)
         return concatenate(parts)
 
+    def start(self, samples: int) -> State:
+        """The state before the first step of so many samples: every potential 0. See `contracts.StreamingRuntime`.
+
+        Raises
+        ------
+        ArtifactError
+            The file was exported without states.
+        """
+        if not self._states and self.populations:
+            raise ArtifactError(
+                f"{self.path}: has no states, which single steps need. Export it with to_onnx(graph, path, states=True)."
+            )
+        return self._zeros(samples)
+
+    def step(self, state: State, frame: np.ndarray, *, probes: Probes = "all") -> tuple[Step, State]:
+        """One step of all samples; see `contracts.StreamingRuntime`. The state that was passed in stays as it was."""
+        names = probe_names(self.populations, probes)
+        self._need_outputs(names)
+        frames = check_frames(as_array(frame)[None], self.input_shape, self.encoding)
+        seen, after = self._run(frames, names, state)
+        step = Step(
+            spikes={name: array[0] for name, array in seen.spikes.items()},
+            potentials={name: array[0] for name, array in seen.potentials.items()},
+            readout=seen.readout[0],
+        )
+        return step, after
+
+    def _zeros(self, samples: int) -> State:
+        return {name: np.zeros((samples, *shape), dtype) for name, (dtype, shape) in self._states.items()}
+
     def _run_batch(self, frames: np.ndarray, names: ProbeNames) -> Recording:
+        return self._run(frames, names, self._zeros(frames.shape[1]), after=False)[0]
+
+    def _run(self, frames: np.ndarray, names: ProbeNames, state: State, after: bool = True) -> tuple[Recording, State]:
         spikes = {name: output_of(name, "spikes") for name in names.spikes}
         potentials = {name: output_of(name, "potentials") for name in names.potentials}
-        wanted = [READOUT, *spikes.values(), *potentials.values()]
+        states = {name: output_of(name, "after") for name in state} if after else {}
+        wanted = [READOUT, *spikes.values(), *potentials.values(), *states.values()]
+        before = {output_of(name, "before"): array for name, array in state.items()}
         try:
-            arrays = self._session.run(wanted, {FRAMES: np.ascontiguousarray(frames)})
+            arrays = self._session.run(wanted, {FRAMES: np.ascontiguousarray(frames), **before})
         except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
             raise self._stopped(error) from error
         found = dict(zip(wanted, arrays, strict=True))
         for output, array in found.items():
-            shape = (*frames.shape[:2], *self._outputs[output])
+            axes = frames.shape[1:2] if output in states.values() else frames.shape[:2]
+            shape = (*axes, *self._outputs[output])
             if array.shape != shape:
                 raise ArtifactError(
                     f"{self.path}: its output {output!r} must be of shape {shape}; ONNX Runtime gave {array.shape}. The "
                     "file is damaged; export the network again."
                 )
-        return Recording(
+        recording = Recording(
             spikes={name: found[output] for name, output in spikes.items()},
             potentials={name: found[output] for name, output in potentials.items()},
             readout=found[READOUT],
             runtime=self.name,
         )
+        return recording, {name: found[output] for name, output in states.items()}
 
     def _stopped(self, error: Exception) -> TetDeployError:
         if self._format == UNSEALED_FORMAT and "Subgraph must have the shape set" in str(error):
@@ -183,11 +233,15 @@ def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
     shapes = {READOUT: tuple(readout.shape[2:])}
     state = {"tensor(float)": "tensor(float)", "tensor(int64)": "tensor(int32)"}[readout.type]
     expected = {FRAMES: ("tensor(float)", about.input_shape)}
+    over_samples = set()  # values without an axis of time
     for name, shape in about.populations.items():
         expected[output_of(name, "spikes")] = ("tensor(uint8)", shape)
         expected[output_of(name, "potentials")] = (state, shape)
+        for what in ("before", "after"):
+            expected[output_of(name, what)] = (state, shape)
+            over_samples.add(output_of(name, what))
     for name in expected.keys() & values.keys():
-        found = (values[name].type, tuple(values[name].shape[2:]))
+        found = (values[name].type, tuple(values[name].shape[1 if name in over_samples else 2 :]))
         if found != expected[name]:
             raise ArtifactError(
                 f"{name!r} must be {shown(expected[name])} in one step of one sample, as the metadata says; the graph has "
@@ -195,6 +249,18 @@ def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
             )
         shapes[name] = expected[name][1]
     return shapes
+
+
+def _states(session: Any, about: Description) -> dict[str, tuple[type, Shape]]:
+    """Type and shape of each population's state, for one sample; none in a file without states."""
+    types = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+    inputs = {value.name: value for value in session.get_inputs()}
+    found: dict[str, tuple[type, Shape]] = {}
+    for name, shape in about.populations.items():
+        value = inputs.get(output_of(name, "before"))
+        if value is not None:
+            found[name] = (types[value.type], shape)
+    return found
 
 
 def _default_micro_batch(largest: int, steps: int) -> int:

@@ -33,7 +33,10 @@ _STRING_OF_8_BEGINS = re.compile(rb"(\n|\x8a\x80*\0)(\x08|\x88\x80*\0)\Z")  # th
 
 
 def output_of(population: str, what: str) -> str:
-    """Name of the output that carries the "spikes" or "potentials" of a LIF node."""
+    """Name of the output that carries the "spikes", "potentials" or state "after" the run of a population.
+
+    The state "before" the run is an input.
+    """
     return f"{population}.{what}"
 
 

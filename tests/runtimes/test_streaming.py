@@ -2,23 +2,32 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tet_deploy.contracts import recorded
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.exporters.to_onnx import to_onnx
+from tet_deploy.runtimes.onnx_session import OnnxRuntime
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 from tet_deploy.validation import compare
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32), quantized=st.booleans())
-def test_a_run_is_the_fold_of_its_steps(seed, quantized):
+def reference(graph, folder):
+    return ReferenceRuntime(graph)
+
+
+def onnx(graph, folder):
+    return OnnxRuntime(to_onnx(graph, folder / "net.onnx", probes="all", states=True))
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("make", [reference, onnx])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_is_the_fold_of_its_steps(make, quantized, seed, tmp_path):
     """Every spike, potential and readout is equal, and a state can be taken up again: it is a value."""
     rng = np.random.default_rng(seed)
     graph = (random_quantized_network if quantized else random_float_network)(rng)
-    frames, runtime = random_frames(graph, rng, steps=5, samples=2), ReferenceRuntime(graph)
+    frames, runtime = random_frames(graph, rng, steps=5, samples=2), make(graph, tmp_path)
     states, steps = [runtime.start(2)], []
     for frame in frames:
         seen, state = runtime.step(states[-1], frame)
@@ -26,8 +35,17 @@ def test_a_run_is_the_fold_of_its_steps(seed, quantized):
         states.append(state)
     whole = runtime.run(frames)
     assert compare(whole, recorded(steps, "steps")).equal
+    assert compare(ReferenceRuntime(graph).run(frames), whole).equal
     again, _ = runtime.step(states[2], frames[2])
     assert compare(recorded([steps[2]], "first"), recorded([again], "again")).equal
+
+
+def test_a_file_without_states_says_how_to_get_them(tmp_path):
+    """Steps need an export with states; a whole run does not."""
+    graph = random_quantized_network(np.random.default_rng(0), layers=1)
+    runtime = OnnxRuntime(to_onnx(graph, tmp_path / "net.onnx"))
+    with pytest.raises(ArtifactError, match=r"has no states.*states=True"):
+        runtime.start(1)
 
 
 def test_a_frame_that_does_not_fit_is_refused():
