@@ -156,6 +156,8 @@ def _graph(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarray]) -
     records = [_record(plain, tensors) for plain in header["nodes"]]
     if tensors:
         raise GraphError(f"no node has the array {shown(min(tensors))}. Write the file again.")
+    if header["format"] == 1:
+        artifact_v1.check_kinds(records)
     graph = Graph(tuple(from_record(*record) for record in records), header["metadata"])
     expected = graph.digest()
     if header["format"] == 1:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Node
 from tet_deploy.ir.shapes import padded_macs
@@ -34,6 +34,22 @@ def digest(records: Sequence[tuple[dict[str, Any], dict[str, np.ndarray]]]) -> s
         for name in sorted(little, key=_ARRAYS.index):
             sha.update(little[name].tobytes())
     return sha.hexdigest()
+
+
+def check_kinds(records: Sequence[tuple[dict[str, Any], dict[str, np.ndarray]]]) -> None:
+    """Refuse what 0.1 could write and no later version knows.
+
+    Raises
+    ------
+    GraphError
+        A Delay, which nothing in 0.1 made by itself.
+    """
+    for plain, _ in records:
+        if plain.get("kind") == "Delay":
+            raise GraphError(
+                f"node {shown(plain.get('name'))}: version 0.1 had Delays; branches are balanced by the Lava exporter now. "
+                "Use tet_deploy 0.1 for it, or build the network without."
+            )
 
 
 def carried_over(graph: Graph, digest: str) -> Graph:

@@ -115,8 +115,11 @@ class _Lowering:
 
 
 def identity(source: Node, shape: tuple[int, ...], name: str) -> Conv | Linear:
-    """A synapse node that sends on what it gets: a depthwise 1x1 convolution of ones, or a unit matrix."""
+    """A synapse node that sends on what it gets: a depthwise 1x1 convolution of ones, or a unit matrix.
+
+    It stands for no layer's multiply-accumulates: a network without spikes would just add.
+    """
     if len(shape) == 3:
         ones = np.ones((shape[0], 1, 1, 1), np.float32)
-        return Conv(name=name, inputs=(source.name,), weight=ones, groups=shape[0])
-    return Linear(name=name, inputs=(source.name,), weight=np.eye(shape[0], dtype=np.float32))
+        return Conv(name=name, inputs=(source.name,), weight=ones, groups=shape[0], dense_macs=0)
+    return Linear(name=name, inputs=(source.name,), weight=np.eye(shape[0], dtype=np.float32), dense_macs=0)
