@@ -20,6 +20,7 @@ SYNAPTIC_KINDS = {
     "spike": "fed by a LIF: additions only",
     "pooled": "fed by an average over spikes: additions where the pooling is folded, else multiplications",
     "graded": "fed by a sum of spikes: multiplications",
+    "skip": "the identity of a skip connection, which sends on each spike: residual additions",
 }
 
 
@@ -69,17 +70,25 @@ def synapses(graph: Graph) -> tuple[Synapses, ...]:
 
 
 def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape) -> Synapses:
-    outputs = int(np.prod(y, dtype=np.int64))
+    outputs, reached = int(np.prod(y, dtype=np.int64)), fan_out(node, x)
     return Synapses(
         node=node,
-        kind=source.kind if source.kind in (SPIKE, POOLED, GRADED) else "analog",
+        kind=_kind(node, source, reached),
         input_fed=source.kind in (ANALOG, EVENTS),
-        fan_out=fan_out(node, x),
+        fan_out=reached,
         fan_out_effective=effective_fan_out(node, x),
         inputs=int(np.prod(x, dtype=np.int64)),
         outputs=outputs,
         padded=padded_macs(node, y),
     )
+
+
+def _kind(node: Conv | Linear, source: Value, reached: np.ndarray) -> str:
+    """Lowering makes identities, of one synapse an element, that stand for no layer; see `passes.lower_residual`."""
+    one_each = reached.max() <= 1 or (isinstance(node, Linear) and np.count_nonzero(node.weight, axis=0).max() <= 1)
+    if node.dense_macs == 0 and one_each and source.kind in (SPIKE, GRADED):
+        return "skip"
+    return source.kind if source.kind in (SPIKE, POOLED, GRADED) else "analog"
 
 
 def effective_fan_out(node: Conv | Linear, x: Shape) -> np.ndarray:

@@ -49,7 +49,7 @@ class Traffic:
     Attributes
     ----------
     layers, kinds
-        Names, and 'analog', 'spike', 'pooled', 'graded', 'lif' or 'add'.
+        Names, and one of `SYNAPTIC_KINDS`, 'lif' or 'add'.
     input_fed
         bool [L]: layers that the network's input reaches without a LIF between.
     per_event
@@ -173,6 +173,9 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
             f"{graph[node.inputs[0]].kind}, whose values are not recorded. Put a LIF between them."
         )
     active = source.values != 0
+    if layer.kind == "skip":
+        additions = {"events": total(active), "residual_additions": total(source.values)}
+        return _Row(node.name, "skip", False, additions, {"outputs": layer.outputs})
     per_event = {
         "events": total(active),
         "synops": weighted_total(active, layer.fan_out),

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pair
+from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pair, Spiking
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF as LIFLayer
 from tet_deploy.nn.backends import one_number
@@ -126,9 +126,9 @@ def _max_pool(layer: nn.MaxPool2d, name: str, source: Node, shape: Shape) -> tup
     """max(s_1, ..., s_k) = 1 if s_1 + ... + s_k > 1/2 else 0,  for spikes s_i: a sum, and neurons that fire at any spike.
 
     Their membrane potential is 0 after every step, whatever the decay: the sum is 0, or it makes them fire. Padding adds no
-    spike to the sum, as torch's padding with -inf changes no maximum.
+    spike to the sum, as torch's padding with -inf changes no maximum. A network without spikes would multiply nothing here.
     """
-    if not isinstance(source, LIF):
+    if not isinstance(source, Spiking):
         raise GraphError(
             f"layer {name!r}: MaxPool2d must take spikes straight from a LIF; {source.name!r} is a {source.kind}. Put it "
             "behind the LIF, or use AvgPool2d."
@@ -145,7 +145,7 @@ def _max_pool(layer: nn.MaxPool2d, name: str, source: Node, shape: Shape) -> tup
         groups=shape[0],
         dense_macs=0,  # without spikes it compares, and multiplies nothing
     )
-    return total, LIF(name=name, inputs=(total.name,), decay=source.decay, threshold=0.5)
+    return total, LIF(name=name, inputs=(total.name,), threshold=0.5)
 
 
 def _lif(layer: LIFLayer, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
