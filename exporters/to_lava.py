@@ -25,7 +25,7 @@ LAVA_VERSION = "0.10.0"
 
 _README = """# A spiking network for Lava
 
-{layers} synapse layers, input {input_shape} ({encoding}), {classes} readout values a step. Needs CPython 3.10 with
+{synapses} synapse layers, input {input_shape} ({encoding}), {classes} readout values a step. Needs CPython 3.10 with
 `pip install lava-nc==0.10.0 numpy==1.26.4`, and nothing else:
 
     python run.py frames.npy recording.npz
@@ -77,7 +77,7 @@ def to_lava(graph: Graph, path: Path) -> Path:
         "versions": {"tet_deploy": __version__, "lava-nc": LAVA_VERSION, "numpy": np.__version__},
         "metadata": dict(graph.metadata),
         "input": plan.input,
-        "layers": plan.layers,
+        "nodes": plan.nodes,
         "readout": plan.readout,
     }
     files = {**_code(), ARRAYS: _npz(plan.arrays), README: _readme(content).encode()}
@@ -100,7 +100,7 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _readme(content: dict[str, Any]) -> str:
     shape = content["input"]["shape"]
     return _README.format(
-        layers=len(content["layers"]),
+        synapses=sum(node["kind"] in ("conv", "dense") for node in content["nodes"]),
         input_shape=" x ".join(map(str, shape)),
         encoding=content["input"]["encoding"],
         classes=content["readout"]["shape"][0],

@@ -64,17 +64,27 @@ def _tiny_bundle(folder: Path, rng: np.random.Generator) -> Path:
         "bias": np.array([-300, 0, 500], np.int16),
     }
     np.savez(folder / ARRAYS, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
-    conv = {"name": "conv", "process": "Conv", "weight": "conv", "message_bits": 8, "input_shape": [6, 6, 2], "groups": 1}
-    pairs = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "flat_output": False}
-    lif = {"name": "lif", "shape": [3, 4, 4], "threshold": 200, "decay": 2048, "bias": "bias", "bias_exponent": 2}
-    dense = {"name": "fc", "process": "Dense", "weight": "fc", "message_bits": 0}
+    conv = {"kind": "conv", "name": "conv", "latency": 1, "source": "input", "weight": "conv", "message_bits": 8}
+    geometry = {"input_shape": [6, 6, 2], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1}
+    lif = {
+        "kind": "lif",
+        "name": "lif",
+        "latency": 1,
+        "sources": ["conv"],
+        "shape": [3, 4, 4],
+        "threshold": 200,
+        "decay": 2048,
+        "bias": "bias",
+        "bias_exponent": 2,
+    }
+    dense = {"kind": "dense", "name": "fc", "latency": 2, "source": "lif", "weight": "fc", "message_bits": 0}
     plan = {
         "format": FORMAT,
         "version": VERSION,
         "digest": "",
         "input": {"name": "input", "shape": [2, 6, 6], "encoding": "events", "scale": 1.0, "bits": 8},
-        "layers": [{"synapses": {**conv, **pairs}, "population": lif}, {"synapses": dense, "population": None}],
-        "readout": {"name": "readout", "shape": [2], "bias": None},
+        "nodes": [{**conv, **geometry, "flat_output": False}, lif, dense],
+        "readout": {"name": "readout", "sources": ["fc"], "latency": 2, "shape": [2], "bias": None},
     }
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (folder / PLAN).write_text(json.dumps(sealed(plan, files)), encoding="utf-8")

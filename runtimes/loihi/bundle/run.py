@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
     plan, arrays = read_bundle(BUNDLE)
-    names = [layer["population"]["name"] for layer in plan["layers"] if layer["population"]]
+    names = [node["name"] for node in plan["nodes"] if node["kind"] == "lif"]
     probes = _probes(options.probes, names)
     _check_replaceable(options.recording)
     steps, samples = check_frames(options.frames, plan["input"])
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
     process = build(plan, arrays, options.frames.resolve(), supervisor.scratch, probes)
     logging.getLogger().handlers.clear()  # every Lava process has added one that prints
     supervisor.watch(process)
-    _simulate(process, steps * samples + len(plan["layers"]), run_config(options.stock))
+    _simulate(process, steps * samples + plan["readout"]["latency"], run_config(options.stock))
     members = {f"{kind}/{name}": f"{kind}.{names.index(name)}.npy" for kind in probes for name in probes[kind]}
     members["clock"] = "clock.npy"
     readout = _readout(np.load(supervisor.scratch / "readout.npy"), arrays.get(plan["readout"]["bias"]))

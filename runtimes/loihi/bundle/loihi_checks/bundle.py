@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ _FILES_OF_VERSION_1 = (
 )
 
 
-def read_bundle(folder: Path, versions: Collection[int] = (VERSION,)) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Plan and arrays of a bundle, after checking its files, its checksum and every number in it.
 
     Raises
@@ -44,9 +44,9 @@ def read_bundle(folder: Path, versions: Collection[int] = (VERSION,)) -> tuple[d
         No bundle, one of another version, one that is not as it was exported, or one that no Loihi core could hold.
     """
     plan, files = read_plan(folder)
-    if plan["version"] not in versions:
-        wanted = " or ".join(map(str, sorted(versions)))
-        raise Refused(f"{folder / PLAN}: is of version {plan['version']}; needs {wanted}")
+    if plan["version"] != VERSION:
+        way_out = "Run its own run.py, or export the network again." if plan["version"] < VERSION else "Update tet_deploy."
+        raise Refused(f"{folder / PLAN}: is of version {plan['version']}; needs {VERSION}", way_out)
     if UNFINISHED in plan:
         raise Refused(f"{folder}: an export into it is going on or was cut short")
     arrays: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""What a plan may say: each number within what a Loihi core holds, each shape as the layer before makes it.
+"""What a plan may say: each number within what a Loihi core holds, each shape and each latency as its sources make it.
 
 Lava checks none of it. A number too large silently becomes another one, and a kernel with too few channels drops the rest.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,32 @@ _LARGEST_BITS = 24
 _LARGEST_THRESHOLD = 2**17 - 1
 _LARGEST_DECAY = 4095
 _LARGEST_BIAS, _LARGEST_BIAS_EXPONENT = 2**12 - 1, 7
-_LARGEST_SUM = {"Conv": 2**31 - 1, "Dense": 2**23 - 1}  # Conv wraps into 24 bit from int32, Dense does not wrap
-_LONGEST_NAME = 200
+_LARGEST_SUM = {"conv": 2**31 - 1, "dense": 2**23 - 1}  # a Conv wraps into 24 bit from int32, a Dense does not wrap
+_WRAPPED = 2**23
+_LARGEST_TOTAL = (2**31 - 2**24) >> 6  # over all synapses of a population: int32, shifted by 6, beside potential and bias
+_LONGEST_NAME = 220  # a node's 200, and what a relay adds
 _LARGEST_MAP = 2**28  # values of one population
+_LARGEST_LATENCY = 2**20
 _LARGEST_SCALE = float(np.finfo(np.float32).max)
 _PAIRS = {"stride": 1, "padding": 0, "dilation": 1}  # and their least value
+_KEYS = {
+    "conv": "kind name latency source weight message_bits input_shape stride padding dilation groups flat_output",
+    "dense": "kind name latency source weight message_bits",
+    "sum": "kind name latency sources message_bits shape",
+    "lif": "kind name latency sources shape threshold decay bias bias_exponent",
+}
+
+
+class _Wire(NamedTuple):
+    """What a node sends: its shape in Lava's layout, the largest magnitude, the bits of a message, and when.
+
+    Sums of synapses, which populations take, have no bits; 0 bits are spikes.
+    """
+
+    shape: Shape
+    largest: int
+    bits: int | None
+    latency: int
 
 
 def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -38,51 +59,70 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     unused = dict(arrays)
     _need("digest", "a text", plan.get("digest"), isinstance(plan.get("digest"), str))
     entry = _record("input", plan.get("input"), "name shape encoding scale bits")
-    _name("input", entry)
     _need("input encoding", "'analog' or 'events'", entry["encoding"], entry["encoding"] in ("analog", "events"))
     scale = entry["scale"]
     _need("input scale", "a positive number", scale, type(scale) in (int, float) and 0 < scale <= _LARGEST_SCALE)
-    wire, bits = _shape("input", entry)[::-1], _integer("input", entry, "bits", 2, _LARGEST_BITS)
-    layers, names = plan.get("layers"), set()
-    _need("layers", "a list of layers", layers, isinstance(layers, list) and len(layers) > 0)
-    for index, layer in enumerate(layers):
-        here = f"layer {index + 1}"
-        _record(here, layer, "synapses population")
-        wire = _synapses(here, layer["synapses"], unused, wire, bits if index == 0 else 0)
-        if index + 1 < len(layers):
-            names.add(_population(here, layer["population"], unused, wire))
-    _need(f"{here}: population", "none, as the readout follows", layer["population"], layer["population"] is None)
-    _need("populations", "of different names", sorted(names), len(names) == len(layers) - 1)
-    _readout(plan.get("readout"), unused, wire)
+    bits = _integer("input", entry, "bits", 2, _LARGEST_BITS)
+    wires = {_name("input", entry): _Wire(_shape("input", entry)[::-1], 2 ** (bits - 1) - 1, bits, 0)}
+    nodes, taken = plan.get("nodes"), set()
+    _need("nodes", "a list of nodes", nodes, isinstance(nodes, list) and len(nodes) > 0)
+    for index, node in enumerate(nodes):
+        kind = node.get("kind") if isinstance(node, dict) else None
+        _need(f"node {index + 1}", f"an object of kind {', '.join(_KEYS)}", kind, isinstance(kind, str) and kind in _KEYS)
+        here = f"node {index + 1}"
+        _record(here, node, _KEYS[kind])
+        name = _name(here, node)
+        here = f"node {name!r}"
+        _need(here, "of a name of its own", name, name not in wires)
+        _need(here, "named without '/'", name, kind == "sum" or "/" not in name)
+        taken |= set(_sources(here, node, wires))
+        wires[name] = {"conv": _synapses, "dense": _synapses, "sum": _sum, "lif": _population}[kind](
+            here, node, unused, wires
+        )
+    taken |= set(_readout(plan.get("readout"), unused, wires))
+    _need("nodes", "without any that nothing takes", sorted(wires.keys() - taken), taken == wires.keys())
     _need("arrays.npz", "without arrays that nothing uses", list(unused), not unused)
 
 
-def _synapses(here: str, value: Any, unused: dict[str, np.ndarray], wire: Shape, bits: int) -> Shape:
-    """Shape of the sums, in Lava's layout."""
-    conv = isinstance(value, dict) and value.get("process") == "Conv"
-    geometry = "input_shape stride padding dilation groups flat_output"
-    _record(f"{here}: synapses", value, "name process weight message_bits " + geometry * conv)
-    _name(here, value)
-    _need(f"{here}: process", "'Conv' or 'Dense'", value["process"], conv or value["process"] == "Dense")
-    _integer(here, value, "message_bits", bits, bits)
-    weight = _array(here, value["weight"], unused, 4 if conv else 2)
-    _need(
-        f"{here}: weights",
-        "int8 within -127..127",
-        weight.dtype,
-        weight.dtype == np.int8 and weight.min() >= -_LARGEST_WEIGHT,
-    )
-    largest_message, limit = 2 ** (bits - 1) - 1 if bits else 1, _LARGEST_SUM[value["process"]]
-    largest = int(np.abs(weight).reshape(len(weight), -1).sum(axis=1, dtype=np.int64).max()) * largest_message
+def _sources(here: str, node: Mapping[str, Any], wires: Mapping[str, _Wire]) -> list[str]:
+    names = node["sources"] if "sources" in node else [node["source"]]
+    good = isinstance(names, list) and names and all(isinstance(name, str) and name in wires for name in names)
+    _need(f"{here}: sources", "names of nodes before it", names, bool(good))
+    return list(names)
+
+
+def _synapses(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> _Wire:
+    """What synapses send: the sums of the step before."""
+    wire, conv = _messages(here, node["source"], wires, node["message_bits"]), node["kind"] == "conv"
+    _latency(here, node, [wire], later=1)
+    weight = _array(here, node["weight"], unused, 4 if conv else 2)
+    small = weight.dtype == np.int8 and weight.min() >= -_LARGEST_WEIGHT
+    _need(f"{here}: weights", "int8 within -127..127", weight.dtype, small)
+    limit = _LARGEST_SUM[node["kind"]]
+    largest = int(np.abs(weight).reshape(len(weight), -1).sum(axis=1, dtype=np.int64).max()) * wire.largest
     _need(f"{here}: the largest possible sum", f"at most {limit}", largest, largest <= limit)
-    shape = _convolved(here, value, wire, weight.shape) if conv else (weight.shape[0],)
-    inputs = math.prod(value["input_shape"]) if conv else weight.shape[1]
-    _need(f"{here}: inputs", f"{math.prod(wire)} as before it", inputs, inputs == math.prod(wire))
+    shape = _convolved(here, node, weight.shape) if conv else (weight.shape[0],)
+    inputs = math.prod(node["input_shape"]) if conv else weight.shape[1]
+    _need(f"{here}: inputs", f"{math.prod(wire.shape)} as before it", inputs, inputs == math.prod(wire.shape))
     _need(f"{here}: outputs", f"within 1..{_LARGEST_MAP}", shape, min(shape) > 0 and math.prod(shape) <= _LARGEST_MAP)
-    return (math.prod(shape),) if conv and value["flat_output"] else shape
+    flat = conv and node["flat_output"]
+    return _Wire((math.prod(shape),) if flat else shape, min(largest, _WRAPPED), None, node["latency"])
 
 
-def _convolved(here: str, value: Mapping[str, Any], wire: Shape, weight: Shape) -> Shape:
+def _messages(here: str, name: str, wires: Mapping[str, _Wire], bits: Any) -> _Wire:
+    wire = wires[name]
+    _need(f"{here}: source", "what sends messages, not sums", name, wire.bits is not None)
+    _need(f"{here}: message_bits", f"{wire.bits} as {name!r} sends", bits, type(bits) is int and bits == wire.bits)
+    return wire
+
+
+def _latency(here: str, node: Mapping[str, Any], wires: list[_Wire], later: int) -> None:
+    latency = _integer(here, node, "latency", 0, _LARGEST_LATENCY)
+    found = [wire.latency + later for wire in wires]
+    _need(f"{here}: latency", f"{latency} along every branch", found, set(found) == {latency})
+
+
+def _convolved(here: str, value: Mapping[str, Any], weight: Shape) -> Shape:
     sizes = _shape(here, value, "input_shape")
     _need(f"{here}: input_shape", "[W, H, C]", sizes, len(sizes) == 3)
     groups = _integer(here, value, "groups", 1, _LARGEST_GEOMETRY)
@@ -100,35 +140,58 @@ def _convolved(here: str, value: Mapping[str, Any], wire: Shape, weight: Shape) 
     return (*(spans[i] // stride[i] + 1 for i in (0, 1)), weight[0])
 
 
-def _population(here: str, value: Any, unused: dict[str, np.ndarray], wire: Shape) -> str:
-    here = f"{here}: population"
-    _record(here, value, "name shape threshold decay bias bias_exponent")
-    shape = _shape(here, value)
-    _need(f"{here}: shape", f"{list(wire[::-1])} as its synapses make it", shape, shape == wire[::-1])
-    _integer(here, value, "threshold", 1, _LARGEST_THRESHOLD)
-    _integer(here, value, "decay", 0, _LARGEST_DECAY)
-    _integer(here, value, "bias_exponent", 0, _LARGEST_BIAS_EXPONENT)
-    if value["bias"] is not None:
-        bias = _array(here, value["bias"], unused, 1)
-        good = bias.dtype.kind == "i" and bias.shape == wire[-1:]
+def _sum(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> _Wire:
+    """Messages of several nodes, added up; of one, a step late."""
+    shape, bits = _shape(here, node)[::-1], node["message_bits"]
+    listed = isinstance(bits, list) and len(bits) == len(node["sources"])
+    _need(f"{here}: message_bits", "one number for each source", bits, listed)
+    sources = [_messages(here, name, wires, width) for name, width in zip(node["sources"], bits, strict=True)]
+    _latency(here, node, sources, later=1)
+    for wire in sources:
+        _need(f"{here}: shape", f"{list(wire.shape[::-1])} as its sources send", shape[::-1], wire.shape == shape)
+    largest = sum(wire.largest for wire in sources)
+    spikes = [wire.bits for wire in sources] == [0]
+    width = 0 if spikes else largest.bit_length() + 1
+    _need(f"{here}: its messages", f"of at most {_LARGEST_BITS} bits", width, width <= _LARGEST_BITS)
+    return _Wire(shape, largest, width, node["latency"])
+
+
+def _population(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> _Wire:
+    shape = _ports(here, node, wires)
+    _integer(here, node, "threshold", 1, _LARGEST_THRESHOLD)
+    _integer(here, node, "decay", 0, _LARGEST_DECAY)
+    _integer(here, node, "bias_exponent", 0, _LARGEST_BIAS_EXPONENT)
+    if node["bias"] is not None:
+        bias = _array(here, node["bias"], unused, 1)
+        good = bias.dtype.kind == "i" and bias.shape == shape[-1:]
         good = good and bias.min() >= -_LARGEST_BIAS - 1 and bias.max() <= _LARGEST_BIAS
-        _need(f"{here}: bias", f"{wire[-1]} integers of 13 bit", f"{bias.dtype} {bias.shape}", good)
-    return _name(here, value)
+        _need(f"{here}: bias", f"{shape[-1]} integers of 13 bit", f"{bias.dtype} {bias.shape}", good)
+    return _Wire(shape, 1, 0, node["latency"])
 
 
-def _readout(value: Any, unused: dict[str, np.ndarray], wire: Shape) -> None:
-    _record("readout", value, "name shape bias")
-    _name("readout", value)
-    shape = _shape("readout", value)
-    _need("readout shape", f"{list(wire)} as its synapses make it", shape, len(shape) == 1 and shape == wire)
-    if value["bias"] is not None:
-        bias = _array("readout", value["bias"], unused, 1)
-        _need(
-            "readout bias",
-            f"{wire[0]} integers",
-            f"{bias.dtype} {bias.shape}",
-            bias.dtype.kind == "i" and bias.shape == wire,
-        )
+def _ports(here: str, node: Mapping[str, Any], wires: Mapping[str, _Wire]) -> Shape:
+    """Check the synapses that a population sums; its shape in Lava's layout."""
+    ports, shape = [wires[name] for name in node["sources"]], _shape(here, node)[::-1]
+    for name, wire in zip(node["sources"], ports, strict=True):
+        _need(f"{here}: sources", "synapses", name, wire.bits is None)
+        _need(f"{here}: shape", f"{list(wire.shape[::-1])} as {name!r} sends", shape[::-1], wire.shape == shape)
+    _latency(here, node, ports, later=0)
+    total = sum(wire.largest for wire in ports)
+    _need(f"{here}: the largest possible sum", f"at most {_LARGEST_TOTAL}", total, total <= _LARGEST_TOTAL)
+    return shape
+
+
+def _readout(node: Any, unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> list[str]:
+    _record("readout", node, "name sources latency shape bias")
+    _name("readout", node)
+    sources = _sources("readout", node, wires)
+    shape = _ports("readout", node, wires)
+    _need("readout shape", "[classes]", shape, len(shape) == 1)
+    if node["bias"] is not None:
+        bias = _array("readout", node["bias"], unused, 1)
+        good = bias.dtype.kind == "i" and bias.shape == shape
+        _need("readout bias", f"{shape[0]} integers", f"{bias.dtype} {bias.shape}", good)
+    return sources
 
 
 def _need(where: str, requirement: str, found: Any, good: bool) -> None:
@@ -145,8 +208,8 @@ def _record(where: str, value: Any, keys: str) -> Mapping[str, Any]:
 
 def _name(where: str, value: Mapping[str, Any]) -> str:
     name = value["name"]
-    good = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable() and "/" not in name
-    _need(f"{where}: name", f"1 to {_LONGEST_NAME} printable characters, no '/'", name, good)
+    good = isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+    _need(f"{where}: name", f"1 to {_LONGEST_NAME} printable characters", name, good)
     return str(name)
 
 
