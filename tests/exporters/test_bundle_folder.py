@@ -32,7 +32,7 @@ def network(seed: int):
 
 def seed_of(bundle: Path) -> int:
     plan, _ = read_bundle(bundle)
-    return plan["layers"][0]["population"]["threshold"] - 1000
+    return plan["nodes"][1]["threshold"] - 1000
 
 
 def snapshot(folder: Path) -> dict[str, str]:

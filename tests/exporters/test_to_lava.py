@@ -53,8 +53,7 @@ def test_plan_names_the_network_it_was_made_from(tmp_path):
     assert plan["files"].keys() | {"plan.json"} == {
         path.relative_to(tmp_path / "net.lava").as_posix() for path in tmp_path.rglob("*") if path.is_file()
     }
-    assert [layer["synapses"]["message_bits"] for layer in plan["layers"]] == [8, 0]
-    assert [layer["synapses"]["process"] for layer in plan["layers"]] == ["Conv", "Dense"]
+    assert [(node["kind"], node.get("message_bits")) for node in plan["nodes"]] == [("conv", 8), ("lif", None), ("dense", 0)]
 
 
 def test_wide_graded_linear_becomes_a_conv(tmp_path):
@@ -65,7 +64,7 @@ def test_wide_graded_linear_becomes_a_conv(tmp_path):
         Readout(name="readout", quantization=UNITS),
     ]
     plan, arrays = read(to_lava(chain(nodes), tmp_path / "net.lava"))
-    assert plan["layers"][0]["synapses"]["process"] == "Conv"
+    assert plan["nodes"][0]["kind"] == "conv"
     assert arrays["fc.weight"].shape == (2, 1, 1, 600)
 
 

@@ -102,17 +102,17 @@ def perceptron(rng, inputs: int, weight_size: int) -> Graph:
 
 
 @pytest.mark.parametrize("stock", [False, True])
-@pytest.mark.parametrize(("inputs", "weight_size", "process"), [(20, 127, "Dense"), (1300, 0, "Conv")])
+@pytest.mark.parametrize(("inputs", "weight_size", "process"), [(20, 127, "dense"), (1300, 0, "conv")])
 def test_flat_inputs_equal_the_reference(lava_python, tmp_path, inputs, weight_size, process, stock):
     """A Linear on a flat graded input works as Dense, and as Conv where its sums could wrap."""
     rng = np.random.default_rng(inputs)
     graph = perceptron(rng, inputs, weight_size)
     frames = random_frames(graph, rng, steps=5, samples=2)
-    if process == "Conv":
+    if process == "conv":
         frames = np.abs(frames) + 2  # sums of 1300 * 127 * 127 do wrap
     assert_equal(run_on_lava(graph, frames, tmp_path, lava_python, stock=stock), ReferenceRuntime(graph).run(frames))
     plan = json.loads((tmp_path / "net.lava" / "plan.json").read_text())
-    assert plan["layers"][0]["synapses"]["process"] == process
+    assert plan["nodes"][0]["kind"] == process
 
 
 def test_folded_pools_equal_the_reference(lava_python, tmp_path):
