@@ -64,7 +64,7 @@ class _Drawing:
         shape = (int(rng.integers(1, 4)), int(rng.integers(5, 10)), int(rng.integers(5, 10)))
         scale = 1.0 if encoding == "events" else (60.0 if integers == "wrap" else float(rng.choice([8.0, 16.0])))
         self.nodes: list[Node] = [Input(name="input", shape=shape, encoding=encoding, quantization=self._units(scale))]
-        self.senders = {"input": shape}
+        self.senders: dict[str, tuple[int, ...]] = {"input": shape}
 
     def network(self, layers: int | None) -> Graph:
         """Layers in a chain; where their number is None, populations with one to four branches and sums of spikes too."""

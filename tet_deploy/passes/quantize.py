@@ -96,7 +96,7 @@ class _Quantizer:
         elif isinstance(node, Add):
             terms = [self._take(name)[0] for name in node.inputs]
             self.nodes.append(node)
-            self._send(node, np.sum(terms, axis=0, dtype=np.int16), 1.0)
+            self._send(node, np.asarray(np.sum(terms, axis=0, dtype=np.int16)), 1.0)
         elif isinstance(node, Population):
             self._add_population(node)
         elif not isinstance(node, WEIGHTED):
