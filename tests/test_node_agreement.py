@@ -9,7 +9,7 @@ from torch import nn
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import KINDS, LIF, Add, AvgPool, BatchNorm, Conv, Delay, Flatten, Input, Linear, Readout
+from tet_deploy.ir.nodes import KINDS, LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Readout, Spiking
 from tet_deploy.ir.spec import TRACED
 from tet_deploy.nn import lif
 from tet_deploy.node_agreement import DOUBLE, node_difference, rounding
@@ -118,6 +118,6 @@ def test_values_that_are_not_finite_agree_if_they_are_equal():
 def test_every_traceable_kind_has_a_bound():
     """All but the frames, which nothing feeds, and neurons, whose spikes are compared; others stop with an error."""
     have = {kind for kind in KINDS.values() if rounding.dispatch(kind) is not rounding.dispatch(object)}
-    assert have == set(TRACED.kinds) - {Input, LIF} and Readout in have
-    with pytest.raises(GraphError, match="node 'd': there is no rule for how a Delay rounds"):
-        node_difference(Delay(name="d", steps=1), [np.zeros((1, 1, 2))], np.zeros((1, 1, 2)))
+    assert have == set(TRACED.kinds) - {Input, Spiking} and Readout in have
+    with pytest.raises(GraphError, match="node 'i': there is no rule for how a Input rounds"):
+        node_difference(Input(name="i", shape=(2,)), [np.zeros((1, 1, 2))], np.zeros((1, 1, 2)))
