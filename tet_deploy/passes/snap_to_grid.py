@@ -112,6 +112,18 @@ def snap_frames(graph: Graph, frames: Frames) -> np.ndarray:
     )
 
 
+def _declared(graph: Graph, frames: Frames | None) -> Value:
+    """What the network's frames are taken to be: twice as large as those that were shown."""
+    default = _ALLOWED_FOR[graph.input.encoding]
+    if frames is None:
+        return default
+    shown = value_of_frames(as_array(frames), graph.input.encoding)
+    if shown.fraction_bits is None or shown.fraction_bits > SIGNIFICANT_BITS // 2:
+        return default
+    largest = 2.0 * max(shown.magnitude, 2.0**-shown.fraction_bits)
+    return dataclasses.replace(shown, least=-largest if default.least < 0 else 0.0, greatest=largest)
+
+
 def _snapped(population: Population, graph: Graph, sent: Mapping[str, Value]) -> dict[str, Node | None]:
     """The population's synapses on a common grid of their sums, the finest that float32 leaves."""
     synapses = [(node, sent[node.inputs[0]]) for name in population.inputs if isinstance(node := graph[name], WEIGHTED)]
