@@ -42,6 +42,11 @@ class Recording:
     readout: np.ndarray
     runtime: str
 
+    def __repr__(self) -> str:
+        probes = f"spikes of {', '.join(self.spikes) or 'none'}; potentials of {', '.join(self.potentials) or 'none'}"
+        classes = self.readout.shape[-1]
+        return f"<Recording: {self.runtime}, {self.samples} samples of {self.steps} steps, {classes} classes; {probes}>"
+
     @property
     def steps(self) -> int:
         """Number of time steps T."""

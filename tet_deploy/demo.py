@@ -24,7 +24,7 @@ from tet_deploy.passes import fold, lower, quantize
 from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, write_report
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.terminal import Stages
-from tet_deploy.validation import Agreement
+from tet_deploy.validation import Agreement, agreement_table
 
 DEMO_DATA = ("event-digits", "digits")
 CALIBRATION_SAMPLES = 128  # of the training samples; more does not change the scales that are chosen
@@ -65,9 +65,9 @@ class DemoResult:
             for stage, accuracy in self.accuracy.items()
         ]
         terminal.say(Table("Accuracy of the TET network at each stage", ("stage", "accuracy", "of"), stages, text=("of",)))
-        terminal.say(terminal.agreement_table(self.agreements))
+        terminal.say(agreement_table(self.agreements))
         assert self.energy is not None
-        terminal.say(terminal.energy_table(self.energy, self.accuracy_of["trained"]))
+        terminal.say(counting.energy_table(self.energy, self.accuracy_of["trained"]))
         for what, link in (("Folding", self.folding), ("Folding and snapping", self.snapping)):
             if link is not None:
                 terminal.say(

@@ -9,7 +9,7 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -26,10 +26,8 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from tet_deploy.contracts import Progress
-from tet_deploy.counting import ENERGIES, EnergyReport
 from tet_deploy.errors import ArtifactError
 from tet_deploy.layout import Table, wrapped
-from tet_deploy.validation import Agreement
 
 console = Console(stderr=True, markup=False, emoji=False, highlight=False)
 output = Console(markup=False, emoji=False, highlight=False)
@@ -149,53 +147,3 @@ class Stages:
         with progress_bar(description) as progress:
             yield progress
         self.seconds[name] = round(time.perf_counter() - start, 2)
-
-
-def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "") -> Table:
-    """How runtimes agree with the reference: values that differ, of how many; `samples` says of which samples."""
-    rows: list[tuple[object, ...]] = []
-    for name, a in agreements.items():
-        if a is None:
-            rows.append((name, *("-" * 5), "did not run"))
-            continue
-        verdict = "equal" if a.equal else "DIFFERENT"
-        counts = (a.spikes, a.potentials, a.readout, a.compared, a.samples)
-        rows.append((name, *(f"{count:,}" for count in counts), verdict))
-    columns = ("runtime", "spikes", "potentials", "readout", "compared", "samples", "verdict")
-    return Table(
-        "Values that differ from the reference" + (f", {samples}" if samples else ""), columns, rows, text=("verdict",)
-    )
-
-
-def energy_table(report: EnergyReport, samples: str = "") -> Table:
-    """The named energies of one inference, by each table; `samples` says of which samples."""
-    rows = []
-    for name in (name for name in ENERGIES if name in report.names):
-        row: list[object] = [f"{name} (default)" if name == report.default else name]
-        for priced in report.by_table:
-            row += _nanojoules(priced.mean(name), priced.std(name)) if name in priced.names else ("", "")
-        rows.append((*row, ENERGIES[name]))
-    samples = samples or f"{report.samples:,} samples"
-    title = f"Energy per inference in nJ, mean and standard deviation over {samples}, {report.steps} steps each"
-    tables = (column for priced in report.by_table for column in (priced.table.name, "std"))
-    return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
-
-
-def layer_table(report: EnergyReport) -> Table:
-    """Operations and the default energy of each synaptic layer, means per inference."""
-    counts = {
-        "events": report.traffic["events"],
-        "multiplications": report.multiplications(report.policies.input),
-        "additions": report.additions(),
-    }
-    counts |= {f"nJ by {priced.table.name}": priced.picojoules(report.default) / 1000 for priced in report.by_table}
-    rows = []
-    for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
-        if kind != "lif":
-            rows.append((layer, kind, *(f"{values[index].sum() / report.samples:,.1f}" for values in counts.values())))
-    title = f"Per layer and inference; energy '{report.default}'"
-    return Table(title, ("layer", "kind", *counts), rows, text=("kind",))
-
-
-def _nanojoules(*picojoules: float) -> tuple[str, ...]:
-    return tuple(f"{value / 1000:,.3f}" for value in picojoules)

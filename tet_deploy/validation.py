@@ -12,6 +12,7 @@ from tet_deploy.dynamics import FRACTION_BITS
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
+from tet_deploy.layout import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,19 @@ class Agreement:
     largest_readout_error: float
     first: Divergence | None
 
+    def __repr__(self) -> str:
+        return f"<Agreement: {self}>"
+
+    def __str__(self) -> str:
+        of = f"of {self.compared:,} values over {self.samples:,} samples"
+        if self.equal:
+            return f"{self.runtime} equals {self.reference}, 0 {of} differ"
+        counts = f"{self.spikes:,} spikes, {self.potentials:,} potentials and {self.readout:,} readouts"
+        return f"{self.runtime} differs from {self.reference} in {counts} {of}; {self.first}"
+
+    def _repr_html_(self) -> str:
+        return agreement_table({self.runtime: self}).html()
+
     @property
     def equal(self) -> bool:
         """Whether every compared value is equal."""
@@ -86,6 +100,22 @@ class Agreement:
     def counts(self) -> dict[str, int]:
         """Mismatches as a plain dict: spikes, potentials, readout, compared."""
         return {name: getattr(self, name) for name in ("spikes", "potentials", "readout", "compared")}
+
+
+def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "") -> Table:
+    """How runtimes agree with the reference: values that differ, of how many; `samples` says of which samples."""
+    rows: list[tuple[object, ...]] = []
+    for name, a in agreements.items():
+        if a is None:
+            rows.append((name, *("-" * 5), "did not run"))
+            continue
+        verdict = "equal" if a.equal else "DIFFERENT"
+        counts = (a.spikes, a.potentials, a.readout, a.compared, a.samples)
+        rows.append((name, *(f"{count:,}" for count in counts), verdict))
+    columns = ("runtime", "spikes", "potentials", "readout", "compared", "samples", "verdict")
+    return Table(
+        "Values that differ from the reference" + (f", {samples}" if samples else ""), columns, rows, text=("verdict",)
+    )
 
 
 def compare(reference: Recording, other: Recording, thresholds: Mapping[str, float] | None = None) -> Agreement:

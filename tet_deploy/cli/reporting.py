@@ -38,8 +38,8 @@ def energy(
     if as_json:
         print_json({"of": shown.which, **counting.to_dict(report)})
     else:
-        terminal.say(terminal.energy_table(report, shown.which))
-        terminal.say(terminal.layer_table(report))
+        terminal.say(counting.energy_table(report, shown.which))
+        terminal.say(counting.layer_table(report))
 
 
 def report(

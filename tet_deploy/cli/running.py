@@ -17,7 +17,7 @@ from tet_deploy.contracts import Recording
 from tet_deploy.files import Kind, check_writable, head, written_whole
 from tet_deploy.ir.artifact import load
 from tet_deploy.runtimes import RUNTIMES
-from tet_deploy.validation import Agreement
+from tet_deploy.validation import Agreement, agreement_table
 
 RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
 
@@ -81,7 +81,7 @@ def validate(
         result = {name: _agreement(agreement) for name, agreement in agreements.items()}
         print_json({"of": shown.which, "equality_expected": on_grid} | result)
     else:
-        terminal.say(terminal.agreement_table(agreements, shown.which))
+        terminal.say(agreement_table(agreements, shown.which))
         for agreement in agreements.values():
             if agreement.first is not None:
                 terminal.say(f"{agreement.runtime}: {agreement.first}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy.contracts import Frames, Recording, check_frames
+from tet_deploy.counting.as_table import energy_table
 from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
 from tet_deploy.counting.tables import EnergyTable, choose
 from tet_deploy.counting.traffic import Traffic, count, merge
@@ -52,6 +53,18 @@ class EnergyReport:
     runtime: str
     digest: str
     beside: tuple[EnergyTable, ...] = ()
+
+    def __repr__(self) -> str:
+        energies = ", ".join(
+            f"{priced.mean(self.default) / 1000:,.1f} nJ by {priced.table.name}" for priced in self.by_table
+        )
+        return f"<EnergyReport: '{self.default}' {energies}; {self.samples} samples of {self.steps} steps>"
+
+    def __str__(self) -> str:
+        return str(energy_table(self))
+
+    def _repr_html_(self) -> str:
+        return energy_table(self).html()
 
     @property
     def by_table(self) -> tuple[EnergyReport, ...]:

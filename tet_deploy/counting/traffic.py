@@ -20,6 +20,7 @@ from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Spiking
 from tet_deploy.ir.values import SPIKE, Value, values
+from tet_deploy.reprs import short_repr
 
 PER_EVENT = {
     "events": "non-zero inputs of a synaptic layer",
@@ -69,6 +70,7 @@ class Traffic:
     per_step: Mapping[str, np.ndarray]
     input_mean: np.ndarray
     static_input: bool
+    __repr__ = short_repr
 
     def of_kind(self, *kinds: str) -> np.ndarray:
         """bool [L, 1, 1]: rows of these kinds."""

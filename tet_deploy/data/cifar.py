@@ -16,6 +16,7 @@ from tet_deploy.data.roots import data_root
 from tet_deploy.data.sources import FrameData, FrameSource
 from tet_deploy.data.splits import split_hash
 from tet_deploy.errors import DataError
+from tet_deploy.reprs import short_repr
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _COUNTS = {"train": 50_000, "test": 10_000}
@@ -67,6 +68,7 @@ class Images:
     """Images in memory, [N, C, H, W], as samples [1, C, H, W]."""
 
     images: np.ndarray
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.images)

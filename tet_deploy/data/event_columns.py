@@ -10,6 +10,7 @@ import numpy as np
 
 from tet_deploy.data.event_clock import ticks
 from tet_deploy.errors import DataError, cut
+from tet_deploy.reprs import short_repr
 
 # Wide, so that a coordinate off the sensor is seen instead of wrapped; p is 0 (off) or 1 (on).
 WIDE_EVENT_DTYPE = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int8)])
@@ -39,6 +40,7 @@ class EventStream:
     events: np.ndarray
     sensor_size: tuple[int, int] | None = None
     repairs: Mapping[str, int] = field(default_factory=dict)
+    __repr__ = short_repr
 
 
 def named(names: Iterable[str]) -> dict[str, str] | None:

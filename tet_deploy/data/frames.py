@@ -16,6 +16,7 @@ from tet_deploy.data.event_columns import named
 from tet_deploy.data.event_formats import identify
 from tet_deploy.errors import ArtifactError, DataError, TetDeployError, cut, first_line
 from tet_deploy.files import LARGEST_FILE_BYTES
+from tet_deploy.reprs import short_repr
 
 _TIGHTEST = 1032  # deflate packs no tighter: an array that claims more was never in the file
 _RECORDINGS = " Recordings of events are loaded as a folder, with one sub-folder a class."
@@ -27,6 +28,7 @@ class LabelledFrames:
 
     frames: np.ndarray
     labels: np.ndarray | None = None
+    __repr__ = short_repr
 
 
 def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:

@@ -20,6 +20,7 @@ from tet_deploy.data.frame_cache import cached_frames
 from tet_deploy.data.repairs import Repair, add, tell
 from tet_deploy.data.sources import FrameData, FrameSource, Samples
 from tet_deploy.data.splits import hold_out, split_hash
+from tet_deploy.reprs import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +47,7 @@ class Recordings:
     classes: int
     read: Callable[[int], EventStream]
     repairs: Mapping[str, Repair] = field(default_factory=dict)
+    __repr__ = short_repr
 
     @property
     def names(self) -> list[str]:

@@ -14,6 +14,7 @@ from tet_deploy.contracts import Frames, as_array
 from tet_deploy.data.frames import check_labels
 from tet_deploy.data.repairs import Repair
 from tet_deploy.errors import DataError
+from tet_deploy.reprs import short_repr
 
 Transform = Callable[[Any, np.random.Generator], Any]  # one raw sample and the dice of this sample in this epoch
 
@@ -75,6 +76,7 @@ class FrameSource:
     seed: int = 0
     epoch: int = 0
     split_hash: str = ""
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not len(self.samples):
@@ -139,6 +141,7 @@ class ArrayFrames:
     """Samples of an array in memory, float32 [T, N, *shape], or [1, N, *shape] of static images."""
 
     frames: np.ndarray
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return int(self.frames.shape[1])
@@ -161,6 +164,7 @@ class FrameData:
     test: FrameSource
     seed: int = 0
     repairs: Mapping[str, Repair] = field(default_factory=dict)
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from tet_deploy.ir.digest import digest
 from tet_deploy.ir.names import check_name
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Readout, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
+from tet_deploy.ir.table import graph_table, summary
 
 N = TypeVar("N", bound=Node)
 
@@ -66,6 +67,15 @@ class Graph:
         for node in self.nodes:
             if not isinstance(node, Readout) and not self.consumers(node.name):
                 raise GraphError(f"node {node.name!r}: nothing uses its output. Remove it or connect it.")
+
+    def __repr__(self) -> str:
+        return f"<Graph: {summary(self)}>"
+
+    def __str__(self) -> str:
+        return str(graph_table(self))
+
+    def _repr_html_(self) -> str:
+        return graph_table(self).html()
 
     def __getitem__(self, name: str) -> Node:
         try:

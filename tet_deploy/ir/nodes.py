@@ -19,6 +19,7 @@ import numpy as np
 
 from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.fields import read_field
+from tet_deploy.reprs import short_repr
 
 Pair = tuple[int, int]
 
@@ -64,6 +65,9 @@ class Node:
 
     name: str
     inputs: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = short_repr  # type: ignore[method-assign]  # dataclass would write one that prints the arrays
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

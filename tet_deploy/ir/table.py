@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Node, Quantization, to_record
 from tet_deploy.ir.shapes import Shape, fan_out
 from tet_deploy.layout import Table
+
+if TYPE_CHECKING:
+    from tet_deploy.ir.graph import Graph  # it imports this module, to show itself
 
 
 def graph_rows(graph: Graph) -> list[dict[str, Any]]:
@@ -33,10 +35,16 @@ def graph_rows(graph: Graph) -> list[dict[str, Any]]:
     ]
 
 
+def summary(graph: Graph) -> str:
+    """What it is, in a line."""
+    known = f"{graph.metadata['model']}, " if "model" in graph.metadata else ""
+    kind = "quantized" if graph.is_quantized else "float"
+    return f"{known}{kind} network of {len(graph)} nodes, digest {graph.digest()[:16]}"
+
+
 def graph_table(graph: Graph, name: str = "") -> Table:
     """The rows as a table, under what the network is called."""
-    title = f"{name}: " if name else ""
-    title += f"{'quantized' if graph.is_quantized else 'float'} network, digest {graph.digest()[:16]}"
+    title = f"{name}: {summary(graph)}" if name else summary(graph)
     columns = ("node", "kind and settings", "shape", "parameters", "bits", "fan-out")
     rows = [
         (

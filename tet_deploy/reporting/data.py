@@ -13,6 +13,7 @@ from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.table import graph_rows
+from tet_deploy.reprs import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,7 @@ class SampleView:
     spikes: Mapping[str, np.ndarray]
     readout: np.ndarray
     label: int | None = None
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, recording: Recording, frames: Frames, sample: int, label: int | None = None) -> SampleView:
@@ -108,6 +110,7 @@ class ReportData:
     sample: SampleView | None = None
     graph: Graph | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    __repr__ = short_repr
 
     def to_dict(self) -> dict[str, Any]:
         """The data in plain JSON values; sections that were not given are left out."""
