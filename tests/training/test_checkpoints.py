@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel
 
 from tet_deploy.errors import ArtifactError
 from tet_deploy.models import build
@@ -48,6 +49,13 @@ def test_a_checkpoint_gives_back_network_and_description(path):
     frames = np.random.default_rng(0).random((4, 5, 1, 8, 8))
     np.testing.assert_array_equal(readouts(found, frames), readouts(model(), frames))
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, AveragedModel])
+def test_a_wrapped_network_is_written_as_what_it_is(wrap, tmp_path):
+    """The checkpoint of a wrapper is that of the network inside."""
+    found, _ = load_checkpoint(save_checkpoint(wrap(model()), DESCRIPTION, tmp_path / "net.safetensors"))
+    assert all(torch.equal(value, model().state_dict()[key]) for key, value in found.state_dict().items())
 
 
 def test_a_loaded_network_can_be_trained_on(path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 import tet_deploy as td
 from tet_deploy.errors import ArgumentError, ArtifactError
@@ -198,6 +199,22 @@ def test_a_state_dict_inside_a_training_checkpoint_is_found(pth):
     for wrapping in ("state_dict", "model"):
         model = td.load_checkpoint("resnet19", pth({"epoch": 3, wrapping: state}))
         assert torch.equal(model.fc2.weight, state["fc2.weight"])
+
+
+def test_of_several_networks_in_a_file_one_is_chosen(pth, tmp_path):
+    """An average of the weights beside the weights themselves; a checkpoint of ours holds one."""
+    state = theirs("vgg_snn").state_dict()
+    average = AveragedModel(theirs("vgg_snn")).state_dict()
+    average["module.classifier.module.bias"] += 1
+    path = pth({"epoch": 3, "net": state, "model_ema": average})
+    with pytest.raises(ArtifactError, match="several state dicts, under 'net', 'model_ema'"):
+        td.load_checkpoint("vgg_snn", path)
+    bias = state["classifier.module.bias"]
+    assert torch.equal(td.load_checkpoint("vgg_snn", path, key="net").fc.bias, bias)
+    assert torch.equal(td.load_checkpoint("vgg_snn", path, key="model_ema").fc.bias, bias + 1)
+    about = Description(model="digits", shape=(1, 8, 8), encoding="analog", steps=4, seed=0, data="digits")
+    with pytest.raises(ArgumentError, match=r"holds one network\. Leave the key out"):
+        td.load_checkpoint("digits", save_checkpoint(build("digits"), about, tmp_path / "net.safetensors"), key="net")
 
 
 def test_other_frame_sizes_are_read_from_the_weights(pth, tmp_path):

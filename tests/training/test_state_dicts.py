@@ -1,10 +1,13 @@
 """A file of weights is read without running what it holds, or refused in a line that says why."""
 
+import copy
 import os
 import zipfile
 
 import pytest
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from tet_deploy.errors import ArtifactError
 from tet_deploy.training.state_dicts import read_state_dict
@@ -31,6 +34,109 @@ def test_weights_come_back_as_they_were_saved(new_format, tmp_path):
         found = read_state_dict(path)
         assert found.keys() == STATE.keys()
         assert all(torch.equal(found[key], STATE[key]) for key in STATE)
+
+
+def prefixed(prefix, state=STATE):
+    return {prefix + key: value for key, value in state.items()}
+
+
+AVERAGED = {"n_averaged": torch.tensor(3)}
+WRAPPED = {
+    "parallel": prefixed("module."),
+    "compiled": prefixed("_orig_mod."),
+    "compiled, then parallel": prefixed("module._orig_mod."),
+    "parallel, then compiled": prefixed("_orig_mod.module."),
+    "parallel twice": prefixed("module.module."),
+    "averaged": prefixed("module.") | AVERAGED,
+    "compiled, then averaged": prefixed("module._orig_mod.") | AVERAGED,
+    "averaged, then compiled": prefixed("_orig_mod.module.") | prefixed("_orig_mod.", AVERAGED),
+    "averaged, then parallel": prefixed("module.module.") | prefixed("module.", AVERAGED),
+    "averaged of parallel": prefixed("module.module.") | AVERAGED,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_wrappers_put_around_keys_is_removed(name, tmp_path):
+    """In any combination and order; what AveragedModel adds goes too."""
+    torch.save(WRAPPED[name], tmp_path / "weights.pth")
+    found = read_state_dict(tmp_path / "weights.pth")
+    assert found.keys() == STATE.keys() and all(torch.equal(found[key], STATE[key]) for key in STATE)
+
+
+def test_wrappers_of_torch_write_such_keys(tmp_path):
+    """The names above are torch's own; a part of the model may be compiled alone."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 1)))
+    part = copy.deepcopy(model)
+    part[1] = torch.compile(part[1])
+    for wrapped in (
+        torch.compile(model),
+        nn.DataParallel(torch.compile(model)),
+        AveragedModel(model),
+        torch.compile(AveragedModel(model)),
+        AveragedModel(nn.DataParallel(part), use_buffers=True),
+    ):
+        torch.save(wrapped.state_dict(), tmp_path / "weights.pth")
+        assert list(read_state_dict(tmp_path / "weights.pth")) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("state", [{"module.weight": torch.ones(2), "bias": torch.ones(2)}, {"n_averaged": torch.ones(2)}])
+def test_names_that_no_wrapper_gave_stay(state, tmp_path):
+    """A layer may be called `module`, and a weight anything."""
+    torch.save(state, tmp_path / "weights.pth")
+    assert read_state_dict(tmp_path / "weights.pth").keys() == state.keys()
+
+
+ADAM = {"state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+BESIDE = {
+    "epoch": 3,
+    "optimizer": ADAM,
+    "best": torch.tensor(0.9),
+    "loss": {"train": torch.tensor(0.1)},
+    "args": {"lr": 0.1},
+}
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model", "net", "model_state_dict", "model_ema", "ema", "weights", "my net"])
+def test_a_state_dict_may_lie_under_any_key(key, tmp_path):
+    """Beside what training scripts store with it; the one dict that holds weights is taken, or the deeper one."""
+    path = tmp_path / "weights.pth"
+    for value in (BESIDE | {key: WRAPPED["averaged"]}, {"run": {key: STATE, "epoch": 1}, "optimizer": ADAM}):
+        torch.save(value, path)
+        assert read_state_dict(path).keys() == STATE.keys()
+
+
+def test_of_several_state_dicts_one_is_chosen(tmp_path):
+    """The error lists them and says how; the outermost are meant, and any may be chosen by the keys that lead to it."""
+    path = tmp_path / "weights.pth"
+    other = {key: value + 1 for key, value in STATE.items()}
+    torch.save({"model": STATE, "model_ema": other, "old": {"model": prefixed("module.", other)}, "epoch": 3}, path)
+    with pytest.raises(
+        ArtifactError, match=r"under 'model', 'model_ema'\. Choose one: td\.load_checkpoint\(\.\.\., key='model_ema'\)"
+    ):
+        read_state_dict(path)
+    assert torch.equal(read_state_dict(path, "model")["weight"], STATE["weight"])
+    assert torch.equal(read_state_dict(path, "model_ema")["weight"], other["weight"])
+    assert torch.equal(read_state_dict(path, "old.model")["weight"], other["weight"])
+    with pytest.raises(ArtifactError, match=r"no state dict under 'ema'; there are 'model', 'model_ema', 'old\.model'"):
+        read_state_dict(path, "ema")
+    torch.save([1], path)
+    with pytest.raises(ArtifactError, match="no state dict under 'ema'; there are none"):
+        read_state_dict(path, "ema")
+
+
+def test_dicts_that_hold_each_other_end(tmp_path):
+    """A pickle may hold one dict in a million places, or within itself."""
+    path = tmp_path / "weights.pth"
+    inner = {}
+    for _ in range(4):
+        inner = {str(number): inner for number in range(1000)}
+    inner["0"]["again"] = inner
+    torch.save(inner, path)
+    with pytest.raises(ArtifactError, match="must be a dense tensor"):
+        read_state_dict(path)
+    inner["1"]["weights"] = STATE
+    torch.save(inner, path)
+    assert read_state_dict(path).keys() == STATE.keys()
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path):

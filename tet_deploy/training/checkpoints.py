@@ -20,6 +20,7 @@ from tet_deploy import file_kinds
 from tet_deploy.errors import ArtifactError, cut, first_line, shown
 from tet_deploy.files import Kind, has_header, written_whole
 from tet_deploy.models import build
+from tet_deploy.training.state_dicts import without_wrappers
 
 FORMAT = 1
 _HEADER_KEY = "tet_deploy_checkpoint"
@@ -90,7 +91,7 @@ def save_checkpoint(
     if not overwrite:
         check_unfinished(path)
     header = {"format": FORMAT, **dataclasses.asdict(description)}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in without_wrappers(model.state_dict()).items()}
     with written_whole(path, CHECKPOINT) as temporary:
         temporary.write_bytes(save(state, metadata={_HEADER_KEY: json.dumps(header)}))
     return path

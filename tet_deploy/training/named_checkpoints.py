@@ -19,7 +19,7 @@ from tet_deploy.training.authors_checkpoints import Names, authors_names
 from tet_deploy.training.state_dicts import is_safetensors, metadata, read_state_dict
 
 
-def load_checkpoint(name: str, path: str | os.PathLike[str], **arguments: Any) -> nn.Module:
+def load_checkpoint(name: str, path: str | os.PathLike[str], *, key: str | None = None, **arguments: Any) -> nn.Module:
     """Build a network and give it the weights of a file.
 
     Parameters
@@ -28,7 +28,10 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], **arguments: Any) -
         A key of `models.MODELS`.
     path
         A checkpoint of ours, or a state dict (.pth or .safetensors) with our keys or, for "vgg_snn", "vgg_snn_strided" and
-        "resnet19", with those of the authors of TET (Deng et al., ICLR 2022), with or without a prefix "module.".
+        "resnet19", with those of the authors of TET (Deng et al., ICLR 2022); also one that was saved from torch.compile,
+        DataParallel, DistributedDataParallel or AveragedModel, or that lies under a key of its own in a larger dict.
+    key
+        Which state dict, where a file holds several: "ema", or "ema.model" for one in a dict in a dict.
     arguments
         For the constructor: shape (C, H, W), classes, width. A state dict's own shapes tell them where they are left out
         (height and width only if their ratio is that of the network's default).
@@ -54,8 +57,10 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], **arguments: Any) -
     path = Path(path)
     _on_meta(name, arguments)  # first: it says where there is no such network or argument
     if path.is_file() and is_safetensors(path) and any(key.startswith("tet_deploy") for key in metadata(path)):
+        if key is not None:
+            raise ArgumentError(f"key: {path} is a checkpoint of tet_deploy, which holds one network. Leave the key out.")
         return _from_our_checkpoint(name, path, arguments)
-    state = read_state_dict(path)
+    state = read_state_dict(path, key)
     default = _on_meta(name, {}).state_dict()  # the arguments change the shapes, not the keys
     names = _names_in(state, name, default)
     _check_keys(path, name, names, state)

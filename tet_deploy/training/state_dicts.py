@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,50 @@ from torch import Tensor
 from tet_deploy.errors import ArtifactError, cut, first_line, shown
 from tet_deploy.files import regular_file
 
-_WRAPPINGS = ("state_dict", "model")  # under which training scripts store a state dict beside epoch, optimiser, ...
-_DISTRIBUTED = "module."  # the prefix that DataParallel and DistributedDataParallel put before every key
+_DEPTH = 3  # dicts within dicts in which a state dict is looked for
+_COMPILED = "_orig_mod"  # what torch.compile puts into keys
+_PARALLEL = "module."  # what DataParallel, DistributedDataParallel and AveragedModel put before every key
+_AVERAGED = "n_averaged"  # what AveragedModel adds to them
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the state dict of a .pth or .safetensors file; one under "state_dict" or "model" is taken out.
+def read_state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str, Tensor]:
+    """Read the state dict of a .pth or .safetensors file.
+
+    Parameters
+    ----------
+    path
+        A state dict, or a dict that holds one under some key ("model", "state_dict", "net", ...) beside epoch, optimizer and
+        the like.
+    key
+        Under which it lies, where several do: "ema", or "ema.model" for one deeper down.
 
     Returns
     -------
     dict
-        Key to tensor, on the CPU; a prefix "module." that all keys have is removed.
+        Key to tensor, on the CPU, as the model inside torch.compile, DataParallel and AveragedModel would have it.
 
     Raises
     ------
     ArtifactError
-        No such file, damaged, holding Python objects other than weights, or a value that is no tensor.
+        No such file, damaged, holding Python objects other than weights, a value that is no tensor, or several state dicts
+        of which none is chosen.
     """
     path = regular_file(path, "Give the .pth or .safetensors file that holds the weights.")
-    state = _unwrapped(_safetensors(path) if is_safetensors(path) else _pickled(path))
+    state = _chosen(path, _safetensors(path) if is_safetensors(path) else _pickled(path), key)
     if not isinstance(state, Mapping) or not state or not all(isinstance(key, str) for key in state):
         raise ArtifactError(f"{path}: must hold weights by name; got {_shown(state)}. Save model.state_dict().")
     for key, value in state.items():
         if not _is_whole(value):
             raise ArtifactError(f"{path}: {shown(key)} must be a dense tensor with all its values; got {_shown(value)}.")
-    prefix = _DISTRIBUTED if all(key.startswith(_DISTRIBUTED) for key in state) else ""
-    return {key.removeprefix(prefix): value.detach() for key, value in state.items()}
+    return without_wrappers({key: value.detach() for key, value in state.items()})
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict as the model itself gives it, without what torch.compile, DataParallel or AveragedModel put around it."""
+    inner = {".".join(part for part in key.split(".") if part != _COMPILED): value for key, value in state.items()}
+    while len(inner) > (_AVERAGED in inner) and all(key.startswith(_PARALLEL) for key in inner if key != _AVERAGED):
+        inner = {key.removeprefix(_PARALLEL): value for key, value in inner.items() if key != _AVERAGED}
+    return inner
 
 
 def is_safetensors(path: Path) -> bool:
@@ -92,11 +110,49 @@ def _pickled(path: Path) -> Any:
         ) from error
 
 
-def _unwrapped(state: Any) -> Any:
-    for key in _WRAPPINGS:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            return state[key]
-    return state
+def _chosen(path: Path, content: Any, key: str | None) -> Any:
+    """The state dict in what a file holds: all of it, or what lies under the one key, or the key chosen."""
+    found = _state_dicts(content, all, to_the_end=key is not None) or _state_dicts(
+        content, any
+    )  # any: to name what is wrong
+    if key is not None and key not in found:
+        raise ArtifactError(f"{path}: holds no state dict under {key!r}; there are {_listed(found)}.")
+    if key is None and len(found) > 1:
+        raise ArtifactError(
+            f"{path}: holds several state dicts, under {_listed(found)}. Choose one: "
+            f"td.load_checkpoint(..., key={shown(list(found)[-1])}), or save it alone."
+        )
+    return found[key] if key is not None else next(iter(found.values()), content)
+
+
+def _state_dicts(content: Any, tensors: Callable[[Iterable[bool]], bool], *, to_the_end: bool = False) -> dict[str, Any]:
+    """Dicts of strings to tensors, by the keys that lead to them: the outermost, or those of all depths to the end."""
+    level, found = {"": content}, dict[str, Any]()
+    seen: set[int] = set()  # a small file can hold one dict in very many places
+    for _ in range(_DEPTH + 1):
+        below: dict[str, Any] = {}
+        for name, holder in level.items():
+            if not isinstance(holder, Mapping) or id(holder) in seen:
+                continue
+            seen.add(id(holder))
+            if _holds_weights(holder, tensors):
+                found[name] = holder
+            below |= {f"{name}.{key}".lstrip("."): value for key, value in holder.items() if isinstance(key, str)}
+        if found and not to_the_end:
+            break
+        level = below
+    return found
+
+
+def _holds_weights(value: Mapping[Any, Any], tensors: Callable[[Iterable[bool]], bool]) -> bool:
+    """Whether all values are tensors, or any, and some have axes: losses and counts are no weights."""
+    names = all(isinstance(key, str) for key in value)
+    some = any(isinstance(entry, Tensor) and entry.dim() > 0 for entry in value.values())
+    return names and some and tensors(isinstance(entry, Tensor) for entry in value.values())
+
+
+def _listed(found: Mapping[str, Any]) -> str:
+    return cut(", ".join(map(shown, found))) or "none"
 
 
 def _is_whole(value: Any) -> bool:
