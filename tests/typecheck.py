@@ -10,7 +10,7 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 target = root / "build" / "typecheck"
-shutil.rmtree(target, ignore_errors=True)
+shutil.rmtree(root / "build", ignore_errors=True)  # what an earlier build left would be installed too
 pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target", target, root]
 subprocess.run(pip, check=True)
 mypy = [sys.executable, "-m", "mypy", "--config-file", root / "pyproject.toml", "-p", "tet_deploy"]
