@@ -103,7 +103,15 @@ class DemoResult:
         }
 
 
-def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samples: int | None = None) -> DemoResult:
+def run_demo(
+    data: str,
+    out: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    model: str | None = None,
+    width: float | None = None,
+    lava_samples: int | None = None,
+) -> DemoResult:
     """Run the whole path and write networks, ONNX files, Lava bundle and report into a folder.
 
     Parameters
@@ -114,6 +122,8 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
         Folder to write into; made if need be.
     seed
         Of the split, the camera, the weights and the order of samples.
+    model, width
+        Name of another network of `models`, and the factor on its channels; by default the recipe's small one.
     lava_samples
         Number of test samples that are proved equal on Lava, all of them by default, as on ONNX Runtime.
     """
@@ -126,7 +136,7 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
     result = DemoResult(data=data, seed=seed, folder=folder, seconds=stages.seconds)
 
     with stages("data", "loading " + data):
-        recipe, samples = session.prepare(data, seed=seed)
+        recipe, samples = session.prepare(data, seed=seed, **_another(model, width))
     with stages("train_sdt", "training, SDT loss") as progress:
         baseline = session.fit(sdt(recipe), samples, progress=progress)
     with stages("train_tet", "training, TET loss") as progress:
@@ -186,6 +196,13 @@ def run_demo(data: str, out: str | os.PathLike[str], *, seed: int = 0, lava_samp
     return result
 
 
+def _another(model: str | None, width: float | None) -> dict[str, Any]:
+    """Changes of the recipe for another network, or for the same one of another width."""
+    if model is None:
+        return {} if width is None else {"model_arguments": {"width": width}}
+    return {"model": model, "model_arguments": {} if width is None else {"width": width}}
+
+
 def _folder(out: str | os.PathLike[str]) -> Path:
     """The folder to write to; nothing that lies there under the names of the demo's files is another's."""
     folder = Path(out)
@@ -209,8 +226,10 @@ def _check_checkpoint(path: Path) -> None:
 
     check_writable(path, checkpoints.CHECKPOINT)
     if checkpoints.CHECKPOINT.test(path):
-        seed = checkpoints.read_description(path).seed
-        if not any(places.came_of(changed(recipe, seed=seed), path) for recipe in DEMO.values()):
+        about = checkpoints.read_description(path)
+        network = about.recipe.get("model", {})
+        own = {"seed": about.seed, "model": about.model, "model_arguments": network.get("arguments", {})}
+        if not any(places.came_of(changed(recipe, **own), path) for recipe in DEMO.values()):
             checkpoints.check_unfinished(path, "It is no demo's: choose another folder with --out.")
 
 

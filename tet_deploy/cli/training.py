@@ -20,6 +20,8 @@ def demo(
     data: Annotated[str, typer.Option(help="event-digits or digits.")] = "event-digits",
     out: Annotated[Path, typer.Option(help="Folder for the networks, the Lava bundle and the report.")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the camera, the weights and the order of samples.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Another network: resnet19, sew_resnet34, ...")] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on the network's channels.")] = None,
     lava_samples: Annotated[
         int | None, typer.Option(min=1, help="Prove this many test samples equal on Lava, instead of all.")
     ] = None,
@@ -28,7 +30,7 @@ def demo(
     """Train on real digits, fold, quantize, run on ONNX Runtime and Lava, prove equality, count energy, write a report."""
     from tet_deploy.demo import run_demo
 
-    result = run_demo(data, out, seed=seed, lava_samples=lava_samples)
+    result = run_demo(data, out, seed=seed, model=model, width=width, lava_samples=lava_samples)
     if as_json:
         print_json(result.as_dict())
     else:
