@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.optim.swa_utils import AveragedModel
 
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.nn import LIF, TimeMajor
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.tracing import trace
@@ -320,3 +320,59 @@ def test_a_forward_put_on_a_wrapper_is_not_lost():
     wrapped.forward = lambda x: x
     with pytest.raises(GraphError, match=r"DataParallel: is unwrapped .* lost: its forward\(\)"):
         trace(wrapped, SHAPE)
+
+
+def make(change):
+    model = net()
+    change(model)
+    return model
+
+
+UNREADY = {
+    "lazy": (lambda: TimeMajor(nn.LazyConv2d(3, 3), LIF()), "layer '0': its weight holds no values yet"),
+    "on no device": (lambda: net().to("meta"), r"layer 'body\.conv': its weight holds no values yet"),
+    "scripted": (lambda: torch.jit.trace(nn.Linear(3, 3), torch.zeros(1, 3)), "TorchScript hides what it computes"),
+    "scripted inside": (
+        lambda: make(lambda model: model.add_module("x", torch.jit.trace(nn.Linear(3, 3), torch.zeros(1, 3)))),
+        "layer 'x': TorchScript",
+    ),
+    "decay per channel": (
+        lambda: make(lambda model: model.body.lif.__setattr__("decay", torch.tensor([0.5, 0.9, 0.9]))),
+        "decay must be one number",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:Lazy modules")  # what is deprecated is in use
+@pytest.mark.parametrize("case", UNREADY)
+def test_models_that_cannot_be_run_as_they_are_say_why(case):
+    """One line each, and the model stays as it is."""
+    build, message = UNREADY[case]
+    model = build()
+    training = model.training
+    with pytest.raises((GraphError, ArgumentError), match=message) as caught:
+        trace(model, SHAPE)
+    assert "\n" not in str(caught.value) and model.training == training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, SHAPE), r"model: must be a torch\.nn\.Module; got a NoneType"),
+        ((nn.Identity(), 8), r"input_shape: .*\(C, H, W\) or \(N,\); got 8"),
+        ((nn.Identity(), (2.5, 8)), "input_shape"),
+        ((nn.Identity(), ()), "input_shape"),
+        ((nn.Identity(), (2, 0, 6)), "input_shape"),
+        ((nn.Identity(), SHAPE, "spikes"), "encoding: must be 'analog' or 'events'; got 'spikes'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    """A graph in the model's place, too."""
+    with pytest.raises(ArgumentError, match=message):
+        trace(*arguments)
+
+
+def test_a_graph_needs_no_trace():
+    """The error says what it is for."""
+    with pytest.raises(ArgumentError, match=r"is a graph already.*td\.lower"):
+        trace(trace(net(), SHAPE), SHAPE)

@@ -7,9 +7,10 @@ there is something to see at every depth.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from tet_deploy.ir.names import check_name
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF
 from tet_deploy.tracing import stimuli
+from tet_deploy.tracing.eval_mode import owner
 from tet_deploy.tracing.layers import LAYERS, kind_of, needs_eval_mode
 
+Heard = dict[str, deque[tuple[Any, Any]]]  # per layer and call, what it gave, and before that, of neurons, what they took
 STEPS, SAMPLES = 2, 3  # [2, 3, ...] and [6, ...] tell apart how time and batch lie: see `time_layout`
 
 
@@ -49,11 +52,10 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> tuple[fx.GraphModu
     for layer, path in {**layers, model: ""}.items():
         _check_standard(layer, path)
     frames = torch.from_numpy(stimuli.frames((STEPS, SAMPLES, *shape), encoding))
-    listener = _Listener(layers)
     try:
-        expected = model(frames)
-        listener.stop()
-        replay = _Replay(program, listener)
+        with _listening(layers) as heard:
+            expected = model(frames)
+        replay = _Replay(program, heard)
         found = replay.run(frames)
     except (GraphError, ArgumentError):
         raise
@@ -98,15 +100,15 @@ def _layers_called(program: fx.GraphModule) -> list[str]:
 
 def _check_standard(layer: nn.Module, path: str) -> None:
     """See that a layer computes in eval mode what its class says."""
-    owner = f"layer {path!r}" if path else type(layer).__name__
+    what = owner(layer, path)
     if "forward" in vars(layer):
         raise GraphError(
-            f"{owner}: its forward() was replaced on the object, where tracing does not look. Write it into the class of a "
+            f"{what}: its forward() was replaced on the object, where tracing does not look. Write it into the class of a "
             "layer of your own."
         )
     if layer.training and needs_eval_mode(layer):
         raise GraphError(
-            f"{owner}: a {type(layer).__name__} that stays in training mode after model.eval() cannot be traced. Does a "
+            f"{what}: a {type(layer).__name__} that stays in training mode after model.eval() cannot be traced. Does a "
             "train() or eval() of the model hold it there? Leave it in eval mode, and check the accuracy so."
         )
 
@@ -159,43 +161,45 @@ def _is_pair(value: fx.Proxy) -> bool:
     return value.node.target is operator.getitem and value.node.args[1] == slice(None, 2, None)
 
 
-class _Listener:
-    """Hears what layers give when the model runs, after all other hooks, and lets neurons give seeded spikes instead."""
+@contextlib.contextmanager
+def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
+    """Hear what layers give when the model runs, after all other hooks, and let neurons give seeded spikes instead."""
+    heard: Heard = defaultdict(deque)
 
-    def __init__(self, layers: dict[nn.Module, str]) -> None:
-        self.heard: dict[str, deque[tuple[Any, Any]]] = defaultdict(deque)  # of neurons what they take, and what all give
-        self.handles = [
-            layer.register_forward_hook(self._hook(path, number), with_kwargs=True)
-            for number, (layer, path) in enumerate(layers.items())
-        ]
-
-    def stop(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    def _hook(self, path: str, seed: int) -> Callable[..., Any]:
+    def hook(path: str, seed: int) -> Callable[..., Any]:
         def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             taken = None
             if isinstance(layer, LIF):
                 taken = _copy((*args, *kwargs.values())[0])
                 output = torch.from_numpy(stimuli.spikes(tuple(output.shape), seed))
-            self.heard[path].append((taken, _copy(output)))
+            heard[path].append((taken, _copy(output)))
             return output
 
         return hear
+
+    handles = [
+        layer.register_forward_hook(hook(path, number), with_kwargs=True)
+        for number, (layer, path) in enumerate(layers.items())
+    ]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Replay(fx.Interpreter):
     """Goes through the calls once more, with layers that give what they gave in the model."""
 
-    def __init__(self, program: fx.GraphModule, listener: _Listener) -> None:
+    def __init__(self, program: fx.GraphModule, heard: Heard) -> None:
         super().__init__(program)
-        self.listener, self.results = listener, dict[fx.Node, Any]()
+        self.extra_traceback = False  # it would be added to our errors
+        self.heard, self.results = heard, dict[fx.Node, Any]()
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self.listener.heard[target]:
+        if not self.heard[target]:
             raise _unseen(f"layer {target!r}", "is not called, unlike in")
-        taken, given = self.listener.heard[target].popleft()
+        taken, given = self.heard[target].popleft()
         if taken is not None and not _same(taken, (*args, *kwargs.values())[0]):
             raise _unseen(f"layer {target!r}", "takes other values than in")
         return given

@@ -7,7 +7,7 @@ device, so that a small fault shows.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -31,16 +31,18 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
     While it lasts, a forward hook that gives a value back, or writes into one, raises GraphError. Afterwards every module
     has the attributes, parameters, buffers and hooks that it had.
     """
-    modules = dict(model.named_modules())
-    for path, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise GraphError(
-                f"{_owner(module, path)}: TorchScript hides what it computes. Trace the Python module that it was made from."
-            )
-    kept = [(content, dict(content)) for content in _contents(modules.values())]
+    kept = [(content, dict(content)) for content in _contents(model)]
     try:
         with torch.inference_mode(False), torch.no_grad():
-            _prepare(model, modules)
+            for path, module in list(model.named_modules()):
+                for name, child in module._modules.items():
+                    module._modules[name] = None if child is None else unwrapped(child, f"{path}.{name}".lstrip("."))
+            model.eval()
+            copies: dict[Tensor, Tensor] = {}
+            for path, module in model.named_modules():
+                _prepare(module, owner(module, path), copies)
+            for attribute, kind in _HOOKS_OF_ALL.items():
+                _watch(getattr(torch_module, attribute), kind, "every layer")
             yield
     finally:
         for content, before in kept:
@@ -48,22 +50,15 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             content.update(before)
 
 
-def _prepare(model: nn.Module, modules: dict[str, nn.Module]) -> None:
-    model.eval()
-    copies: dict[Tensor, Tensor] = {}
-    for path, module in modules.items():
-        module.__dict__.pop("_compiled_call_impl", None)  # of module.compile()
-        for name, child in module._modules.items():
-            module._modules[name] = None if child is None else unwrapped(child, f"{path}.{name}".lstrip("."))
-        stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for store in stores:
-            for name, tensor in store.items():
-                if tensor is not None:
-                    store[name] = copies.setdefault(tensor, _in_float64(tensor, f"{_owner(module, path)}: its {name}"))
-        for attribute, kind in _HOOKS.items():
-            _watch(getattr(module, attribute), kind, _owner(module, path))
-    for attribute, kind in _HOOKS_OF_ALL.items():
-        _watch(getattr(torch_module, attribute), kind, "every layer")
+def _prepare(module: nn.Module, name: str, copies: dict[Tensor, Tensor]) -> None:
+    module.__dict__.pop("_compiled_call_impl", None)  # of module.compile()
+    stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+    for store in stores:
+        for key, tensor in store.items():
+            if tensor is not None:
+                store[key] = copies.setdefault(tensor, _in_float64(tensor, f"{name}: its {key}"))
+    for attribute, kind in _HOOKS.items():
+        _watch(getattr(module, attribute), kind, name)
 
 
 def unwrapped(model: nn.Module, path: str = "") -> nn.Module:
@@ -81,7 +76,7 @@ def unwrapped(model: nn.Module, path: str = "") -> nn.Module:
             hooks.append("its forward()")
         if hooks:
             raise GraphError(
-                f"{_owner(model, path)}: is unwrapped to be traced, and what was put on the {type(model).__name__} would be "
+                f"{owner(model, path)}: is unwrapped to be traced, and what was put on the {type(model).__name__} would be "
                 f"lost: {', '.join(hooks)}. Remove that, or put it on the model inside."
             )
         inner: Any = model._orig_mod if compiled else model.module
@@ -89,16 +84,21 @@ def unwrapped(model: nn.Module, path: str = "") -> nn.Module:
     return model
 
 
-def _contents(modules: Iterable[nn.Module]) -> Iterator[dict[Any, Any]]:
+def _contents(model: nn.Module) -> Iterator[dict[Any, Any]]:
     """All dicts in which modules keep what they are: attributes, parameters, buffers, children, hooks."""
-    for module in modules:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise GraphError(
+                f"{owner(module, path)}: TorchScript hides what it computes. Trace the Python module that it was made from."
+            )
         yield vars(module)
         yield from (vars(module)[attribute] for attribute in ("_parameters", "_buffers", "_modules", *_HOOKS))
     for attribute in _HOOKS_OF_ALL:
         yield getattr(torch_module, attribute)
 
 
-def _owner(module: nn.Module, path: str) -> str:
+def owner(module: nn.Module, path: str) -> str:
+    """How an error names a module; the model itself, whose path is empty, by its class."""
     return f"layer {path!r}" if path else type(module).__name__
 
 
@@ -110,9 +110,9 @@ def _in_float64(tensor: Tensor, what: str) -> Tensor:
     return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
 
 
-def _watch(hooks: dict[int, Any], kind: str, owner: str) -> None:
+def _watch(hooks: dict[int, Any], kind: str, whose: str) -> None:
     for key, hook in hooks.items():
-        hooks[key] = _watched(hook, f"{owner}: its {kind} {_name(hook)!r}")
+        hooks[key] = _watched(hook, f"{whose}: its {kind} {_name(hook)!r}")
 
 
 def _watched(hook: Callable[..., Any], what: str) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
     Parameters
     ----------
     graph
-        Of one sample in one step.
+        As traced.
     given
         By name of a node, what its layer gave in the model in float64, [T, B, ...]. What is missing (a layer may become two
         nodes) is computed.
