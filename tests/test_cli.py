@@ -151,8 +151,8 @@ def test_train_and_convert(tmp_path):
 
 MISTAKES = {
     "no such file": (["run", "absent.safetensors"], "absent.safetensors: no such file", 2),
-    "not a network": (["inspect", "frames.npz"], "cannot be read as a network file", 2),
-    "text for frames": (["run", "net.safetensors", "--frames", "net.safetensors"], "cannot be read as .npz", 2),
+    "not a network": (["inspect", "frames.npz"], "it is a file of numpy arrays", 2),
+    "a network for frames": (["run", "net.safetensors", "--frames", "net.safetensors"], "it is a network", 2),
     "unknown runtime": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "gpu"], "Use one of reference", 2),
     "unknown exporter": (["export", "net.safetensors", "--to", "tflite", "--out", "x"], "Use one of onnx, lava", 2),
     "float on Lava": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "lava"], "quantize", 2),
@@ -224,6 +224,27 @@ def test_names_are_printed_as_they_are(folder):
     words = ("run", "int8.safetensors", "--frames", "frames.npz", "--out")
     assert "wrote rec[red].npz" in command(*words, "rec[red].npz", cwd=folder)[0]
     assert "wrote rec\\udcff.npz" in command(*words, os.fsdecode(b"rec\xff.npz"), cwd=folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ins", "inspect"),
+        ("energy x --table 45", "45nm-fp32 45nm-int8"),
+        ("run x --runtime on", "onnx"),
+        ("train --recipe digits-", "digits-tit"),
+        ("train --data event", "event-digits"),
+        ("experiment table", "table1 table2 table4"),
+    ],
+)
+def test_a_shell_completes_commands_and_names(typed, offered, folder):
+    """What bash asks for after --install-completion."""
+    words = f"tet-deploy {typed}"
+    asked = {"_TET_DEPLOY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(typed.split()))}
+    code = "import sys; sys.argv = ['tet-deploy']; from tet_deploy.__main__ import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **asked}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == offered.split()
 
 
 def test_debug_shows_the_traceback(folder):

@@ -38,7 +38,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --he
 }
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

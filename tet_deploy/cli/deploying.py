@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tet_deploy import pipeline, terminal
-from tet_deploy.cli.options import Json, NetworkFile, Out, probes_of, samples_for
+from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import check_apart, check_writable
@@ -72,7 +72,7 @@ def quantize(
 
 def export(
     network: NetworkFile,
-    to: Annotated[str, typer.Option(help=f"{' or '.join(EXPORTERS)}.")],
+    to: Annotated[str, typer.Option(help=f"{' or '.join(EXPORTERS)}.", autocompletion=any_of(EXPORTERS))],
     out: Out,
     probes: Annotated[str, typer.Option(help="ONNX only: extra outputs, none, spikes, all, or names.")] = "none",
     as_json: Json = False,

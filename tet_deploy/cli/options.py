@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -16,10 +16,19 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.pipeline import affordable_samples
 from tet_deploy.runtimes import RUNTIMES
 
+
+def any_of(names: Iterable[str]) -> Callable[[], list[str]]:
+    """What a shell offers to complete a word with."""
+    return lambda: list(names)
+
+
 NetworkFile = Annotated[Path, typer.Argument(help="A network that `convert` or `quantize` wrote.", metavar="NETWORK")]
 Frames = Annotated[
     str | None,
-    typer.Option(help="An .npz with 'frames' [T, B, C, H, W] (and 'labels'), or digits, or event-digits: the test samples."),
+    typer.Option(
+        help="An .npz with 'frames' [T, B, C, H, W] (and 'labels'), or digits, or event-digits: the test samples.",
+        autocompletion=any_of(("digits", "event-digits")),
+    ),
 ]
 Samples = Annotated[int | None, typer.Option(min=1, help="Use the first N samples only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -30,7 +39,7 @@ Runtimes = Annotated[
         "--runtimes",
         "--runtime",
         help=f"Of {', '.join(RUNTIMES)}, with commas; the first is the reference. One alone is compared with the reference.",
-        autocompletion=lambda: list(RUNTIMES),
+        autocompletion=any_of(RUNTIMES),
     ),
 ]
 EnergyTables = Annotated[
@@ -39,7 +48,7 @@ EnergyTables = Annotated[
         "--table",
         help=f"Of {', '.join(TABLES)}, with commas. By default the TET paper's, 45nm-fp32, and that of the network's own "
         "numbers, side by side.",
-        autocompletion=lambda: list(TABLES),
+        autocompletion=any_of(TABLES),
     ),
 ]
 

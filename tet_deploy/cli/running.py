@@ -11,7 +11,7 @@ import typer
 
 import tet_deploy as td
 from tet_deploy import pipeline, terminal
-from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples, probes_of, runtimes_of, samples_for
+from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples, any_of, probes_of, runtimes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.contracts import Recording
 from tet_deploy.files import Kind, check_writable, head, written_whole
@@ -30,7 +30,7 @@ OFF_GRID = (
 def run(
     network: NetworkFile,
     frames: Frames = None,
-    runtime: Annotated[str, typer.Option(help=", ".join(RUNTIMES) + ".")] = "onnx",
+    runtime: Annotated[str, typer.Option(help=", ".join(RUNTIMES) + ".", autocompletion=any_of(RUNTIMES))] = "onnx",
     samples: Samples = None,
     probes: Annotated[str, typer.Option(help="all, spikes, none, or names of LIF nodes with commas.")] = "none",
     out: Annotated[Path | None, typer.Option(help="Write readout, decisions and probes to this .npz.")] = None,

@@ -8,16 +8,26 @@ from typing import Annotated, Any
 import typer
 
 from tet_deploy import terminal
-from tet_deploy.cli.options import Json, Out
+from tet_deploy.cli.options import Json, Out, any_of
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.data.frames import which_samples
 from tet_deploy.errors import ExecutionError
 from tet_deploy.experiments import EXPERIMENTS, run_experiment
 from tet_deploy.layout import Table
+from tet_deploy.models import MODELS
+from tet_deploy.recipes import RECIPES
+
+
+def _data_sets() -> list[str]:
+    from tet_deploy.data import DATA
+
+    return list(DATA)
 
 
 def demo(
-    data: Annotated[str, typer.Option(help="event-digits or digits.")] = "event-digits",
+    data: Annotated[
+        str, typer.Option(help="event-digits or digits.", autocompletion=any_of(("event-digits", "digits")))
+    ] = "event-digits",
     out: Annotated[Path, typer.Option(help="Folder for the networks, the Lava bundle and the report.")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the camera, the weights and the order of samples.")] = 0,
     model: Annotated[str | None, typer.Option(help="Another network: resnet19, sew_resnet34, ...")] = None,
@@ -42,18 +52,25 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="digits, event-digits (the default), cifar10, ..., an .npz of frames and labels, a folder of events."
+            help="digits, event-digits (the default), cifar10, ..., an .npz of frames and labels, a folder of events.",
+            autocompletion=_data_sets,
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Name of a recipe (digits-tit, cifar10-resnet19-t2, ...) or a TOML file of your own.")
+        str | None,
+        typer.Option(
+            help="Name of a recipe (digits-tit, cifar10-resnet19-t2, ...) or a TOML file of your own.",
+            autocompletion=any_of(RECIPES),
+        ),
     ] = None,
     out: Out = Path("checkpoint.safetensors"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training of --out that was interrupted.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the finished or interrupted training that --out names.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="Name of a network, in place of the recipe's.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of a network, in place of the recipe's.", autocompletion=any_of(MODELS))
+    ] = None,
     width: Annotated[float | None, typer.Option(help="Factor on the network's channels.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.")] = None,
     loss: Annotated[str | None, typer.Option(help="tet (eq. 9) or sdt (eq. 7).")] = None,
@@ -128,7 +145,7 @@ def train(
 
 
 def experiment(
-    name: Annotated[str, typer.Argument(help=", ".join(EXPERIMENTS) + ".")],
+    name: Annotated[str, typer.Argument(help=", ".join(EXPERIMENTS) + ".", autocompletion=any_of(EXPERIMENTS))],
     data: Annotated[
         str | None, typer.Option(help="digits, event-digits, or another recipe or TOML file; by default the experiment's.")
     ] = None,
