@@ -187,10 +187,14 @@ def test_input_must_be_floats_over_time(current):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"decay": 1.5}, {"decay": -0.1}, {"threshold": 0.0}, {"gamma": 0.0}, {"decay": float("nan")}]
+    "arguments",
+    [
+        *({"decay": 1.5}, {"decay": -0.1}, {"decay": float("nan")}),
+        *({"threshold": 0.0}, {"threshold": float("inf")}, {"threshold": float("nan")}, {"gamma": 0.0}),
+    ],
 )
 def test_parameters_out_of_range_are_refused(arguments):
-    """A decay outside [0, 1] and a threshold or gamma that is not positive are refused."""
+    """A decay outside [0, 1] and a threshold or gamma that is not positive and finite are refused."""
     with pytest.raises(ArgumentError, match="LIF"):
         LIF(**arguments)
 

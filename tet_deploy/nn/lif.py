@@ -79,7 +79,7 @@ class LIF(nn.Module):
                 f"LIF: decay is the factor per step, in [0, 1]; got {decay}. A time constant tau is 1 - 1/tau."
             )
         if not (0 < self.threshold < math.inf and 0 < self.gamma < math.inf):
-            raise ArgumentError(f"LIF: threshold and gamma must be positive; got {threshold} and {gamma}.")
+            raise ArgumentError(f"LIF: threshold and gamma must be positive and finite; got {threshold} and {gamma}.")
 
     def forward(self, current: Tensor) -> Tensor:
         return lif(current, self.decay, self.threshold, self.gamma)
