@@ -60,8 +60,8 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
             difference = node_difference(node, inputs, values[node.name][part])
         if difference is not None:
             raise GraphError(
-                f"node {node.name!r}: its layer {difference}. Something changes what the layer computes, such as code "
-                "that writes into its values or a class that was patched: remove it."
+                f"node {node.name!r}: its layer {difference}. Something changes what the layer computes, such as a "
+                "hook that writes into its values or a class that was patched: remove it."
             )
 
 
