@@ -27,6 +27,10 @@ from tet_deploy.passes.snap_to_grid import frames_fit
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.validation import Agreement
 
+OFF_GRID = (
+    "The frames lie off the network's grid, where float runtimes may differ by rounding; "
+    "td.snap_frames(graph, frames) puts them on it."
+)
 _RECORDING_BYTES = 2**31
 
 
@@ -268,6 +272,7 @@ def report(
     reference, *others = runtimes
     recording = _run(graph, frames, reference, "all", progress and progress(reference))
     agreements = {name: compare(graph, recording, frames, runtime=name, progress=progress) for name in others}
+    reason = "" if equality_expected(graph, frames) else f". {OFF_GRID}"
     by_step = [] if labels is None else list(np.mean(recording.decisions_by_step == labels, axis=1))
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
@@ -277,7 +282,7 @@ def report(
         accuracy_by_step={reference: by_step} if by_step else {},
         firing_rates=reporting.firing_rates(recording),
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
-        divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
+        divergences={name: f"{agreement.first}{reason}" for name, agreement in agreements.items() if agreement.first},
         energy=counting.estimate(graph, recording, frames, table=table),
         energy_accuracy_by_step=by_step,
         sample=reporting.SampleView.of(recording, frames, 0, None if labels is None else int(labels[0])),

@@ -21,11 +21,6 @@ from tet_deploy.validation import Agreement, agreement_table
 
 RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
 
-OFF_GRID = (
-    "The frames lie off the network's grid, where float runtimes may differ by rounding: "
-    "--snap-frames, or td.snap_frames(graph, frames), puts them on it."
-)
-
 
 def run(
     network: NetworkFile,
@@ -86,7 +81,7 @@ def validate(
             if agreement.first is not None:
                 terminal.say(f"{agreement.runtime}: {agreement.first}")
         if not on_grid:
-            terminal.say(OFF_GRID)
+            terminal.say(f"{pipeline.OFF_GRID} Here: --snap-frames.")
     raise typer.Exit(0 if all(agreement.equal for agreement in agreements.values()) else 1)
 
 

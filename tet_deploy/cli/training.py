@@ -13,7 +13,6 @@ from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.data.frames import which_samples
 from tet_deploy.errors import ExecutionError
 from tet_deploy.experiments import EXPERIMENTS, run_experiment
-from tet_deploy.layout import Table
 from tet_deploy.models import MODELS
 from tet_deploy.recipes import RECIPES
 
@@ -162,6 +161,6 @@ def experiment(
         print_json({"experiment": name, **files, **outcome.values})
         return
     terminal.say(f"The paper: {outcome.claim}")
-    for found in outcome.tables:
-        terminal.say(Table(found.title, found.columns, found.rows))
+    for table in outcome.tables:
+        terminal.say(table)
     terminal.say(f"wrote {files['json']} and {files['figure']}")

@@ -15,9 +15,10 @@ from tet_deploy.contracts import Progress, Recording
 from tet_deploy.counting import EnergyReport, estimate
 from tet_deploy.data import FrameData
 from tet_deploy.experiments.figures import COLORS
-from tet_deploy.experiments.outcome import Outcome, Table, at_index, number, over_seeds, percent
+from tet_deploy.experiments.outcome import Outcome, at_index, number, over_seeds, percent
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
+from tet_deploy.layout import Table
 from tet_deploy.nn import LIF
 from tet_deploy.tracing import trace
 from tet_deploy.training import accuracy_by_step, readouts

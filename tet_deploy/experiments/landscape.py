@@ -10,9 +10,10 @@ from torch import nn
 
 from tet_deploy.contracts import Progress
 from tet_deploy.experiments.directions import filter_normalised, moved
-from tet_deploy.experiments.outcome import Outcome, Table, number, over_seeds, paired, seeds_larger
+from tet_deploy.experiments.outcome import Outcome, number, over_seeds, paired, seeds_larger
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, shares, trained
+from tet_deploy.layout import Table
 from tet_deploy.training import readouts
 from tet_deploy.training.losses import CROSS_ENTROPIES
 

@@ -11,7 +11,6 @@ from tet_deploy.contracts import Progress
 from tet_deploy.experiments.figures import categories
 from tet_deploy.experiments.outcome import (
     Outcome,
-    Table,
     at_index,
     over_seeds,
     paired,
@@ -21,6 +20,7 @@ from tet_deploy.experiments.outcome import (
 )
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
+from tet_deploy.layout import Table
 from tet_deploy.training import accuracy_by_step, readouts
 
 if TYPE_CHECKING:

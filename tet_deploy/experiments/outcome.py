@@ -14,21 +14,13 @@ from tet_deploy._version import __version__
 from tet_deploy.errors import ArtifactError
 from tet_deploy.experiments.figures import FIGURE, save_figure
 from tet_deploy.files import Kind, begins_with, check_writable, written_whole
+from tet_deploy.layout import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OUTCOME = Kind("an experiment's outcome", begins_with(b'{\n "experiment": '))
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Table:
-    """Text in rows, for people."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,9 +13,10 @@ from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.errors import ArgumentError
 from tet_deploy.experiments.figures import COLORS, GREY, band
-from tet_deploy.experiments.outcome import Outcome, Table, at_index, number, over_seeds, percent
+from tet_deploy.experiments.outcome import Outcome, at_index, number, over_seeds, percent
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, fit, recipe_of, samples_of, shares
+from tet_deploy.layout import Table
 from tet_deploy.training import Recipe, accuracy_by_step, readouts
 from tet_deploy.training.losses import CROSS_ENTROPIES
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from tet_deploy.contracts import Progress
 from tet_deploy.experiments.figures import categories
-from tet_deploy.experiments.outcome import Outcome, Table, over_seeds, paired, percent, points, seeds_larger
+from tet_deploy.experiments.outcome import Outcome, over_seeds, paired, percent, points, seeds_larger
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
+from tet_deploy.layout import Table
 from tet_deploy.training import accuracy_by_step, readouts
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from tet_deploy.contracts import Progress
 from tet_deploy.experiments.figures import categories
 from tet_deploy.experiments.outcome import (
     Outcome,
-    Table,
     at_index,
     over_seeds,
     paired,
@@ -24,6 +23,7 @@ from tet_deploy.experiments.outcome import (
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.sigmoid import SigmoidNeurons
 from tet_deploy.experiments.trainings import Plan, trained
+from tet_deploy.layout import Table
 from tet_deploy.nn import LIF
 from tet_deploy.training import accuracy_by_step, readouts
 

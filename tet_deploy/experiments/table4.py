@@ -10,9 +10,10 @@ import numpy as np
 from tet_deploy.contracts import Progress
 from tet_deploy.experiments.figures import COLORS, GREY, band
 from tet_deploy.experiments.longer import longer
-from tet_deploy.experiments.outcome import Outcome, Table, at_index, number, over_seeds, paired, percent
+from tet_deploy.experiments.outcome import Outcome, at_index, number, over_seeds, paired, percent
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
+from tet_deploy.layout import Table
 from tet_deploy.training import accuracy_of_single_steps, readouts
 
 if TYPE_CHECKING:
