@@ -1,6 +1,9 @@
 """The end of a residual block fires on a sum; fused with the batch norms before it, it gives the same."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -65,3 +68,27 @@ def test_a_listener_hears_the_layers(backend):
     with use_backend(backend):
         block(torch.rand(2, 3, 4, 6, 6))
     assert heard == [1]
+
+
+NARROW = """
+import torch
+from torch import nn
+from tet_deploy.nn import LIF, TimeMajor
+model = TimeMajor(nn.Conv2d(4, 6, 1, 2), nn.BatchNorm2d(6), LIF())
+kept = []
+for _ in range(100):
+    model(torch.rand(4, 3, 4, 6, 6, requires_grad=True)).sum().backward()
+    kept.append(torch.rand(100))
+"""
+
+
+def test_narrow_strided_shortcuts_do_not_corrupt_memory():
+    """On one thread, torch's convolution of few channels by 1x1 with a stride ended the process in channels-last memory."""
+    ended = subprocess.run(
+        [sys.executable, "-c", NARROW],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -98,12 +98,25 @@ class _Value:
             self.separate()
         x = self.separate() if sees_time(layer) else self.merge()
         any_layout = type(layer) in _ANY_LAYOUT or getattr(layer, "any_layout", False) is True
-        if not any_layout:
+        if not any_layout or _breaks_channels_last(layer):
             x = x.contiguous()
         elif type(layer) is nn.Conv2d and layer.training and x.device.type == "cpu" and backend_for(x).fuses_norm:
             x = x.contiguous(memory_format=torch.channels_last)
         with in_any_layout(any_layout):
             self.x = layer(x)
+
+
+def _breaks_channels_last(layer: nn.Module) -> bool:
+    """Whether torch 2.13 writes outside its memory in the layer's backward pass, on one CPU thread in channels-last memory.
+
+    Seen of convolutions of 1x1 with a stride and 4 or 5 input channels ("corrupted double-linked list"); not of 8 and more.
+    """
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and layer.stride != (1, 1)
+        and layer.in_channels // layer.groups < 8
+    )
 
 
 def _same_at_every_step(layer: nn.Module) -> bool:
