@@ -9,7 +9,16 @@ from tet_deploy.errors import MissingDependencyError
 from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python
 
 _NEED = {  # what cannot be imported without a library; `make test-pythons` installs neither
-    "torch": ["experiments", "models", "nn", "test_arguments.py", "tracing", "training", "versions/test_trainings.py"],
+    "torch": [
+        "experiments",
+        "fuzz",
+        "models",
+        "nn",
+        "test_arguments.py",
+        "tracing",
+        "training",
+        "versions/test_trainings.py",
+    ],
     "tonic": [
         *(f"data/test_{name}.py" for name in ("catalogue", "digits", "event_camera", "event_files", "event_folder")),
         *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),

@@ -197,6 +197,14 @@ def test_messages_show_little_of_what_a_file_says(value):
     assert len(first_line(ValueError(cut("z" * 10**6)))) == 200
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a\0b", r"a\x00b"), ("\x1b[2J", r"\x1b[2J"), ("\ud800", r"\ud800"), ("é\n日", r"é\n日")]
+)
+def test_what_cannot_be_printed_is_shown_as_its_escape(text, expected):
+    """No control sequence of a file reaches a terminal, and every message can be encoded."""
+    assert cut(text) == expected
+
+
 def test_short_values_are_shown_as_they_are():
     """Nothing is cut that need not be."""
     for value in ("name", [1, 2, 3, 4, 5, 6, 7, 8], {"a": [1.5, None]}, (1, "b")):

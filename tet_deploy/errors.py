@@ -24,7 +24,8 @@ def shown(value: object) -> str:
 
 
 def cut(text: str) -> str:
-    """Text that came from a file, at most 200 characters of it."""
+    """Text that came from a file, at most 200 characters of it, and what cannot be printed as its escape."""
+    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:201])
     return text if len(text) <= 200 else text[:197] + "..."
 
 

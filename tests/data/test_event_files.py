@@ -195,13 +195,17 @@ def hdf5_dataset(**options):
     return write
 
 
-def hdf5_virtual(path):
-    h5py = pytest.importorskip("h5py", reason="writes .h5")
-    layout = h5py.VirtualLayout(shape=(60,), dtype="i8")
-    layout[:] = h5py.VirtualSource("elsewhere.h5", "t", shape=(60,))
-    hdf5(**{name: EVENTS[name] for name in "xyp"})(path)
-    with h5py.File(path, "a") as file:
-        file.create_virtual_dataset("t", layout)
+def hdf5_virtual(**options):
+    def write(path):
+        h5py = pytest.importorskip("h5py", reason="writes .h5")
+        layout = h5py.VirtualLayout(shape=(60,), dtype="i8")
+        layout[:] = h5py.VirtualSource("elsewhere.h5", "t", shape=(60,))
+        with h5py.File(path, "w", **options) as file:
+            for name in "xyp":
+                file[name] = EVENTS[name]
+            file.create_virtual_dataset("t", layout)
+
+    return write
 
 
 def hdf5_link(path):
@@ -240,7 +244,9 @@ TABLE = np.stack([EVENTS[name].astype("u4") for name in "txyp"], axis=1)
         ("own.h5", hdf5_dataset(chunks=(10,)), ArtifactError, " /t: only 3 of its 6 parts were written"),
         ("own.h5", hdf5_dataset(), ArtifactError, " /t: only 0 of its 1 parts were written"),
         ("own.h5", hdf5_dataset(external=[("/dev/zero", 0, 480)]), ArtifactError, " /t lies in other files"),
-        ("own.h5", hdf5_virtual, ArtifactError, " /t lies in other files"),
+        ("own.h5", hdf5_virtual(), ArtifactError, "virtual dataset, which lies in other files"),
+        ("own.h5", hdf5_virtual(libver="latest"), ArtifactError, "virtual dataset, which lies in other files"),
+        ("own.h5", hdf5_virtual(libver="latest", track_order=True), ArtifactError, "virtual dataset, which lies in other"),
         ("own.h5", hdf5_link, DataError, "events need arrays x, y, t and p"),
         ("own.npz", lambda path: np.savez(path, events=TABLE), DataError, "look like t, x, y, p"),
         (

@@ -100,6 +100,7 @@ def rewritten(path, change):
         (lambda h, t: h | {"position": h["position"] | {"history": [{"loss": 1.0}, 3]}}, "its log has the line 3"),
         (lambda h, t: h | {"position": h["position"] | {"history": [{"epoch": 1}] * 2}}, "its log has the line"),
         (lambda h, t: h["position"]["history"][1].update(accuracy_by_step=["x"]), "its log has the line"),
+        (lambda h, t: h["position"]["history"][1].update(more={}), "its log has the line"),
         (lambda h, t: t.pop("model.0.weight", None) is None or None, r"missing: 0\.weight"),
     ],
 )
@@ -116,7 +117,14 @@ def test_damaged_states_are_refused(path, change, message):
         (lambda h, t: t.pop("random.0.numpy"), "random states are damaged"),
         (lambda h, t: t.update({"random.0.torch": torch.zeros(3, dtype=torch.uint8)}), "random states are damaged"),
         (lambda h, t: t.update({"random.0.python": torch.zeros(3, dtype=torch.int64)}), "random states are damaged"),
+        (lambda h, t: t["random.0.numpy"].fill_(-1), "random states are damaged"),
+        (lambda h, t: t["random.0.numpy"][-3:].fill_(2**40), "random states are damaged"),
+        (lambda h, t: t["random.0.python"].fill_(-1), "random states are damaged"),
         (lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(2)}), r"optimiser state of '0\.weight'"),
+        (
+            lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(6, 4, dtype=torch.uint32)}),
+            r"optimiser state of '0\.weight'",
+        ),
         (lambda h, t: t.update({"optimizer.9.weight:exp_avg": torch.zeros(2)}), r"optimiser state of '9\.weight'"),
         (lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(())}), r"optimiser state of '0\.weight'"),
         (lambda h, t: t.pop("optimizer.0.weight:exp_avg"), r"optimiser state of '0\.weight'"),

@@ -33,8 +33,8 @@ def restore(states: Mapping[str, Tensor], device: torch.device = _CPU) -> None:
 
     Raises
     ------
-    KeyError, RuntimeError, TypeError, ValueError
-        States that `capture` did not give.
+    Exception
+        Of some kind, for states that `capture` did not give.
     """
     torch.set_rng_state(states["torch"])
     *words, position, has_gauss, gauss = states["numpy"].tolist()

@@ -129,7 +129,12 @@ def _position(**values: Any) -> Position:
             raise ValueError(f"its position has {name} = {shown(value)}")
     for line in position.history:
         steps = line.get("accuracy_by_step", []) if isinstance(line, dict) else None
-        if not isinstance(steps, list) or not all(type(number) is float for number in (line.get("loss"), *steps)):
+        flat = isinstance(line, dict) and all(type(line[key]) in (int, float) for key in line.keys() - {"accuracy_by_step"})
+        if (
+            not flat
+            or not isinstance(steps, list)
+            or not all(type(number) is float for number in (line.get("loss"), *steps))
+        ):
             raise ValueError(f"its log has the line {shown(line)}")
     return position
 
@@ -169,22 +174,23 @@ def restore_optimizer(state: TrainingState, model: nn.Module, optimizer: torch.o
     for name, tensor in _under(state, "optimizer.").items():
         parameter, _, key = name.rpartition(":")
         saved.setdefault(parameter, {})[key] = tensor
-    parameters, scalars = dict(model.named_parameters()), _kept(optimizer)
+    parameters, kept = dict(model.named_parameters()), _kept(optimizer)
     for name, values in saved.items():
         shape = parameters[name].shape if name in parameters else None
-        if {key: value.shape for key, value in values.items()} != {key: () if s else shape for key, s in scalars.items()}:
+        wanted = {key: (() if scalar else shape, dtype) for key, (scalar, dtype) in kept.items()}
+        if {key: (value.shape, value.dtype) for key, value in values.items()} != wanted:
             raise ArtifactError(f"{state.path}: its optimiser state of {shown(name)} does not fit the model. Start anew.")
     by_index = {index: saved[name] for index, name in enumerate(parameters) if name in saved}
     optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _kept(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
-    """What an optimiser keeps of a parameter, found out on one, and whether it is a scalar."""
+def _kept(optimizer: torch.optim.Optimizer) -> dict[str, tuple[bool, torch.dtype]]:
+    """What an optimiser keeps of a parameter, found out on one: whether it is a scalar, and its dtype."""
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.zeros(1)
     probe = type(optimizer)([parameter], **optimizer.defaults)
     probe.step()
-    return {key: value.dim() == 0 for key, value in probe.state[parameter].items() if value is not None}
+    return {key: (value.dim() == 0, value.dtype) for key, value in probe.state[parameter].items() if value is not None}
 
 
 def random_states(state: TrainingState, rank: int) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 import zipfile
@@ -93,14 +94,17 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _pickled(path: Path) -> Any:
     try:
-        if zipfile.is_zipfile(path):
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > path.stat().st_size:  # torch.save does not compress: nothing small may unpack to something huge
                 raise ArtifactError(f"{path}: is compressed, as torch.save never leaves it. Save the weights again.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats; the result is checked in any case
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Read from memory, an old file gives no more than it has; from disk it is asked for all that it claims.
+            source = path if zipped else io.BytesIO(path.read_bytes())
+            return torch.load(source, map_location="cpu", weights_only=True)
     except ArtifactError:
         raise
     except Exception as error:  # a damaged or hostile pickle can fail in any way

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tet_deploy.contracts import Progress
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArtifactError, DataError, cut
 from tet_deploy.nn import TimeMajor
 from tet_deploy.training import log, places, state
 from tet_deploy.training.batches import ArrayFeed, Feed, order, parts
@@ -197,8 +197,10 @@ class _Training:
             state.restore_optimizer(self.saved, updater.model, updater.optimizer)
         try:
             restore(state.random_states(self.saved, self.group.rank), self.group.device)
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{self.saved.path}: its random states are damaged ({error!r}). Start anew.") from error
+        except Exception as error:  # generators refuse what a file holds each in its own way
+            raise ArtifactError(
+                f"{self.saved.path}: its random states are damaged ({cut(repr(error))}). Start anew."
+            ) from error
         if self.settings.log and self.group.leads:
             log.begin(self.settings.log, self.at.history)
         self.saved = None
