@@ -34,10 +34,11 @@ def write_aedat(folder: Path) -> None:
 
 def write_aedat4(folder: Path) -> None:
     events = _sets["draw"](np.random.default_rng(0), 40, 128, 128)
-    packet = _parts["_packet"](flatbuffers, events, "EVTS")
-    for compression, body in ((0, packet), (3, _parts["_zstd"](packet))):
+    packets = [_parts["_packet"](flatbuffers, part, "EVTS") for part in (events[:20], events[20:])]
+    for compression, bodies in ((0, packets), (3, map(_parts["_zstd"], packets))):
         header = _parts["_header"](flatbuffers, ("EVTS", "IMUS"), compression, (128, 128))
-        content = b"#!AER-DAT4.0\r\n" + header + 2 * (struct.pack("<ii", 0, len(body)) + body)
+        content = b"#!AER-DAT4.0\r\n" + header
+        content += b"".join(struct.pack("<ii", 0, len(body)) + body for body in bodies)
         (folder / f"packed{compression}.aedat4").write_bytes(content)
 
 
