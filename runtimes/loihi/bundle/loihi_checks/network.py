@@ -64,21 +64,20 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     _need("input scale", "a positive number", scale, type(scale) in (int, float) and 0 < scale <= _LARGEST_SCALE)
     bits = _integer("input", entry, "bits", 2, _LARGEST_BITS)
     wires = {_name("input", entry): _Wire(_shape("input", entry)[::-1], 2 ** (bits - 1) - 1, bits, 0)}
-    nodes, taken = plan.get("nodes"), set()
+    nodes = plan.get("nodes")
     _need("nodes", "a list of nodes", nodes, isinstance(nodes, list) and len(nodes) > 0)
-    for index, node in enumerate(nodes):
-        kind = node.get("kind") if isinstance(node, dict) else None
-        _need(f"node {index + 1}", f"an object of kind {', '.join(_KEYS)}", kind, isinstance(kind, str) and kind in _KEYS)
-        here = f"node {index + 1}"
-        _record(here, node, _KEYS[kind])
-        name = _name(here, node)
+    taken: set[str] = set()
+    for index, node in enumerate(nodes or ()):
+        kind = str(node.get("kind")) if isinstance(node, dict) else ""
+        _need(f"node {index + 1}", f"an object of kind {', '.join(_KEYS)}", node, kind in _KEYS)
+        _record(f"node {index + 1}", node, _KEYS[kind])
+        name = _name(f"node {index + 1}", node)
         here = f"node {name!r}"
         _need(here, "of a name of its own", name, name not in wires)
         _need(here, "named without '/'", name, kind == "sum" or "/" not in name)
         taken |= set(_sources(here, node, wires))
-        wires[name] = {"conv": _synapses, "dense": _synapses, "sum": _sum, "lif": _population}[kind](
-            here, node, unused, wires
-        )
+        check = {"conv": _synapses, "dense": _synapses, "sum": _sum, "lif": _population}[kind]
+        wires[name] = check(here, node, unused, wires)
     taken |= set(_readout(plan.get("readout"), unused, wires))
     _need("nodes", "without any that nothing takes", sorted(wires.keys() - taken), taken == wires.keys())
     _need("arrays.npz", "without arrays that nothing uses", list(unused), not unused)
