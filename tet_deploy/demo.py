@@ -228,7 +228,7 @@ def _check_checkpoint(path: Path) -> None:
     if checkpoints.CHECKPOINT.test(path):
         about = checkpoints.read_description(path)
         network = about.recipe.get("model", {})
-        own = {"seed": about.seed, "model": about.model, "model_arguments": network.get("arguments", {})}
+        own = {"seed": about.seed, "model": network.get("name"), "model_arguments": network.get("arguments", {})}
         if not any(places.came_of(changed(recipe, **own), path) for recipe in DEMO.values()):
             checkpoints.check_unfinished(path, "It is no demo's: choose another folder with --out.")
 

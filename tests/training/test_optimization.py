@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.training import Recipe, Stage
 from tet_deploy.training.optimization import learning_rate, make_optimizer
 
@@ -56,7 +56,7 @@ def test_a_stage_that_continues_shares_the_cosine():
 def test_a_stage_can_only_continue_one_that_is_alike():
     """Another learning rate would be another schedule."""
     first = Stage(steps=1, epochs=1, learning_rate=0.1)
-    with pytest.raises(DataError, match="stage 2: continues"):
+    with pytest.raises(ArgumentError, match="stage 2: continues"):
         recipe(first, Stage(steps=1, epochs=1, learning_rate=0.2, continues=True))
 
 

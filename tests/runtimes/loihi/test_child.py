@@ -26,9 +26,17 @@ pytestmark = pytest.mark.skipif(
 
 
 def leftovers(bundle: Path) -> list[str]:
-    """Processes of a run of this bundle, and shared memory and sockets under our prefix."""
-    files = [str(path) for folder in ("/dev/shm", "/tmp") for path in Path(folder).glob(f"td{TOKEN}_*")]
-    return files + [command for command in commands() if str(bundle / "run.py") in command]
+    """Processes of a run of this bundle, and shared memory and sockets under our prefix, that stay for five seconds.
+
+    A process that was killed is listed until it has had its turn on a busy machine.
+    """
+    until = time.monotonic() + 5
+    while True:
+        files = [str(path) for folder in ("/dev/shm", "/tmp") for path in Path(folder).glob(f"td{TOKEN}_*")]
+        found = files + [command for command in commands() if str(bundle / "run.py") in command]
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
 
 
 def commands() -> list[str]:
