@@ -53,7 +53,7 @@ def damage_json(text: str, rng: Random) -> str:
     value = json.loads(text)
     places = list(_places(value))
     others = [holder[key] for holder, key in places]
-    hostile = _hostile(rng, others)
+    hostile = hostile_json(rng, others)
     if not places or rng.random() < 0.01:
         return hostile
     holder, key = rng.choice(places)
@@ -82,7 +82,8 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(entry)
 
 
-def _hostile(rng: Random, others: list[Any]) -> str:
+def hostile_json(rng: Random, others: list[Any]) -> str:
+    """The JSON text of a value that nobody expects, or of one that stands elsewhere."""
     match rng.randrange(8):
         case 0 | 1:
             return str(rng.choice((*NUMBERS, -(2**63))))

@@ -20,7 +20,7 @@ import safetensors.numpy
 import torch
 import torch._dynamo  # an optimizer brings it at its first use, which takes seconds: before workers are forked
 from containers import damage_npy, damage_safetensors, damage_zip
-from mutators import damage_bytes, damage_json, damage_message
+from mutators import damage_bytes, damage_json, damage_message, hostile_json
 from torch import nn
 
 import tet_deploy as td
@@ -39,7 +39,7 @@ from tet_deploy.runtimes.loihi.bundle.loihi_checks.frames import check_frames
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.reading import Refused
 from tet_deploy.runtimes.loihi.plan import read_plan
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
-from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, checkpoints, run, session, state_dicts
+from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, checkpoints, recipes, run, session, state_dicts
 
 OLD = Path(__file__).resolve().parent.parent / "versions"
 FRAMES = "frames.npy"  # in a bundle, where its README says to put them
@@ -248,6 +248,21 @@ def damage_frames(content: bytes, rng: Random) -> bytes:
     return damage_zip(content, rng) if content.startswith(b"PK") else damage_npy(content, rng)
 
 
+def write_recipes(folder: Path) -> None:
+    for path in (Path(td.__file__).parent.parent / "recipes").glob("*.toml"):
+        shutil.copy(path, folder)
+
+
+def damage_recipe(content: bytes, rng: Random) -> bytes:
+    """TOML's values are much like JSON's."""
+    if rng.random() < 0.3:
+        return damage_bytes(content, rng)
+    lines = content.decode().splitlines()
+    number = rng.randrange(len(lines))
+    lines[number] = f"{lines[number].partition('=')[0]} = {hostile_json(rng, [])}"
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
 def _of_one_file(damage: Callable[[bytes, Random], bytes]) -> Callable[[Files, Random], Files]:
     return lambda files, rng: {name: damage(content, rng) for name, content in files.items()}
 
@@ -269,6 +284,7 @@ TARGETS = {
         Target("checkpoint", write_checkpoints, _of_one_file(damage_safetensors), read_checkpoint),
         Target("pth", write_pth, _of_one_file(damage_pth), read_pth),
         Target("state", write_states, _of_one_file(damage_safetensors), read_state),
+        Target("recipe", write_recipes, _of_one_file(damage_recipe), recipes.load_recipe),
         Target("frames", write_frames, _of_one_file(damage_frames), load_frames),
         *(
             Target(f"events{suffix}", event_samples.WRITERS[suffix], _of_one_file(damage), read_recording)

@@ -147,6 +147,7 @@ def test_a_file_of_your_own_is_read(tmp_path):
         ("momentum = 0.9", 'schedule = "cosin"', r"stage 2: schedule: .*Did you mean 'cosine'"),
         ("momentum = 0.9", "momentum = 0.9\ncontinues = true", "stage 2: continues the stage before"),
         ("seed = 1", "seed = -1", "seed: must be at least 0"),
+        ("steps = 4", f'steps = 4\nloss = "{"x" * 10**5}"', r"stage 2: loss 'x+\.\.\.x+': must"),
         ("seed = 1", "threads = 0", r"threads: must be in 1\.\.65536; got 0"),
         ('[model]\nname = "digits"', "[model]\nname = 3", "model: must be a text; got 3"),
         ("[[stages]]\nsteps = 2", "[stages]\nsteps = 2", "is not TOML|stages: must be a list"),
@@ -163,7 +164,12 @@ def test_mistakes_are_named_with_their_place(tmp_path, old, new, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"[model", "is not TOML"), (b"\xff\xfe", "cannot be read as text"), (b"", "is empty")],
+    [
+        (b"[model", "is not TOML"),
+        (b"seed = " + b"9" * 5000, "is not TOML.*limit"),
+        (b"\xff\xfe", "cannot be read as text"),
+        (b"", "is empty"),
+    ],
 )
 def test_files_that_are_no_recipe_are_refused(tmp_path, content, message):
     """Broken TOML, bytes, nothing."""
@@ -187,6 +193,12 @@ def test_a_stage_out_of_range_is_refused(change):
     """Stages are checked when they are written, not after an hour."""
     with pytest.raises(ArgumentError):
         dataclasses.replace(DEMO["digits"].stages[0], **change)
+
+
+def test_a_recipe_without_stages_is_refused():
+    """One is needed."""
+    with pytest.raises(ArgumentError, match="stages: needs at least one"):
+        Recipe(model="own", data="own", stages=())
 
 
 def test_changes_reach_the_recipe_and_all_its_stages():

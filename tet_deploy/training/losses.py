@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from tet_deploy.errors import ArgumentError
+from tet_deploy.errors import ArgumentError, shown
 
 
 def sdt_loss(readout: Tensor, labels: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def total_loss(readout: Tensor, labels: Tensor, *, loss: str = "tet", mse_weight
 def check_loss(loss: str, mse_weight: float) -> None:
     """Raise an ArgumentError unless the loss is known and lambda lies in [0, 1]."""
     if loss not in CROSS_ENTROPIES:
-        raise ArgumentError(f"loss {loss!r}: must be one of {', '.join(CROSS_ENTROPIES)}.")
+        raise ArgumentError(f"loss {shown(loss)}: must be one of {', '.join(CROSS_ENTROPIES)}.")
     if not 0 <= mse_weight <= 1:
         raise ArgumentError(
             f"mse_weight (lambda, eq. 13): must lie in [0, 1]; got {mse_weight}. The paper has 0.05 or 0.001."

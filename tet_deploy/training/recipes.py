@@ -129,13 +129,13 @@ class Recipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.stages:
+            raise ArgumentError("stages: needs at least one.")
         _check_kinds(self)
         if self.seed < 0:
             raise ArgumentError(f"seed: must be at least 0; got {self.seed}.")
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
             raise ArgumentError(f"threads: must be in 1..{_MOST_THREADS}; got {self.threads}.")
-        if not self.stages:
-            raise ArgumentError("stages: needs at least one.")
         for number, (before, stage) in enumerate(zip((None, *self.stages), self.stages, strict=False), 1):
             if stage.continues and (before is None or any(getattr(before, n) != getattr(stage, n) for n in _CONTINUED)):
                 raise ArgumentError(
@@ -183,7 +183,7 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
         )
     try:
         values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, or an integer longer than Python reads
         raise ArtifactError(
             f"recipe {name}: is not TOML ({first_line(error)}). See the recipe 'digits' for an example."
         ) from error
