@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
@@ -41,11 +42,22 @@ def synaptic_sums(node: Conv | Linear, x: Messages, sent: Value, shape: Shape, b
     if isinstance(node, Linear):
         matrix = _weight_matrix(node, node.weight.T, x.parts)
         sums = _product(node, x.tensor, matrix, build)
+    elif _is_gain(node) and x.parts == 1:
+        need_within(node, "largest |weight|", int(np.abs(node.weight.astype(np.int64)).max()), LARGEST_OPERAND)
+        wide = build.op("Cast", [x.tensor], own(node, "wide"), to=TensorProto.INT32)
+        gain = build.constant(own(node, "gain"), node.weight[:, 0, 0, 0].astype(np.int32))
+        sums = build.op("Mul", [wide, gain], own(node, "sums"))
     else:
         matrix = _weight_matrix(node, node.weight.transpose(2, 3, 1, 0), x.parts)
         columns = _im2col(node, x.tensor, shape, build)
         sums = _product(node, columns, matrix, build) if node.groups == 1 else _by_group(node, columns, matrix, shape, build)
     return _wrapped24(node, sums, _largest_sum(node, sent), build)
+
+
+def _is_gain(node: Conv) -> bool:
+    """Whether a convolution only multiplies each channel by a number, as identities do."""
+    plain = node.weight.shape[2:] == node.stride == (1, 1) and node.padding == (0, 0)
+    return plain and node.weight.shape[:2] == (node.groups, 1)
 
 
 def need_within(node: Node, what: str, found: int, limit: int) -> None:

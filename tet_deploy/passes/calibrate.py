@@ -25,6 +25,7 @@ READOUT_BITS = 32
 # Scales tried, relative to the one that maps the largest weight to 127. Above 1 the largest weights are clipped; far below
 # 1 weights get coarse, but a large bias or threshold may leave no other choice.
 RELATIVE_SCALES = (0.15, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 1.45, 1.7)
+_MOST_PARTS = 8  # synapse nodes that add up to one layer
 _JUDGED = 2**21  # membrane potentials on which a candidate is judged, if there are as many
 _AT_ONCE = 2**23  # values that a pass over all samples holds at a time
 
@@ -97,7 +98,8 @@ def calibrate(node: Population, ports: Sequence[Port], limit: int) -> Fit:
     """
     judged = [dataclasses.replace(port, messages=port.messages[:, : _samples_judged(ports)]) for port in ports]
     target = _shown(node, _float_input(judged))[1]
-    candidates = [fit for ratio in RELATIVE_SCALES if (fit := _integers(node, ports, ratio, limit)) is not None]
+    scales = [ratio * base for base in _base_scales(ports, limit) for ratio in RELATIVE_SCALES]
+    candidates = [fit for scale in scales if (fit := _integers(node, ports, scale, limit)) is not None]
     fits = [found for fit in candidates if (found := _judge(fit, judged, target)) is not None]
     for fit in sorted(fits, key=lambda fit: fit.error):
         if (finished := _run_all(fit, ports)) is not None:
@@ -132,15 +134,25 @@ def _total_bias(nodes: Sequence[Conv | Linear]) -> np.ndarray | None:
     return None if not found else np.sum(found, axis=0)
 
 
-def _integers(node: Population, ports: Sequence[Port], ratio: float, limit: int) -> Fit | None:
+def _base_scales(ports: Sequence[Port], limit: int) -> list[float]:
+    """The scale that maps the largest weight to the limit; beside identities also the one of the other weights alone."""
+
+    def base(chosen: Sequence[Port]) -> float:
+        return limit * min(port.scale / max(float(np.abs(port.node.weight).max()), 1e-12) for port in chosen)
+
+    others = [port for port in ports if not _is_uniform(port.node)]
+    return sorted({base(chosen) for chosen in (ports, others) if chosen})
+
+
+def _integers(node: Population, ports: Sequence[Port], scale: float, limit: int) -> Fit | None:
     """The population at one scale; None where the chip's integers cannot hold threshold or bias."""
     uniform = [_is_uniform(port.node) and len(ports) > 1 for port in ports]
-    judged = [port for port, same in zip(ports, uniform, strict=True) if not same] or list(ports)
-    scale = ratio * limit * min(port.scale / max(float(np.abs(port.node.weight).max()), 1e-12) for port in judged)
     population = _population(node, _total_bias([port.node for port in ports]), scale)
     if population is None:
         return None
     exact = [np.rint(port.node.weight.astype(np.float64) * (scale / port.scale)) for port in ports]
+    if any(same and np.abs(array).max() > _MOST_PARTS * limit for array, same in zip(exact, uniform, strict=True)):
+        return None
     weights = tuple(
         _added_up(array, limit) if same else (np.clip(array, -limit, limit).astype(np.int8),)
         for array, same in zip(exact, uniform, strict=True)

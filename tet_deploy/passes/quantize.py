@@ -124,7 +124,8 @@ class _Quantizer:
             for index, weight in enumerate(weights):
                 name = port.node.name if index == 0 else f"{port.node.name}.part{index + 1}"
                 units = Quantization(scale=fit.scale / port.scale, bits=self.bits)
-                self.nodes.append(dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=units))
+                part = dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=units)
+                self.nodes.append(dataclasses.replace(part, dense_macs=0) if index else part)
                 names.append(name)
         self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names)))
         self.summary[node.name] = _summary(fit, names)
