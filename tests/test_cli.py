@@ -91,7 +91,10 @@ def test_export_energy_report_and_inspect(folder):
     assert "<html" in (folder / "page.html").read_text()
     out, _ = command("inspect", "int8.safetensors", cwd=folder)
     assert "layer0.conv" in out
-    nodes = json.loads(command("inspect", "int8.safetensors", "--json", cwd=folder)[0])["nodes"]
+    assert "Whatever the frames: sums (the chip holds 131,071), and steps until Lava answers" in " ".join(out.split())
+    shown = json.loads(command("inspect", "int8.safetensors", "--json", cwd=folder)[0])
+    assert {"wrap_impossible", "saturation_impossible"} < shown["certificates"][0].keys()
+    nodes = shown["nodes"]
     assert nodes[0]["kind"] == "Input"
 
 

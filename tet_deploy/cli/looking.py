@@ -10,17 +10,22 @@ import typer
 from tet_deploy import terminal
 from tet_deploy.cli.options import Json, NetworkFile
 from tet_deploy.cli.results import print_json
+from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.artifact import load
+from tet_deploy.ir.certificates import certificate_rows, certificate_table
 from tet_deploy.ir.table import graph_rows, graph_table
 
 
 def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
-    """Print a network as a table: node, kind, shape, parameters, bits, fan-out."""
+    """Print a network as a table; of a quantized one also what no frames can make it do, and latencies."""
     graph = load(network)
     if as_json:
-        print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": graph_rows(graph)})
+        certified = {"certificates": certificate_rows(graph)} if graph.is_quantized else {}
+        print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": graph_rows(graph), **certified})
     else:
         terminal.say(graph_table(graph, str(network)))
+        if graph.is_quantized:
+            terminal.say(certificate_table(graph, schedule(graph).latency))
         known = {key: value for key, value in graph.metadata.items() if not value.startswith("{")}
         terminal.say(", ".join(f"{key} {value}" for key, value in known.items()))
 

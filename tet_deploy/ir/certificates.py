@@ -13,12 +13,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Population, Readout
 from tet_deploy.ir.values import Value, total, values
+from tet_deploy.layout import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,37 @@ def certificates(graph: Graph) -> Mapping[str, Certificate]:
         for node in graph
         if isinstance(node, Population)
     }
+
+
+def certificate_rows(graph: Graph) -> list[dict[str, Any]]:
+    """One row per population of a quantized network: its name, the bounds of its sums, and what no frames can make it do."""
+    return [
+        {
+            "population": name,
+            "least_sum": found.least_sum,
+            "greatest_sum": found.greatest_sum,
+            "wrap_impossible": found.cannot_wrap,
+            "saturation_impossible": found.cannot_saturate,
+        }
+        for name, found in certificates(graph).items()
+    ]
+
+
+def certificate_table(graph: Graph, latency: Mapping[str, int]) -> Table:
+    """The rows as a table, with the step of a pipeline in which each population answers."""
+    words = {True: "impossible", False: "possible"}
+    rows = [
+        (
+            row["population"],
+            f"{row['least_sum']:,} to {row['greatest_sum']:,}",
+            words[row["wrap_impossible"]],
+            words[row["saturation_impossible"]],
+            latency[row["population"]],
+        )
+        for row in certificate_rows(graph)
+    ]
+    title = f"Whatever the frames: sums (the chip holds {dynamics.LARGEST_SYNAPTIC_SUM:,}), and steps until Lava answers"
+    return Table(title, ("population", "sums", "wrapping", "saturating", "latency"), rows)
 
 
 def _certificate(node: Population, presynaptic: Value) -> Certificate:
