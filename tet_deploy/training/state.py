@@ -172,22 +172,24 @@ def restore_optimizer(state: TrainingState, model: nn.Module, optimizer: torch.o
     """Put moments, momentum and step counts back into an optimiser of the model's parameters."""
     saved: dict[str, dict[str, Tensor]] = {}
     for name, tensor in _under(state, "optimizer.").items():
-        parameter, _, key = name.rpartition(":")
-        saved.setdefault(parameter, {})[key] = tensor
-    parameters, kept = dict(model.named_parameters()), _kept(optimizer)
+        owner, _, key = name.rpartition(":")
+        saved.setdefault(owner, {})[key] = tensor
+    parameters = dict(model.named_parameters())
+    kept = {dtype: _kept(optimizer, dtype) for dtype in {parameter.dtype for parameter in parameters.values()}}
     for name, values in saved.items():
-        shape = parameters[name].shape if name in parameters else None
-        wanted = {key: (() if scalar else shape, dtype) for key, (scalar, dtype) in kept.items()}
+        parameter, wanted = parameters.get(name), None
+        if parameter is not None:
+            wanted = {k: (() if scalar else parameter.shape, dtype) for k, (scalar, dtype) in kept[parameter.dtype].items()}
         if {key: (value.shape, value.dtype) for key, value in values.items()} != wanted:
             raise ArtifactError(f"{state.path}: its optimiser state of {shown(name)} does not fit the model. Start anew.")
     by_index = {index: saved[name] for index, name in enumerate(parameters) if name in saved}
     optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _kept(optimizer: torch.optim.Optimizer) -> dict[str, tuple[bool, torch.dtype]]:
-    """What an optimiser keeps of a parameter, found out on one: whether it is a scalar, and its dtype."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
+def _kept(optimizer: torch.optim.Optimizer, dtype: torch.dtype) -> dict[str, tuple[bool, torch.dtype]]:
+    """What an optimiser keeps of a parameter of that type, found out on one: whether it is a scalar, and its dtype."""
+    parameter = nn.Parameter(torch.zeros(1, dtype=dtype))
+    parameter.grad = torch.zeros(1, dtype=dtype)
     probe = type(optimizer)([parameter], **optimizer.defaults)
     probe.step()
     return {key: (value.dim() == 0, value.dtype) for key, value in probe.state[parameter].items() if value is not None}
