@@ -14,13 +14,16 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         "fuzz",
         "models",
         "nn",
-        "test_arguments.py",
+        *(f"test_{name}.py" for name in ("arguments", "file_kinds", "frames", "node_agreement", "overwriting")),
         "tracing",
         "training",
         "versions/test_trainings.py",
     ],
     "tonic": [
-        *(f"data/test_{name}.py" for name in ("catalogue", "digits", "event_camera", "event_files", "event_folder")),
+        *(
+            f"data/test_{name}.py"
+            for name in ("aedat2", "catalogue", "digits", "event_camera", "event_files", "event_folder")
+        ),
         *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),
     ],
 }
