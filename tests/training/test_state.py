@@ -122,7 +122,7 @@ def test_damaged_states_are_refused(path, change, message):
         (lambda h, t: t["random.0.python"].fill_(-1), "random states are damaged"),
         (lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(2)}), r"optimiser state of '0\.weight'"),
         (
-            lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(6, 4, dtype=torch.uint32)}),
+            lambda h, t: t.update({"optimizer.0.weight:exp_avg": torch.zeros(6, 4, dtype=torch.int32)}),
             r"optimiser state of '0\.weight'",
         ),
         (lambda h, t: t.update({"optimizer.9.weight:exp_avg": torch.zeros(2)}), r"optimiser state of '9\.weight'"),

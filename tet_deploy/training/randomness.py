@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -38,7 +39,8 @@ def restore(states: Mapping[str, Tensor], device: torch.device = _CPU) -> None:
     """
     torch.set_rng_state(states["torch"])
     *words, position, has_gauss, gauss = states["numpy"].tolist()
-    numpy_state = ("MT19937", np.asarray(words, dtype=np.uint32), position, has_gauss, _number(gauss))
+    key = np.asarray(array("I", words))  # refuses what is no word; numpy before 2.0 takes it modulo 2^32
+    numpy_state = ("MT19937", key, position, has_gauss, _number(gauss))
     np.random.set_state(numpy_state)  # noqa: NPY002  # as above
     version, *python_words, has_gauss, gauss = states["python"].tolist()
     random.setstate((version, tuple(python_words), _number(gauss) if has_gauss else None))
