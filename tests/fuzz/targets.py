@@ -16,6 +16,7 @@ from typing import Any
 import event_samples
 import numpy as np
 import onnx
+import onnxruntime
 import safetensors.numpy
 import torch
 import torch._dynamo  # an optimizer brings it at its first use, which takes seconds: before workers are forked
@@ -275,6 +276,8 @@ _EVENTS = [  # suffix, and the damage to files of that format
     (".npy", damage_npy),
     (".npz", damage_zip),
 ]
+# Older ones crash over some files that were damaged and sealed again, which nobody does by accident.
+ONNX_RUNTIME_IS_FIT = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
 TARGETS = {
     target.name: target
     for target in (
