@@ -203,7 +203,12 @@ def network_frames(graph: Graph, frames: Frames) -> np.ndarray:
         The network was trained with another number of steps, as if samples stood where time belongs.
     """
     array = check_frames(frames, need_graph(graph).input.shape, graph.input.encoding)
-    steps, samples = array.shape[:2]
+    tell_other_steps(graph, *array.shape[:2])
+    return array
+
+
+def tell_other_steps(graph: Graph, steps: int, samples: int) -> None:
+    """Warn where a network was trained with another number of steps, as if samples stood where time belongs."""
     trained = graph.metadata.get("steps", str(steps))
     if trained != str(steps):
         swap = " If samples stand first, swap the axes: frames.swapaxes(0, 1)." if trained == str(samples) else ""
@@ -211,9 +216,8 @@ def network_frames(graph: Graph, frames: Frames) -> np.ndarray:
             f"frames: read as {samples} samples of {steps} steps, time first; the network was trained with {trained:.20} "
             f"steps.{swap}",
             TetDeployWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return array
 
 
 def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndarray:

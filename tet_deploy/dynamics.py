@@ -177,28 +177,25 @@ def synaptic_sum(node: Conv | Linear, x: np.ndarray) -> np.ndarray:
 
 
 def _convolve(node: Conv, x: np.ndarray) -> np.ndarray:
-    """Cross-correlation of x [B, I, H, W] with the node's weight, tap by tap, in float64; no bias."""
-    out_channels, in_per_group, kernel_h, kernel_w = node.weight.shape
-    out_per_group = out_channels // node.groups
-    height, width = (
-        conv_size(x.shape[2 + i], node.weight.shape[2 + i], node.stride[i], node.padding[i], node.dilation[i])
-        for i in (0, 1)
-    )
-    (pad_h, pad_w), (step_h, step_w) = node.padding, node.stride
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
-    weight = node.weight.astype(np.float64)
-    y = np.zeros((x.shape[0], out_channels, height, width))
-    for i in range(kernel_h):
-        for j in range(kernel_w):
-            top, left = i * node.dilation[0], j * node.dilation[1]
-            tap = padded[:, :, top : top + step_h * height : step_h, left : left + step_w * width : step_w]
-            if in_per_group == out_per_group == 1:  # one product each, where a loop over channels would take its time
-                y += weight[:, 0, i, j, None, None] * tap
-                continue
-            for group in range(node.groups):
-                ins = slice(group * in_per_group, (group + 1) * in_per_group)
-                outs = slice(group * out_per_group, (group + 1) * out_per_group)
-                y[:, outs] += np.einsum("oi,bihw->bohw", weight[outs, :, i, j], tap[:, ins], optimize=True)
+    """Cross-correlation of x [B, I, H, W] with the node's weight in float64, as products with patches; no bias."""
+    out_channels, in_per_group, *kernel = node.weight.shape
+    (pad_h, pad_w), (step_h, step_w), (gap_h, gap_w) = node.padding, node.stride, node.dilation
+    out_size = tuple(conv_size(x.shape[2 + i], kernel[i], node.stride[i], node.padding[i], node.dilation[i]) for i in (0, 1))
+    padded = np.pad(x, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
+    spans = ((kernel[0] - 1) * gap_h + 1, (kernel[1] - 1) * gap_w + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(2, 3))
+    windows = windows[:, :, ::step_h, ::step_w, ::gap_h, ::gap_w].transpose(0, 1, 4, 5, 2, 3)  # [B, I, KH, KW, H, W]
+    y = np.zeros((len(x), out_channels, *out_size))
+    if in_per_group == 1 and out_channels == node.groups:  # one product each, where patches would only be copied
+        for i, j in np.ndindex(*kernel):
+            y += node.weight[:, 0, i, j, None, None] * windows[:, :, i, j].astype(np.float64)
+        return y
+    weight = node.weight.reshape(node.groups, out_channels // node.groups, -1).astype(np.float64)
+    patches = np.empty(windows.shape[1:])
+    for sample, window in enumerate(windows):
+        patches[...] = window
+        product = weight @ patches.reshape(node.groups, weight.shape[2], -1)
+        y[sample] = product.reshape(out_channels, *out_size)
     return y
 
 

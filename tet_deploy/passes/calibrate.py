@@ -1,8 +1,8 @@
 """Choose the scale of one population: the one whose integers follow the float neuron best on calibration frames.
 
-All synapses into a population share its scale s. Each candidate is tried on as many samples as make a fair judgement; the
-best then runs over all of them, which gives the spikes that the layers behind are calibrated on, and shows how near its sums
-came to wrapping.
+All synapses into a population share its scale s. Each candidate is tried on so many samples that all together cost about one
+pass over them; the best then runs over all of them, which gives the spikes that the layers behind are calibrated on, and
+shows how near its sums came to wrapping.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -19,6 +19,8 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout
+from tet_deploy.ir.shapes import output_shape
+from tet_deploy.passes.messages import Messages
 
 THRESHOLD_BITS = 17
 READOUT_BITS = 32
@@ -26,8 +28,8 @@ READOUT_BITS = 32
 # 1 weights get coarse, but a large bias or threshold may leave no other choice.
 RELATIVE_SCALES = (0.15, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 1.45, 1.7)
 _MOST_PARTS = 8  # synapse nodes that add up to one layer
-_JUDGED = 2**21  # membrane potentials on which a candidate is judged, if there are as many
-_AT_ONCE = 2**23  # values that a pass over all samples holds at a time
+_FEW, _MANY = 2**17, 2**21  # values on which a candidate is judged: at least, and at most, if there are as many
+_AT_ONCE = 2**21  # values that a pass over all samples holds at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +39,13 @@ class Port:
     Attributes
     ----------
     messages
-        Integers [T, B, *shape].
+        What it receives.
     scale
         Messages per unit of the float network; 1 for spikes.
     """
 
     node: Conv | Linear
-    messages: np.ndarray
+    messages: Messages
     scale: float
 
 
@@ -65,7 +67,7 @@ class Fit:
         Mean squared difference of the membrane potential (of a readout, of what it sends) to the float population's, on the
         samples that it was judged on.
     sent
-        What the population sends, uint8 [T, B, *shape]; empty for a readout.
+        What the population sends; None for a readout.
     largest_sum
         Largest magnitude of a presynaptic sum on all samples.
     """
@@ -75,7 +77,7 @@ class Fit:
     population: Population
     clipped: float
     error: float = math.inf
-    sent: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.uint8))
+    sent: Messages | None = None
     largest_sum: int = 0
 
 
@@ -96,11 +98,11 @@ def calibrate(node: Population, ports: Sequence[Port], limit: int) -> Fit:
     GraphError
         No scale fits weights, bias and threshold into the chip's integers without wrapping.
     """
-    judged = [dataclasses.replace(port, messages=port.messages[:, : _samples_judged(ports)]) for port in ports]
-    target = _shown(node, _float_input(judged))[1]
     scales = [ratio * base for base in _base_scales(ports, limit) for ratio in RELATIVE_SCALES]
     candidates = [fit for scale in scales if (fit := _integers(node, ports, scale, limit)) is not None]
-    fits = [found for fit in candidates if (found := _judge(fit, judged, target)) is not None]
+    seen = _read(ports, 0, _samples_judged(ports, len(candidates)))
+    target = _shown(node, _float_input(ports, seen))[1]
+    fits = [found for fit in candidates if (found := _judge(fit, ports, seen, target)) is not None]
     for fit in sorted(fits, key=lambda fit: fit.error):
         if (finished := _run_all(fit, ports)) is not None:
             return finished
@@ -113,16 +115,32 @@ def calibrate(node: Population, ports: Sequence[Port], limit: int) -> Fit:
     )
 
 
-def _samples_judged(ports: Sequence[Port]) -> int:
-    sums = dynamics.synaptic_sum(ports[0].node, np.zeros((1, *ports[0].messages.shape[2:])))
-    return max(1, _JUDGED // (sums.size * len(ports[0].messages)))
+def _samples_judged(ports: Sequence[Port], candidates: int) -> int:
+    """So many that all candidates together cost about one pass over the samples."""
+    messages, values = ports[0].messages, _values(ports)
+    share = -(-messages.samples // max(1, candidates))
+    return min(max(share, -(-_FEW // values)), max(1, _MANY // values), messages.samples)
 
 
-def _float_input(ports: Sequence[Port]) -> np.ndarray:
+def _values(ports: Sequence[Port]) -> int:
+    """Values of one sample over all steps, on the widest edge: messages or membrane potentials."""
+    return ports[0].messages.steps * max(math.prod(shape) for shape in (_shape(ports), *(p.messages.shape for p in ports)))
+
+
+def _shape(ports: Sequence[Port]) -> tuple[int, ...]:
+    return output_shape(ports[0].node, (ports[0].messages.shape,))
+
+
+def _read(ports: Sequence[Port], start: int, stop: int) -> list[np.ndarray]:
+    """What each port receives of some samples: integers [T, B, ...]."""
+    return [port.messages.read(start, stop) for port in ports]
+
+
+def _float_input(ports: Sequence[Port], seen: Sequence[np.ndarray]) -> np.ndarray:
     """Presynaptic input [T, B, ...] of the float population, fed by what the integer network sends."""
     total: np.ndarray | None = None
-    for port in ports:
-        part = _over_time(port.node, port.messages) / port.scale
+    for port, messages in zip(ports, seen, strict=True):
+        part = _over_time(port.node, messages) / port.scale
         total = part if total is None else total + part
     assert total is not None
     bias = _total_bias([port.node for port in ports])
@@ -211,8 +229,8 @@ def _bias_exponent(shifted: np.ndarray) -> int | None:
     return None
 
 
-def _judge(fit: Fit, ports: Sequence[Port], target: np.ndarray) -> Fit | None:
-    sums = _integer_input(fit, ports)
+def _judge(fit: Fit, ports: Sequence[Port], seen: Sequence[np.ndarray], target: np.ndarray) -> Fit | None:
+    sums = _integer_input(fit, ports, seen)
     if np.abs(sums).max() > dynamics.LARGEST_SYNAPTIC_SUM:
         return None
     shown = _shown(fit.population, sums)[1] / (2.0**dynamics.FRACTION_BITS * fit.scale)
@@ -221,32 +239,25 @@ def _judge(fit: Fit, ports: Sequence[Port], target: np.ndarray) -> Fit | None:
 
 def _run_all(fit: Fit, ports: Sequence[Port]) -> Fit | None:
     """The fit with what it sends on all samples; None where a sum would wrap."""
-    sent, largest = [], 0
-    for part in _parts(ports):
-        sums = _integer_input(fit, part)
+    largest, sends = 0, not isinstance(fit.population, Readout)
+    sent = Messages(ports[0].messages.steps, _shape(ports))
+    size = max(1, _AT_ONCE // _values(ports))
+    for start in range(0, ports[0].messages.samples, size):
+        sums = _integer_input(fit, ports, _read(ports, start, start + size))
         largest = max(largest, int(np.abs(sums).max()))
         if largest > dynamics.LARGEST_SYNAPTIC_SUM:
             return None
-        if not isinstance(fit.population, Readout):
-            sent.append(_shown(fit.population, sums)[0].astype(np.uint8))
-    spikes = np.concatenate(sent, axis=1) if sent else np.zeros(0, np.uint8)
-    return dataclasses.replace(fit, sent=spikes, largest_sum=largest)
+        if sends:
+            sent.append(_shown(fit.population, sums)[0])
+    return dataclasses.replace(fit, sent=sent if sends else None, largest_sum=largest)
 
 
-def _parts(ports: Sequence[Port]) -> Iterator[list[Port]]:
-    """The ports with a few samples at a time."""
-    steps, samples = ports[0].messages.shape[:2]
-    size = max(1, _AT_ONCE // (steps * max(math.prod(port.messages.shape[2:]) for port in ports)))
-    for start in range(0, samples, size):
-        yield [dataclasses.replace(port, messages=port.messages[:, start : start + size]) for port in ports]
-
-
-def _integer_input(fit: Fit, ports: Sequence[Port]) -> np.ndarray:
+def _integer_input(fit: Fit, ports: Sequence[Port], seen: Sequence[np.ndarray]) -> np.ndarray:
     """Presynaptic sums, int64 [T, B, ...]; no port wraps, as none of its sums exceeds a population's."""
     total: np.ndarray | None = None
-    for port, weights in zip(ports, fit.weights, strict=True):
+    for port, messages, weights in zip(ports, seen, fit.weights, strict=True):
         whole = sum(array.astype(np.int64) for array in weights)  # several add up to one layer's
-        part = _over_time(dataclasses.replace(port.node, weight=np.asarray(whole)), port.messages).astype(np.int64)
+        part = _over_time(dataclasses.replace(port.node, weight=np.asarray(whole)), messages).astype(np.int64)
         total = part if total is None else total + part
     assert total is not None
     return total

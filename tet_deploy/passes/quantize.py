@@ -15,24 +15,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.contracts import Frames, Progress, network_frames
+from tet_deploy.batches import FrameBatches, Source
+from tet_deploy.contracts import Frames, Progress
 from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
+from tet_deploy.ir.values import Value, value_of_frames
 from tet_deploy.passes.calibrate import Fit, Port, calibrate
+from tet_deploy.passes.messages import Messages
 
 METADATA_KEY = "quantization"
 WEIGHT_BITS = 8
 MESSAGE_LIMIT = 127
+_AT_ONCE = 2**22  # values of the largest edge that are held at a time
 
 
-def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, progress: Progress | None = None) -> Graph:
+def quantize(
+    graph: Graph, calibration: Frames | Source, *, bits: int = WEIGHT_BITS, progress: Progress | None = None
+) -> Graph:
     """Quantize weights, biases and thresholds, calibrated on frames.
 
     Parameters
@@ -40,7 +48,8 @@ def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, prog
     graph
         A deployable float network, see `passes.lower`.
     calibration
-        Frames [T, B, *shape] to calibrate on; a few dozen training samples are enough.
+        Frames [T, B, *shape] to calibrate on, or a source of them; a few dozen training samples are enough. Memory does not
+        grow with their number.
     bits
         Width of the signed weights, 2 to 8.
 
@@ -63,7 +72,7 @@ def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, prog
         raise GraphError("the network is quantized already. Quantize the float network instead.")
     if not isinstance(bits, int) or not 2 <= bits <= WEIGHT_BITS:
         raise ArgumentError(f"bits: must lie in 2..{WEIGHT_BITS}, the widest signed weight on the chip; got {bits!r}.")
-    frames = network_frames(check(graph, DEPLOYABLE), calibration)
+    frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration)
     quantized = _Quantizer(graph, frames, bits)
     for index, node in enumerate(graph):
         quantized.add(node)
@@ -75,41 +84,50 @@ def quantize(graph: Graph, calibration: Frames, *, bits: int = WEIGHT_BITS, prog
 class _Quantizer:
     """Walks the graph in order; holds the integers that each node sends on the calibration frames while others need them."""
 
-    def __init__(self, graph: Graph, frames: np.ndarray, bits: int) -> None:
+    def __init__(self, graph: Graph, frames: FrameBatches, bits: int) -> None:
         self.graph, self.frames, self.bits = graph, frames, bits
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
-        self.messages: dict[str, np.ndarray] = {}  # integers [T, B, ...] of Input, Flatten, Add and populations
-        self.message_scale: dict[str, float] = {}
+        self.sent: dict[str, tuple[Messages, float]] = {}  # of Input, Flatten, Add and populations, with their scale
         self.waiting = {node.name: len(graph.consumers(node.name)) for node in graph}
+        self.at_once = max(1, _AT_ONCE // (frames.steps * max(map(math.prod, graph.shapes.values()))))  # samples
 
     def add(self, node: Node) -> None:
         """Quantize one node; a weighted one waits for the population that it feeds."""
         if isinstance(node, Input):
-            quantization = _input_quantization(node, self.frames)
-            self.nodes.append(dataclasses.replace(node, quantization=quantization))
-            self._send(node, dynamics.to_messages(self.frames, quantization).astype(np.int8), quantization.scale)
+            self._add_input(node)
         elif isinstance(node, Flatten):
             source, scale = self._take(node.inputs[0])
             self.nodes.append(node)
-            self._send(node, source.reshape(*source.shape[:2], -1), scale)
+            self.sent[node.name] = source.reshaped(self.graph.shapes[node.name]), scale
         elif isinstance(node, Add):
-            terms = [self._take(name)[0] for name in node.inputs]
             self.nodes.append(node)
-            self._send(node, np.asarray(np.sum(terms, axis=0, dtype=np.int16)), 1.0)
+            self.sent[node.name] = self._sum([self._take(name)[0] for name in node.inputs]), 1.0
         elif isinstance(node, Population):
             self._add_population(node)
         elif not isinstance(node, WEIGHTED):
             raise GraphError(f"node {node.name!r}: a {node.kind} cannot be quantized yet.")
 
-    def _send(self, node: Node, messages: np.ndarray, scale: float) -> None:
-        self.messages[node.name], self.message_scale[node.name] = messages, scale
-
-    def _take(self, name: str) -> tuple[np.ndarray, float]:
+    def _take(self, name: str) -> tuple[Messages, float]:
         """What a node sent, forgotten once its last consumer has it."""
         self.waiting[name] -= 1
-        forget = not self.waiting[name]
-        return self.messages.pop(name) if forget else self.messages[name], self.message_scale[name]
+        return self.sent[name] if self.waiting[name] else self.sent.pop(name)
+
+    def _add_input(self, node: Input) -> None:
+        parts = [value_of_frames(part.frames(), node.encoding) for part in self.frames.batches(self.at_once)]
+        quantization = _input_quantization(parts)
+        sent = Messages(self.frames.steps, node.shape, np.int8)
+        for part in self.frames.batches(self.at_once):
+            sent.append(dynamics.to_messages(part.frames(), quantization))
+        self.nodes.append(dataclasses.replace(node, quantization=quantization))
+        self.sent[node.name] = sent, quantization.scale
+
+    def _sum(self, terms: list[Messages]) -> Messages:
+        total = Messages(self.frames.steps, terms[0].shape, np.int16)
+        for start in range(0, len(self.frames), self.at_once):
+            read = [term.read(start, start + self.at_once) for term in terms]
+            total.append(np.asarray(np.sum(read, axis=0, dtype=np.int16)))
+        return total
 
     def _add_population(self, node: Population) -> None:
         ports = []
@@ -129,7 +147,8 @@ class _Quantizer:
                 names.append(name)
         self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names)))
         self.summary[node.name] = _summary(fit, names)
-        self._send(node, fit.sent, 1.0)
+        if fit.sent is not None:
+            self.sent[node.name] = fit.sent, 1.0
 
 
 def _summary(fit: Fit, layers: list[str]) -> dict[str, object]:
@@ -153,13 +172,13 @@ def _certified(graph: Graph, summary: dict[str, dict[str, object]]) -> Graph:
     return graph.with_metadata(**{METADATA_KEY: json.dumps(summary)})
 
 
-def _input_quantization(node: Input, frames: np.ndarray) -> Quantization:
+def _input_quantization(seen: Sequence[Value]) -> Quantization:
     """Messages that stand for the frames exactly, where a power of two makes whole numbers of them; else the finest."""
-    largest = float(np.abs(frames).max())
+    largest = max(part.magnitude for part in seen)
     if largest == 0:
         raise DataError("calibration frames: must not be all zero. Take some that the network will really see.")
+    grids = [part.fraction_bits for part in seen]
     for power in range(8):
-        scaled = frames * np.float32(2**power)
-        if largest * 2**power <= MESSAGE_LIMIT and np.array_equal(scaled, np.rint(scaled)):
+        if largest * 2**power <= MESSAGE_LIMIT and all(bits is not None and bits <= power for bits in grids):
             return Quantization(scale=float(2**power))
     return Quantization(scale=MESSAGE_LIMIT / largest)

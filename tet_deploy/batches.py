@@ -1,0 +1,157 @@
+"""Frames of a network a few samples at a time, from an array or from a source that reads them when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from tet_deploy.contracts import Frames, check_frames, network_frames, tell_other_steps
+from tet_deploy.errors import DataError, shown
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.spec import need_graph
+
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Samples by number, read when they are asked for; a `data.FrameSource` is one.
+
+    Attributes
+    ----------
+    steps, shape
+        Number of time steps T, and shape of one frame.
+    """
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Frames [T, B, *shape] and, where they are known, labels int64 [B] of the samples named."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Frames [T, B, *shape] that are there already, in memory or mapped from a file, and labels [B]."""
+
+    frames: np.ndarray
+    labels: np.ndarray | None = None
+
+    @property
+    def steps(self) -> int:
+        return int(self.frames.shape[0])
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.frames.shape[2:])
+
+    def __len__(self) -> int:
+        return int(self.frames.shape[1])
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Source`; a range of samples is a view."""
+        chosen = slice(indices.start, indices.stop) if isinstance(indices, range) else np.asarray(indices)
+        return self.frames[:, chosen], None if self.labels is None else self.labels[chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBatches:
+    """Samples start..stop-1 of a source, checked as a network's frames when they are read.
+
+    Attributes
+    ----------
+    encoding
+        What the network's Input says.
+    """
+
+    source: Source
+    encoding: str
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, graph: Graph, frames: Frames | Source | FrameBatches) -> FrameBatches:
+        """Whatever a caller gave as frames of a network. An array is checked at once, a source when it is read.
+
+        Raises
+        ------
+        ArgumentError, DataError
+            No network, or frames that do not fit it.
+        """
+        if isinstance(frames, FrameBatches):
+            return frames
+        need_graph(graph)
+        if isinstance(frames, np.memmap):
+            frames = ArraySource(frames)
+        if not isinstance(frames, Source):
+            frames = ArraySource(network_frames(graph, frames))
+        else:
+            check_layout(frames, graph.input.shape)
+            tell_other_steps(graph, frames.steps, len(frames))
+        return cls(frames, graph.input.encoding, 0, len(frames))
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps T."""
+        return self.source.steps
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of one frame."""
+        return tuple(self.source.shape)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def part(self, start: int, stop: int) -> FrameBatches:
+        """Samples start..stop-1 of these, counted from the first of these."""
+        return FrameBatches(self.source, self.encoding, self.start + start, min(self.start + stop, self.stop))
+
+    def frames(self) -> np.ndarray:
+        """All of them, float32 [T, B, *shape]."""
+        return self.read()[0]
+
+    def read(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """All of them, float32 [T, B, *shape], and their labels where they are known.
+
+        Raises
+        ------
+        DataError
+            The source gives what does not fit the network, or no frames of so many samples.
+        """
+        frames, labels = self.source.batch(range(self.start, self.stop))
+        checked = check_frames(frames, self.shape, self.encoding)
+        if checked.shape[:2] != (self.steps, len(self)):
+            raise DataError(
+                f"frames: the source was asked for {self.steps} steps of {len(self)} samples; it gave {checked.shape[0]} of "
+                f"{checked.shape[1]}."
+            )
+        return checked, labels
+
+    def batches(self, size: int) -> Iterator[FrameBatches]:
+        """These samples, so many at a time."""
+        for start in range(0, len(self), size):
+            yield self.part(start, start + size)
+
+
+def check_layout(source: Any, shape: Sequence[int]) -> None:
+    """See that a source's frames are those of a network.
+
+    Raises
+    ------
+    DataError
+        No sample, or frames of another shape.
+    """
+    if not len(source) or source.steps < 1:
+        raise DataError(f"frames: need at least one step and one sample; the source has {len(source)} samples.")
+    if tuple(source.shape) != tuple(shape):
+        raise DataError(f"frames: the network takes frames {tuple(shape)}; the source gives {shown(tuple(source.shape))}.")
