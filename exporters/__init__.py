@@ -1,7 +1,28 @@
 """Exporters by name: each writes a deployable graph in another tool's format."""
 
-# name -> "module:function", imported on use so that each needs its own libraries only
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class ExporterEntry(NamedTuple):
+    """Where an exporter lives, what it needs and what it writes."""
+
+    location: str  # "module:function", imported on use so that each needs its own libraries only
+    writes: str  # in words, for people
+    suffix: str  # of the file that it writes; empty for a folder
+    quantized: bool  # whether it takes quantized networks only
+    options: Mapping[str, str] = {}  # what else it takes, and what that means
+
+
 EXPORTERS = {
-    "onnx": "tet_deploy.exporters.to_onnx:to_onnx",
-    "lava": "tet_deploy.exporters.to_lava:to_lava",
+    "onnx": ExporterEntry(
+        location="tet_deploy.exporters.to_onnx:to_onnx",
+        writes="an ONNX file",
+        suffix=".onnx",
+        quantized=False,
+        options={"probes": "outputs besides the readout: none, spikes, all, or names", "states": "inputs for single steps"},
+    ),
+    "lava": ExporterEntry(
+        location="tet_deploy.exporters.to_lava:to_lava", writes="a Lava bundle", suffix="", quantized=True
+    ),
 }

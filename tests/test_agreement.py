@@ -1,5 +1,7 @@
 """Every runtime in the table agrees with the reference, value for value."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import tet_deploy as td
 from tet_deploy.pipeline import equality_expected
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
+from tet_deploy.validation import compare
 
 OTHERS = [name for name in RUNTIMES if name != "reference"]
 
@@ -45,10 +48,6 @@ def test_snapped_float_networks_run_equally_on_onnx(seed):
 
 def test_a_wrong_network_is_noticed():
     """A single changed weight shows up as a divergence with its place."""
-    import dataclasses
-
-    from tet_deploy import pipeline
-
     rng = np.random.default_rng(0)
     graph = random_quantized_network(rng, layers=2)
     frames = random_frames(graph, rng, 5, 8)
@@ -57,7 +56,7 @@ def test_a_wrong_network_is_noticed():
     weight = np.array(conv.weight)
     weight[0, 0, 0, 0] = 127 if weight[0, 0, 0, 0] < 0 else -127
     changed = graph.replace({"layer0.conv": dataclasses.replace(conv, weight=weight)})
-    agreement = pipeline.compare(changed, expected, frames, runtime="onnx")
+    agreement = compare(expected, td.run(changed, frames, runtime="onnx"))
     assert not agreement.equal
     assert agreement.first.node == "layer0.lif"
 

@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from tet_deploy import counting, pipeline
+from tet_deploy.deployment import export
 from tet_deploy.ir.artifact import load, save
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.table import graph_rows
@@ -55,14 +56,14 @@ def report(graph, frames, folder):
 
 
 def onnx_file(graph, frames, folder):
-    model = onnx.load(pipeline.export(graph, folder / "net.onnx", to="onnx", probes="all"))
+    model = onnx.load(export(graph, folder / "net.onnx", to="onnx", probes="all"))
     keep = {entry.key: entry.value for entry in model.metadata_props if not entry.key.endswith(PROVENANCE)}
     del model.metadata_props[:]
     return model.SerializeToString(deterministic=True), keep
 
 
 def lava_bundle(graph, frames, folder):
-    bundle = pipeline.export(graph, folder / "bundle", to="lava")
+    bundle = export(graph, folder / "bundle", to="lava")
     plan = {
         key: value for key, value in json.loads((bundle / "plan.json").read_text()).items() if not key.endswith(PROVENANCE)
     }

@@ -154,7 +154,7 @@ def test_commands_refuse_before_they_begin(made, tmp_path, monkeypatch, case):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "link").symlink_to("network")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for work in ("tet_deploy.pipeline.deployed", "tet_deploy.passes.quantize", "tet_deploy.training.session.fit"):
+    for work in ("tet_deploy.deployment.deployed", "tet_deploy.passes.quantize", "tet_deploy.training.session.fit"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("it began to work"))
     error = run(*words, cwd=tmp_path, monkeypatch=monkeypatch)
     assert isinstance(error, ArtifactError), error

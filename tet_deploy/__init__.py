@@ -21,13 +21,14 @@ if (_root / "pyproject.toml").is_file() and (_root / "exporters").is_dir():
 
 if TYPE_CHECKING:
     from tet_deploy.contracts import Recording
+    from tet_deploy.deployment import export
     from tet_deploy.errors import TetDeployError, TetDeployWarning
     from tet_deploy.ir.artifact import load, save
     from tet_deploy.ir.graph import Graph
     from tet_deploy.passes import lower
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.passes.snap_to_grid import snap_frames
-    from tet_deploy.pipeline import energy, export, report, run, validate
+    from tet_deploy.pipeline import energy, report, run, validate
     from tet_deploy.tracing.trace import trace
     from tet_deploy.training.named_checkpoints import load_checkpoint
     from tet_deploy.validation import Agreement
@@ -39,7 +40,7 @@ _HOMES = {
     "TetDeployError": "tet_deploy.errors",
     "TetDeployWarning": "tet_deploy.errors",
     "energy": "tet_deploy.pipeline",
-    "export": "tet_deploy.pipeline",
+    "export": "tet_deploy.deployment",
     "load": "tet_deploy.ir.artifact",
     "load_checkpoint": "tet_deploy.training.named_checkpoints",
     "lower": "tet_deploy.passes",

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from tet_deploy.contracts import Frames, check_frames, network_frames, tell_other_steps
+from tet_deploy.contracts import (
+    Frames,
+    Probes,
+    Progress,
+    Recording,
+    Runtime,
+    check_frames,
+    network_frames,
+    tell_other_steps,
+)
 from tet_deploy.errors import DataError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.ir.values import Value, joined, value_of_frames
 
 Shape = tuple[int, ...]
+_VALUES_AT_ONCE = 2**22
 
 
 @runtime_checkable
@@ -137,6 +149,11 @@ class FrameBatches:
             )
         return checked, labels
 
+    def values(self) -> Value:
+        """What frames like these send: bounds, and the coarsest grid that they lie on."""
+        size = max(1, _VALUES_AT_ONCE // (self.steps * math.prod(self.shape)))
+        return joined(value_of_frames(part.frames(), self.encoding) for part in self.batches(size))
+
     def batches(self, size: int) -> Iterator[FrameBatches]:
         """These samples, so many at a time."""
         for start in range(0, len(self), size):
@@ -155,3 +172,31 @@ def check_layout(source: Any, shape: Sequence[int]) -> None:
         raise DataError(f"frames: need at least one step and one sample; the source has {len(source)} samples.")
     if tuple(source.shape) != tuple(shape):
         raise DataError(f"frames: the network takes frames {tuple(shape)}; the source gives {shown(tuple(source.shape))}.")
+
+
+@runtime_checkable
+class OneGo(Protocol):
+    """A runtime for which starting is dear: it takes all samples in one go, and tells of them a few at a time."""
+
+    def recordings(
+        self, frames: FrameBatches, *, size: int, probes: Probes = "all", progress: Progress | None = None
+    ) -> Iterator[Recording]:
+        """What it observes of so many samples at a time."""
+        ...
+
+
+def recordings(
+    runner: Runtime, frames: FrameBatches, *, size: int, probes: Probes = "all", progress: Progress | None = None
+) -> Iterator[Recording]:
+    """What any runtime observes of so many samples at a time."""
+    if isinstance(runner, OneGo):
+        yield from runner.recordings(frames, size=size, probes=probes, progress=progress)
+        return
+    for part in frames.batches(size):
+        yield runner.run(part.frames(), probes=probes, progress=progress and _within(progress, part, frames))
+
+
+def _within(progress: Progress, part: FrameBatches, whole: FrameBatches) -> Progress:
+    """Progress over samples of a part, told as progress over the whole."""
+    before = part.start - whole.start
+    return lambda done, total: progress(before + done, len(whole))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -216,8 +217,16 @@ def tell_other_steps(graph: Graph, steps: int, samples: int) -> None:
             f"frames: read as {samples} samples of {steps} steps, time first; the network was trained with {trained:.20} "
             f"steps.{swap}",
             TetDeployWarning,
-            stacklevel=4,
+            stacklevel=_first_outside(),
         )
+
+
+def _first_outside() -> int:
+    """How far up the first caller stands that is none of ours, for a warning that its caller gives."""
+    level, frame = 2, sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tet_deploy":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from tet_deploy import counting, pipeline, terminal, validation
 from tet_deploy.contracts import Progress, Recording
 from tet_deploy.data.frames import which_samples
+from tet_deploy.deployment import export
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 from tet_deploy.exporters.bundle_folder import check_bundle_folder
@@ -237,9 +238,9 @@ def _write(folded: Graph, int8: Graph, folder: Path) -> None:
     """Everything a user takes away: both networks, both ONNX files, the Lava bundle."""
     save(folded, folder / "network.float.safetensors")
     save(int8, folder / "network.int8.safetensors")
-    pipeline.export(folded, folder / "network.float.onnx", to="onnx")
-    pipeline.export(int8, folder / "network.int8.onnx", to="onnx")
-    pipeline.export(int8, folder / "lava", to="lava")
+    export(folded, folder / "network.float.onnx", to="onnx")
+    export(int8, folder / "network.int8.onnx", to="onnx")
+    export(int8, folder / "lava", to="lava")
 
 
 def _with_error(agreement: Agreement) -> dict[str, Any]:
@@ -274,7 +275,7 @@ def _write_report(result: DemoResult, int8: Graph, recording: Recording, frames:
         accuracy={name: value for name, value in result.accuracy.items() if value is not None},
         accuracy_of=result.accuracy_of,
         accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
-        firing_rates=firing_rates(recording),
+        firing_rates=firing_rates(result.energy),
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
         divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
         energy=result.energy,

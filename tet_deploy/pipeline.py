@@ -1,97 +1,39 @@
-"""Export, run, compare, count, report: the one place that knows exporters and runtimes."""
+"""Run, compare, count, report: each folds what runtimes observe, a few samples at a time, into results that add up."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import inspect
-import math
+import functools
+import operator
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from tet_deploy import counting, reporting, validation
-from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, network_frames, populations
+from tet_deploy.batches import FrameBatches, Source
+from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate
 from tet_deploy.counting import EnergyReport, EnergyTable
 from tet_deploy.data.frames import check_labels
+from tet_deploy.decisions import Decisions
+from tet_deploy.deployment import Run, check_options, side_by_side
 from tet_deploy.errors import ArgumentError
-from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
+from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import frames_fit
-from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.validation import Agreement
 
 OFF_GRID = (
     "The frames lie off the network's grid, where float runtimes may differ by rounding; "
     "td.snap_frames(graph, frames) puts them on it."
 )
-_RECORDING_BYTES = 2**31
-
-
-def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: Any) -> Path:
-    """Write a deployable network in another tool's format.
-
-    Parameters
-    ----------
-    graph
-        A lowered network (ONNX), or a quantized one (ONNX, Lava).
-    path
-        File (ONNX) or folder (Lava) to write; nothing is left half-written.
-    to
-        "onnx" or "lava".
-    options
-        For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout.
-
-    Returns
-    -------
-    Path
-        What was written.
-
-    Raises
-    ------
-    ArgumentError
-        No format of that name, or an option that it does not take.
-    GraphError
-        Something in the network cannot be mapped exactly.
-    ArtifactError
-        The path cannot be written, or something stands there that is no earlier export.
-
-    Examples
-    --------
-    >>> td.export(int8, "out/net.onnx", to="onnx")  # doctest: +SKIP
-    """
-    _check_named("exporter", to, EXPORTERS)
-    return Path(_made(f"exporter {to!r}", EXPORTERS[to], check(graph, DEPLOYABLE), Path(path), **options))
-
-
-@contextlib.contextmanager
-def deployed(graph: Graph, runtime: str, *, probes: Probes = "all", **options: Any) -> Iterator[Runtime]:
-    """The network in the form that a runtime executes, exported to a temporary folder if need be.
-
-    `options` go to the runtime: `dtype` (reference), `threads` and `micro_batch` (onnx), `stock`, `timeout` and `python`
-    (lava).
-    """
-    _check_named("runtime", runtime, RUNTIMES)
-    location, form = RUNTIMES[runtime]
-    make = partial(_made, f"runtime {runtime!r}", location, **options)
-    if form == "graph":
-        yield cast(Runtime, make(graph))
-        return
-    with tempfile.TemporaryDirectory(prefix="tet_deploy-") as folder:
-        path = Path(folder) / ("network.onnx" if form == "onnx" else "bundle")
-        extra = {"probes": probes} if form == "onnx" else {}
-        yield cast(Runtime, make(export(graph, path, to=form, **extra)))
 
 
 def run(
     graph: Graph,
-    frames: Frames,
+    frames: Frames | Source,
     *,
     runtime: str = "reference",
     probes: Probes = "all",
@@ -105,7 +47,7 @@ def run(
     graph
         The network; "lava" needs a quantized one, "onnx" a lowered one, "reference" takes any.
     frames
-        [T, B, C, H, W], or [T, B, N] for a network without convolutions.
+        [T, B, C, H, W], or [T, B, N] for a network without convolutions; or a source of such samples, as `data.load` gives.
     runtime
         "reference", "onnx" or "lava".
     probes
@@ -125,19 +67,49 @@ def run(
     >>> recording = td.run(int8, frames, runtime="onnx")  # doctest: +SKIP
     >>> recording.decisions  # doctest: +SKIP
     """
-    return _run(graph, network_frames(graph, frames), runtime, probes, progress, **options)
+    runs, batches = [Run(graph=graph, runtime=runtime, options=options)], FrameBatches.of(graph, frames)
+    parts = side_by_side(runs, batches, probes=probes, progress=lambda _: progress)
+    return concatenate([recording for _, (recording,) in parts if recording is not None])
 
 
-def _run(
-    graph: Graph, frames: np.ndarray, runtime: str, probes: Probes, progress: Progress | None, **options: Any
-) -> Recording:
-    with deployed(graph, runtime, probes=probes, **options) as runner:
-        return runner.run(frames, probes=probes, progress=progress)
+def decide(
+    graph: Graph,
+    frames: Frames | Source,
+    labels: Any = None,
+    *,
+    runtime: str = "reference",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Decisions:
+    """Run a network over any number of samples and keep what it decided, not what it did.
+
+    Parameters
+    ----------
+    graph, frames, runtime, options
+        As in `run`.
+    labels
+        Classes of the samples, int64 [B]; by default those that the source knows.
+
+    Examples
+    --------
+    >>> pipeline.decide(int8, data.test, runtime="onnx").accuracy  # doctest: +SKIP
+    """
+    batches = FrameBatches.of(graph, frames)
+    known = _labels(graph, batches, labels)
+    parts = side_by_side(
+        [Run(graph=graph, runtime=runtime, options=options)], batches, probes="none", progress=lambda _: progress
+    )
+    return _sum(Decisions.of(found, _of(known, part, batches)) for part, (found,) in parts if found is not None)
+
+
+def decided(graph: Graph, frames: Frames | Source, recording: Recording, labels: Any = None) -> Decisions:
+    """What a recorded run decided."""
+    return Decisions.of(recording, _labels(graph, FrameBatches.of(graph, frames), labels))
 
 
 def validate(
     graph: Graph,
-    frames: Frames,
+    frames: Frames | Source,
     *,
     runtimes: Sequence[str] = ("reference", "onnx", "lava"),
     probes: Probes = "all",
@@ -149,7 +121,7 @@ def validate(
     Parameters
     ----------
     graph, frames
-        As in `run`.
+        As in `run`; memory does not grow with the number of samples.
     runtimes
         The first is the one that the others are compared with.
     samples
@@ -164,36 +136,23 @@ def validate(
     """
     if isinstance(runtimes, str) or len(runtimes) < 2 or len(set(runtimes)) < len(runtimes):
         raise ArgumentError(f"runtimes: need two or more different ones to compare, as a list; got {runtimes!r}.")
-    reference, *others = runtimes
-    frames = network_frames(graph, frames)
-    expected = _run(graph, frames, reference, probes, progress and progress(reference))
-    return {
-        name: compare(
-            graph, expected, frames, runtime=name, samples=(samples or {}).get(name), probes=probes, progress=progress
-        )
-        for name in others
-    }
-
-
-def compare(
-    graph: Graph,
-    expected: Recording,
-    frames: Frames,
-    *,
-    runtime: str,
-    samples: int | None = None,
-    probes: Probes = "all",
-    progress: Callable[[str], Progress | None] | None = None,
-) -> Agreement:
-    """Run one runtime and compare it with a recording that exists already."""
-    count = expected.samples if samples is None else min(samples, expected.samples)
-    found = _run(graph, frames[:, :count], runtime, probes, progress and progress(runtime))
-    return validation.compare(expected.sample(0, count), found, validation.thresholds(graph))
+    batches, others = FrameBatches.of(graph, frames), list(runtimes[1:])
+    counts = [len(batches), *(min((samples or {}).get(name, len(batches)), len(batches)) for name in others)]
+    runs, thresholds = [Run(graph=graph, runtime=name) for name in runtimes], validation.thresholds(graph)
+    found: dict[str, list[Agreement]] = {name: [] for name in others}
+    for part, (expected, *recordings) in side_by_side(runs, batches, probes=probes, counts=counts, progress=progress):
+        for name, recording in zip(others, recordings, strict=True):
+            if expected is not None and recording is not None:
+                both = validation.compare(
+                    expected.sample(0, recording.samples), recording, thresholds, start=part.start - batches.start
+                )
+                found[name].append(both)
+    return {name: _sum(parts) for name, parts in found.items()}
 
 
 def energy(
     graph: Graph,
-    frames: Frames,
+    frames: Frames | Source,
     *,
     table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
     runtime: str = "reference",
@@ -221,15 +180,16 @@ def energy(
     --------
     >>> td.energy(int8, frames).summary()["energy_pj"]  # doctest: +SKIP
     """
-    _check_options("energy", counting.estimate, policies)
-    frames = network_frames(graph, frames)
-    recording = _run(graph, frames, runtime, "spikes", progress)
-    return counting.estimate(graph, recording, frames, table=table, **policies)
+    check_options("energy", counting.estimate, policies)
+    batches = FrameBatches.of(graph, frames)
+    parts = side_by_side([Run(graph=graph, runtime=runtime)], batches, probes="spikes", progress=lambda _: progress)
+    estimate = partial(counting.estimate, table=table, **policies)
+    return _sum(estimate(graph, found, part.frames()) for part, (found,) in parts if found is not None)
 
 
 def report(
     graph: Graph,
-    frames: Frames,
+    frames: Frames | Source,
     labels: Any = None,
     *,
     samples: str = "",
@@ -266,59 +226,63 @@ def report(
         See `reporting.check_report_path`; it is looked at before anything is run.
     """
     reporting.check_report_path(path)
-    frames = network_frames(graph, frames)
-    if labels is not None:
-        labels = check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])
+    batches = FrameBatches.of(graph, frames)
+    known, thresholds = _labels(graph, batches, labels), validation.thresholds(graph)
     reference, *others = runtimes
-    recording = _run(graph, frames, reference, "all", progress and progress(reference))
-    agreements = {name: compare(graph, recording, frames, runtime=name, progress=progress) for name in others}
-    reason = "" if equality_expected(graph, frames) else f". {OFF_GRID}"
-    by_step = [] if labels is None else list(np.mean(recording.decisions_by_step == labels, axis=1))
+    decided: list[Decisions] = []
+    counted: list[EnergyReport] = []
+    agreed: dict[str, list[Agreement]] = {name: [] for name in others}
+    runs, sample = [Run(graph=graph, runtime=name) for name in runtimes], None
+    for part, (recording, *recordings) in side_by_side(runs, batches, progress=progress):
+        assert recording is not None
+        x, y = part.frames(), _of(known, part, batches)
+        decided.append(Decisions.of(recording, y))
+        counted.append(counting.estimate(graph, recording, x, table=table))
+        for name, other in zip(others, recordings, strict=True):
+            assert other is not None
+            agreed[name].append(validation.compare(recording, other, thresholds, start=part.start - batches.start))
+        sample = sample or reporting.SampleView.of(recording, x, 0, None if y is None else int(y[0]))
+    agreements, by_step, spent = (
+        {name: _sum(parts) for name, parts in agreed.items()},
+        _sum(decided).accuracy_by_step,
+        _sum(counted),
+    )
+    reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
         provenance={"network": graph.digest(), **{k: v for k, v in graph.metadata.items() if not v.startswith("{")}},
-        samples=samples or f"{recording.samples:,} samples",
-        accuracy={reference: float(by_step[-1])} if by_step else {},
+        samples=samples or f"{len(batches):,} samples",
+        accuracy={reference: by_step[-1]} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},
-        firing_rates=reporting.firing_rates(recording),
+        firing_rates=reporting.firing_rates(spent),
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
         divergences={name: f"{agreement.first}{reason}" for name, agreement in agreements.items() if agreement.first},
-        energy=counting.estimate(graph, recording, frames, table=table),
+        energy=spent,
         energy_accuracy_by_step=by_step,
-        sample=reporting.SampleView.of(recording, frames, 0, None if labels is None else int(labels[0])),
+        sample=sample,
         graph=graph,
     )
     return reporting.write_report(data, Path(path))
 
 
-def affordable_samples(graph: Graph, steps: int) -> int:
-    """How many samples of so many steps can be recorded with all probes in two gigabytes; `report` keeps all at once."""
-    values = sum(math.prod(graph.shapes[name]) for name in populations(need_graph(graph)))
-    return max(1, _RECORDING_BYTES // max(1, steps * values * 5))  # a byte of spike and four of potential each
-
-
-def equality_expected(graph: Graph, frames: Frames) -> bool:
+def equality_expected(graph: Graph, frames: Frames | Source) -> bool:
     """Whether runtimes must agree in every bit: always for integers, for floats if weights and frames lie on the grid."""
     return need_graph(graph).is_quantized or frames_fit(graph, frames)
 
 
-def _made(what: str, location: str, *arguments: Any, **options: Any) -> Any:
-    """What the function or class at "module:name" makes of its arguments; it is imported on use."""
-    module, _, name = location.partition(":")
-    make: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    _check_options(what, make, options)
-    return make(*arguments, **options)
+def _labels(graph: Graph, frames: FrameBatches, labels: Any) -> np.ndarray | None:
+    """Classes of all samples, as the caller or else the source knows them."""
+    if labels is None:
+        every = getattr(frames.source, "labels", None)
+        labels = None if every is None else every[frames.start : frames.stop]
+    if labels is None:
+        return None
+    return check_labels(labels, samples=len(frames), classes=graph.shapes[graph.readout.name][0])
 
 
-def _check_named(what: str, name: str, table: Mapping[str, Any]) -> None:
-    if name not in tuple(table):  # not in the table itself, as a name may be of any type
-        raise ArgumentError(f"{what} {name!r}: there is none of that name. Use one of {', '.join(table)}.")
+def _of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> np.ndarray | None:
+    return None if labels is None else labels[part.start - whole.start : part.stop - whole.start]
 
 
-def _check_options(what: str, make: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    known = [
-        name for name, parameter in inspect.signature(make).parameters.items() if parameter.default is not parameter.empty
-    ]
-    for option in options:
-        if option not in known:
-            raise ArgumentError(f"{what}: has no option {option!r}; it takes {', '.join(known) or 'none'}.")
+def _sum(parts: Iterable[Any]) -> Any:
+    return functools.reduce(operator.add, parts)

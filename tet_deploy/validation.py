@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tet_deploy import plain
 from tet_deploy.contracts import Recording
 from tet_deploy.dynamics import FRACTION_BITS
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArtifactError, DataError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
 from tet_deploy.layout import Table
@@ -37,6 +39,25 @@ class Divergence:
     expected: float | None
     found: float | None
     distance: float | None = None
+
+    @classmethod
+    def from_state(cls, state: Any) -> Divergence:
+        """The divergence of which `state` is `dataclasses.asdict`, as JSON keeps it.
+
+        Raises
+        ------
+        ArtifactError
+            Something else.
+        """
+        state = plain.mapping(state, "first")
+        numbers = ("expected", "found", "distance")
+        return cls(
+            node=plain.text(state, "node", "first"),
+            step=plain.count(state, "step", "first"),
+            sample=plain.count(state, "sample", "first"),
+            neuron=tuple(map(int, plain.counts(state, "neuron", "first"))),
+            **{key: None if plain.get(state, key) is None else plain.real(state, key, "first") for key in numbers},
+        )
 
     def __str__(self) -> str:
         text = f"first divergence: node {self.node!r}, step {self.step}, sample {self.sample}, neuron {self.neuron}"
@@ -92,6 +113,52 @@ class Agreement:
     def _repr_html_(self) -> str:
         return agreement_table({self.runtime: self}).html()
 
+    def __add__(self, other: Agreement) -> Agreement:
+        """That of both runs' samples together."""
+        if (self.runtime, self.reference, list(self.by_node)) != (other.runtime, other.reference, list(other.by_node)):
+            raise DataError("agreement: only those of the same runtimes and probes can be joined. Keep them apart.")
+        found = [agreement.first for agreement in (self, other) if agreement.first is not None]
+        return Agreement(
+            runtime=self.runtime,
+            reference=self.reference,
+            by_node={
+                name: (spikes + other.by_node[name][0], potentials + other.by_node[name][1])
+                for name, (spikes, potentials) in self.by_node.items()
+            },
+            largest_readout_error=max(self.largest_readout_error, other.largest_readout_error),
+            first=min(found, key=self._order, default=None),
+            **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
+        )
+
+    @classmethod
+    def from_state(cls, state: Any) -> Agreement:
+        """The agreement of which `state` is `dataclasses.asdict`, as JSON keeps it.
+
+        Raises
+        ------
+        ArtifactError
+            Something else.
+        """
+        state = plain.mapping(state, "agreement")
+        nodes = plain.mapping(plain.get(state, "by_node"), "by_node")
+        first = plain.get(state, "first")
+        found = cls(
+            runtime=plain.text(state, "runtime"),
+            reference=plain.text(state, "reference"),
+            by_node={name: tuple(map(int, plain.counts(nodes, name, "by_node", length=2))) for name in nodes},  # type: ignore[misc]
+            largest_readout_error=plain.real(state, "largest_readout_error"),
+            first=None if first is None else Divergence.from_state(first),
+            **{name: plain.count(state, name) for name in _COUNTS},
+        )
+        if found.first is not None and found.first.node not in (*nodes, "readout"):
+            raise ArtifactError(f"first.node: {shown(found.first.node)} is no node. The file is damaged; do the work again.")
+        return found
+
+    def _order(self, divergence: Divergence) -> tuple[Any, ...]:
+        """What makes a divergence the first: the step, the node nearest to the input, the sample."""
+        nodes = [*self.by_node, "readout"]
+        return divergence.step, nodes.index(divergence.node), divergence.sample, divergence.neuron
+
     @property
     def equal(self) -> bool:
         """Whether every compared value is equal."""
@@ -100,6 +167,9 @@ class Agreement:
     def counts(self) -> dict[str, int]:
         """Mismatches as a plain dict: spikes, potentials, readout, compared."""
         return {name: getattr(self, name) for name in ("spikes", "potentials", "readout", "compared")}
+
+
+_COUNTS = ("spikes", "potentials", "readout", "compared", "decisions", "samples")
 
 
 def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "") -> Table:
@@ -118,7 +188,9 @@ def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "
     )
 
 
-def compare(reference: Recording, other: Recording, thresholds: Mapping[str, float] | None = None) -> Agreement:
+def compare(
+    reference: Recording, other: Recording, thresholds: Mapping[str, float] | None = None, *, start: int = 0
+) -> Agreement:
     """Compare two recordings of the same network and frames, value by value.
 
     Parameters
@@ -127,6 +199,8 @@ def compare(reference: Recording, other: Recording, thresholds: Mapping[str, flo
         Recordings over the same steps and samples, with the same probes.
     thresholds
         Firing threshold per node in the units of the potentials (see `thresholds`), for the distance of a divergence.
+    start
+        Number of the recordings' first sample.
 
     Raises
     ------
@@ -165,7 +239,7 @@ def compare(reference: Recording, other: Recording, thresholds: Mapping[str, flo
         decisions=int(np.count_nonzero(reference.decisions != other.decisions)),
         samples=reference.samples,
         largest_readout_error=float(np.abs(reference.readout.astype(np.float64) - other.readout).max()),
-        first=_first(reference, other, spikes, potentials, readout, thresholds or {}),
+        first=_first(reference, other, spikes, potentials, readout, thresholds or {}, start),
     )
 
 
@@ -180,6 +254,7 @@ def _first(
     potentials: Mapping[str, np.ndarray],
     readout: np.ndarray,
     thresholds: Mapping[str, float],
+    start: int,
 ) -> Divergence | None:
     differs = {
         name: np.logical_or.reduce([group[name] for group in (spikes, potentials) if name in group])
@@ -196,7 +271,13 @@ def _first(
         silent = found if reference.spikes[name][index] else expected
         distance = thresholds[name] - silent
     return Divergence(
-        node=name, step=step, sample=sample, neuron=tuple(neuron), expected=expected, found=found, distance=distance
+        node=name,
+        step=step,
+        sample=start + sample,
+        neuron=tuple(neuron),
+        expected=expected,
+        found=found,
+        distance=distance,
     )
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import tempfile
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from tet_deploy.contracts import Probes, Progress, Recording, check_frames, probe_names
+from tet_deploy.batches import FrameBatches
+from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, probe_names
 from tet_deploy.errors import ExecutionError, cut
+from tet_deploy.mapped import map_array, stored_at
 from tet_deploy.runtimes.loihi.child import run_child
 from tet_deploy.runtimes.loihi.interpreter import check_lava_python, find_lava_python
 from tet_deploy.runtimes.loihi.plan import read_plan
 
+_MOST_ON_DISK = 2**33  # bytes of frames and recorded values of one run
 _LONGEST_SILENCE = 600.0  # seconds; a step of the slowest network, with Lava's own models, takes about a minute
 
 
@@ -71,7 +76,44 @@ class LavaRuntime:
         """
         frames = check_frames(frames, self.plan.input_shape, self.plan.encoding)
         names = probe_names(tuple(self.plan.populations), probes)
-        arrays = self.execute(frames, probes, progress)
+        return self._recording(self.execute(frames, probes, progress), names)
+
+    def recordings(
+        self, frames: FrameBatches, *, size: int, probes: Probes = "all", progress: Progress | None = None
+    ) -> Iterator[Recording]:
+        """Stream all samples through one run of Lava, and read what it recorded so many samples at a time.
+
+        Memory does not grow with their number; the temporary folder must hold the frames and what is recorded. Where that
+        is more than 8 GB, the samples go through in several runs.
+        """
+        names = probe_names(tuple(self.plan.populations), probes)
+        for part in frames.batches(self._samples_of_a_run(frames, names)):
+            with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
+                scratch = Path(folder)
+                shape = (part.steps, len(part), *part.shape)
+                array = np.lib.format.open_memmap(scratch / "frames.npy", mode="w+", dtype=np.float32, shape=shape)
+                for some in part.batches(size):
+                    array[:, some.start - part.start : some.stop - part.start] = some.frames()
+                del array
+                log = self._run(scratch, probes, progress)
+                whole = self._recording(_mapped(self.bundle, scratch / "recording.npz", log), names)
+                for start in range(0, len(part), size):
+                    yield whole.sample(start, start + size)
+
+    def execute(self, frames: np.ndarray, probes: Probes, progress: Progress | None = None) -> dict[str, np.ndarray]:
+        """All arrays of the recording that the bundle's run.py writes, `clock` (the second each step ended) included."""
+        with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
+            scratch = Path(folder)
+            np.save(scratch / "frames.npy", frames)
+            log = self._run(scratch, probes, progress)
+            return {name: np.array(array) for name, array in _mapped(self.bundle, scratch / "recording.npz", log).items()}
+
+    def _samples_of_a_run(self, frames: FrameBatches, names: ProbeNames) -> int:
+        sizes = {name: math.prod(shape) for name, shape in self.plan.populations.items()}
+        values = sum(sizes[name] for name in names.spikes) + 4 * sum(sizes[name] for name in names.potentials)
+        return max(1, _MOST_ON_DISK // (frames.steps * (values + 4 * math.prod(frames.shape))))
+
+    def _recording(self, arrays: Mapping[str, np.ndarray], names: ProbeNames) -> Recording:
         return Recording(
             spikes={name: arrays[f"spikes/{name}"] for name in names.spikes},
             potentials={name: arrays[f"potentials/{name}"] for name in names.potentials},
@@ -79,31 +121,34 @@ class LavaRuntime:
             runtime=self.name,
         )
 
-    def execute(self, frames: np.ndarray, probes: Probes, progress: Progress | None = None) -> dict[str, np.ndarray]:
-        """All arrays of the recording that the bundle's run.py writes, `clock` (the second each step ended) included."""
+    def _run(self, scratch: Path, probes: Probes, progress: Progress | None) -> _Log:
+        """Run frames.npy of a folder into its recording.npz."""
         chosen = [probes] if isinstance(probes, str) else list(probes)
-        with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
-            scratch = Path(folder)
-            np.save(scratch / "frames.npy", frames)
-            options = ["--probes", *(chosen or ["none"]), *(["--stock"] if self.stock else [])]
-            script = [str(self.python.path), "-E", "-B", str(self.bundle.resolve() / "run.py")]
-            log = _Log(progress)
-            try:
-                code = run_child(
-                    [*script, str(scratch / "frames.npy"), str(scratch / "recording.npz"), *options],
-                    on_line=log.take,
-                    longest_silence=self.timeout,
-                )
-            except ExecutionError as error:
-                raise log.failure(self.bundle, str(error)) from None
-            if code:
-                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                raise log.failure(self.bundle, cut(log.reason) or f"it {how}.")
-            try:
-                with np.load(scratch / "recording.npz") as recording:
-                    return dict(recording)
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise log.failure(self.bundle, f"its recording cannot be read: {error}.") from error
+        options = ["--probes", *(chosen or ["none"]), *(["--stock"] if self.stock else [])]
+        script = [str(self.python.path), "-E", "-B", str(self.bundle.resolve() / "run.py")]
+        log = _Log(progress)
+        try:
+            code = run_child(
+                [*script, str(scratch / "frames.npy"), str(scratch / "recording.npz"), *options],
+                on_line=log.take,
+                longest_silence=self.timeout,
+            )
+        except ExecutionError as error:
+            raise log.failure(self.bundle, str(error)) from None
+        if code:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise log.failure(self.bundle, cut(log.reason) or f"it {how}.")
+        return log
+
+
+def _mapped(bundle: Path, recording: Path, log: _Log) -> dict[str, np.ndarray]:
+    """The arrays of a recording; run.py stores them as they are, so they are read where they are looked at."""
+    try:
+        with zipfile.ZipFile(recording) as archive:
+            places = {member.filename.removesuffix(".npy"): stored_at(recording, member) for member in archive.infolist()}
+        return {name: map_array(recording, offset) for name, offset in places.items() if offset is not None}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise log.failure(bundle, f"its recording cannot be read: {error}.") from error
 
 
 class _Log:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.contracts import Recording
-from tet_deploy.counting import estimate
+from tet_deploy.counting import count, estimate
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.runtimes.reference import ReferenceRuntime
@@ -77,22 +77,27 @@ def test_spikes_are_those_of_the_reference(case):
 @pytest.mark.parametrize("case", CASES)
 def test_every_count_of_every_layer_and_step(case):
     """Each count equals the event-by-event loop's, per layer, step and sample."""
-    report = estimate(*order(recorded(case)))
-    traffic = report.traffic
-    additions, by_event, dense = report.additions(), report.multiplications("event"), report.multiplications("dense")
-    checked = 0
-    for entry in (entry for sample in case["expected"] for entry in sample["per_layer_step"]):
-        row = traffic.layers.index(entry["layer"])
-        at = (row, entry["t"], entry["b"])
-        assert traffic.kinds[row] == entry["kind"]
-        for theirs, ours in COLUMNS.items():
-            assert traffic[ours][at] == entry.get(theirs, 0), (entry["layer"], theirs)
-        if entry["kind"] != "lif":
-            assert (additions[at], by_event[at], dense[at]) == (entry["ac"], entry["mac_event"], entry["mac_dense"])
-            assert traffic["mac_padded"][at] == entry["mac_padded"]
-            assert traffic.input_mean[at] == pytest.approx(entry["in_mean"], rel=1e-14)  # one division in float64
-        checked += 1
-    assert checked == len(traffic.layers) * report.steps * report.samples
+    graph, recording, frames = order(recorded(case))
+    traffic, checked = count(graph, recording, frames), 0
+    for sample, expected in enumerate(case["expected"]):
+        report = estimate(graph, recording.sample(sample, sample + 1), frames[:, sample : sample + 1])
+        additions, by_event, dense = report.additions(), report.multiplications("event"), report.multiplications("dense")
+        for entry in expected["per_layer_step"]:
+            row = traffic.layers.index(entry["layer"])
+            at, place = (row, entry["t"], entry["b"]), (row, entry["t"])
+            assert traffic.kinds[row] == entry["kind"]
+            for theirs, ours in COLUMNS.items():
+                assert traffic[ours][at] == entry.get(theirs, 0), (entry["layer"], theirs)
+            if entry["kind"] != "lif":
+                assert (additions[place], by_event[place], dense[place]) == (
+                    entry["ac"],
+                    entry["mac_event"],
+                    entry["mac_dense"],
+                )
+                assert traffic["mac_padded"][at] == entry["mac_padded"]
+                assert traffic.input_mean[at] == pytest.approx(entry["in_mean"], rel=1e-14)  # one division in float64
+            checked += 1
+    assert checked == len(traffic.layers) * recording.steps * recording.samples
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,12 +1,18 @@
 import csv
 import dataclasses
+import functools
+import itertools
 import json
+import operator
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tet_deploy.counting import ENERGIES, TABLES, estimate, table
 from tet_deploy.counting.export import to_dict, write_csv, write_json
+from tet_deploy.counting.state import from_state, to_state
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
@@ -45,13 +51,19 @@ def still_run(samples=4):
 
 def test_layers_steps_and_samples_add_up():
     """Sums over layers and steps, curves over steps and parts all end at the same energy per inference."""
-    report = estimate(*random_run())
+    graph, recording, frames = random_run()
+    report = estimate(graph, recording, frames)
+    alone = [estimate(graph, recording.sample(b, b + 1), frames[:, b : b + 1]) for b in range(5)]
     for name in report.names:
-        whole = report.per_inference(name)
-        assert whole.shape == (5,)
-        np.testing.assert_allclose(report.picojoules(name).sum(axis=(0, 1)), whole, rtol=0)
-        assert report.by_step(name)[-1] == pytest.approx(report.mean(name), rel=1e-12)  # another order of summing
-        assert report.std(name) == pytest.approx(np.std(whole), rel=1e-12)
+        each = [one.mean(name) for one in alone]
+        assert report.picojoules(name).sum() == pytest.approx(report.mean(name), rel=1e-12)
+        assert sum(part.sum() for part in report.parts(name).values()) == pytest.approx(report.mean(name), rel=1e-12)
+        assert report.by_layer(name).sum() == pytest.approx(report.mean(name), rel=1e-12)
+        assert report.by_step(name)[-1] == report.mean(name) == pytest.approx(np.mean(each), rel=1e-12)
+        assert report.std(name) == pytest.approx(np.std(each), rel=1e-9, abs=1e-9)
+        np.testing.assert_allclose(
+            report.std_by_layer(name), np.std([one.by_layer(name) for one in alone], axis=0), rtol=1e-9, atol=1e-9
+        )
         assert (np.diff(report.by_step(name)) >= 0).all()
     assert report.std("event") > 0 and report.std("ann") == 0
 
@@ -66,16 +78,64 @@ def test_a_run_of_t_steps_holds_the_energy_of_every_shorter_one():
             assert report.by_step(name)[steps - 1] == pytest.approx(short.mean(name), rel=1e-12)  # another order of summing
 
 
-@pytest.mark.parametrize("samples", [33, 64, 70])
-def test_reports_of_chunks_join_to_the_whole(samples):
-    """Adding reports of successive samples gives every energy of the whole, sample by sample."""
-    graph, recording, frames = random_run(samples=samples)
-    whole = estimate(graph, recording, frames)
-    first, second = (estimate(graph, recording.sample(*cut), frames[:, slice(*cut)]) for cut in ((0, 20), (20, samples)))
-    joined = first + second
-    assert joined.samples == samples and joined.names == whole.names
-    for name in whole.names:
-        np.testing.assert_array_equal(joined.per_inference(name), whole.per_inference(name))
+RUN = random_run(samples=9)
+WHOLE = json.dumps(to_dict(estimate(*RUN)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.sets(st.integers(1, 8)), order=st.randoms(use_true_random=False))
+def test_however_samples_are_split_the_report_is_the_same(cuts, order):
+    """Parts of any size, added in any order, give every number of the whole to the last bit."""
+    graph, recording, frames = RUN
+    edges = [0, *sorted(cuts), 9]
+    parts = [estimate(graph, recording.sample(a, b), frames[:, a:b]) for a, b in itertools.pairwise(edges)]
+    order.shuffle(parts)
+    parts = [from_state(json.loads(json.dumps(to_state(part)))) for part in parts]
+    assert json.dumps(to_dict(functools.reduce(operator.add, parts))) == WHOLE
+
+
+def test_still_images_join_to_still_images_only():
+    """'cached' stays while every sample is a still image, and goes with the first that is none."""
+    graph, recording, frames = still_run()
+    still = estimate(graph, recording, frames)
+    assert "cached" in (still + still).names
+    moving = frames.copy()
+    moving[1] += 1
+    other = estimate(graph, ReferenceRuntime(graph).run(moving, probes="spikes"), moving)
+    joined = from_state(json.loads(json.dumps(to_state(still + other))))
+    assert "cached" not in joined.names and to_dict(joined) == to_dict(other + still)
+
+
+HOSTILE = {
+    "nothing": lambda state: state.clear(),
+    "layers": lambda state: state.update(layers=[1, 2]),
+    "kinds": lambda state: state.update(kinds=["spike"]),
+    "samples": lambda state: state.update(samples=-1),
+    "steps": lambda state: state.update(steps=10**30),
+    "per_event": lambda state: state["per_event"].update(synops=[[-1]]),
+    "per_event.spikes": lambda state: state["per_event"]["spikes"].pop(),
+    "per_step": lambda state: state["per_step"].update(outputs="many"),
+    "input_sum": lambda state: state["input_sum"][0].__setitem__(0, [1, 0]),
+    "input_size": lambda state: state.update(input_size=[2.5]),
+    "dense_macs": lambda state: state.update(dense_macs=None),
+    "energy table": lambda state: state.update(tables=["7nm"]),
+    "tables": lambda state: state.update(tables=[]),
+    "policy": lambda state: state["policies"].update(input="sparse"),
+    "squares": lambda state: state["squares"].clear(),
+    "squares: do not fit": lambda state: state["squares"]["45nm-fp32"].update(event=[0] * (len(state["layers"]) + 1)),
+    "squares: those of": lambda state: state["squares"]["45nm-fp32"].update(event=[10**999]),
+    "runtime": lambda state: state.update(runtime=3),
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE)
+def test_what_is_no_state_of_a_report_is_refused(message):
+    """Each value is checked, and the error names it in one line."""
+    state = to_state(estimate(*RUN))
+    HOSTILE[message](state)
+    with pytest.raises(ArtifactError, match=message if message != "nothing" else "layers: is missing") as caught:
+        from_state(state)
+    assert "\n" not in str(caught.value)
 
 
 def test_only_like_reports_join():
@@ -96,7 +156,7 @@ def test_default_energy_follows_the_input():
     report = estimate(*events)
     extras = {"bias and skip additions", "neurons"}
     synaptic = sum(value for part, value in report.parts("full").items() if part not in extras)
-    np.testing.assert_array_equal(synaptic, report.picojoules("event"))
+    np.testing.assert_allclose(synaptic, report.picojoules("event"), rtol=1e-15)  # each part is rounded once
 
 
 def test_effective_counts_leave_zero_weights_out():
@@ -120,7 +180,7 @@ def test_effective_counts_leave_zero_weights_out():
 def test_still_images_may_be_computed_once():
     """'cached' multiplies the first layer in step 1 only and adds its result at every step."""
     report = estimate(*still_run())
-    macs = 4.6 * report.traffic["mac_dense"][0, 0, 0]
+    macs = 4.6 * report.traffic["mac_dense"][0, 0] / report.samples
     outputs = 2 * 4 * 4
     assert report.mean("dense_in") - report.mean("cached") == pytest.approx(2 * macs - 3 * 0.9 * outputs, rel=1e-9)
     assert "cached" not in estimate(*random_run()).names

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tet_deploy import dynamics
 from tet_deploy.contracts import Recording
-from tet_deploy.counting.traffic import count, merge
+from tet_deploy.counting.totals import Totals
+from tet_deploy.counting.traffic import PER_EVENT, PER_STEP, count
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Quantization, Readout
@@ -249,11 +250,12 @@ def test_chunks_of_samples_join_to_the_whole():
     graph = random_float_network(rng, layers=2)
     frames = random_frames(graph, rng, steps=3, samples=7)
     recording = ReferenceRuntime(graph).run(frames, probes="spikes")
-    whole = count(graph, recording, frames)
-    cuts = [(0, 2), (2, 3), (3, 7)]
-    joined = merge([count(graph, recording.sample(*cut), frames[:, slice(*cut)]) for cut in cuts])
-    assert joined.layers == whole.layers and joined.static_input == whole.static_input
-    for name in whole.per_event:
+    whole = Totals.of(count(graph, recording, frames))
+    cuts = [(3, 7), (0, 2), (2, 3)]
+    parts = [Totals.of(count(graph, recording.sample(*cut), frames[:, slice(*cut)])) for cut in cuts]
+    joined = parts[0] + parts[1] + parts[2]
+    assert joined.layers == whole.layers and joined.static_input == whole.static_input and joined.samples == 7
+    for name in PER_EVENT | PER_STEP:
         np.testing.assert_array_equal(joined[name], whole[name])
     np.testing.assert_array_equal(joined.input_mean, whole.input_mean)
 
@@ -301,7 +303,7 @@ def test_bad_recordings():
     with pytest.raises(DataError, match="float32"):
         count(graph, dataclasses.replace(good, spikes=floats), frames)
     with pytest.raises(DataError, match="only counts of one network"):
-        merge([count(graph, good, frames), count(graph, spikes_of(graph, frames[:1]), frames[:1])])
+        Totals.of(count(graph, good, frames)) + Totals.of(count(graph, spikes_of(graph, frames[:1]), frames[:1]))
 
 
 def test_a_layer_behind_a_layer_is_refused():

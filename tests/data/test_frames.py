@@ -79,17 +79,30 @@ def archive(content):
         npy((2, 3))[:40],
         npy((2, 10**6, 1, 1000, 1000)),  # 8e12 bytes claimed
         npy((2, -3, 1, 4, 5)),
+        npy((True, 1, 1, 4, 5), bytes(80)),
         archive(npy((2, 10**6, 1, 1000, 1000))),
         archive(npy((2, 3, 1, 4, 5), b"short")),
         archive(b"nothing"),
         archive(npy((2, 3, 1, 4, 5), FRAMES.tobytes()))[:-30],
     ],
 )
-def test_damaged_and_hostile_files_are_refused(tmp_path, content):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_damaged_and_hostile_files_are_refused(tmp_path, content, mapped):
     """No crash, no hang, and no memory for what a header claims."""
     (tmp_path / "own.npz").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"cannot be read|is empty"):
-        load_frames(tmp_path / "own.npz")
+        load_frames(tmp_path / "own.npz", mapped=mapped)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_frames_that_stay_in_their_file_are_those_that_are_read(tmp_path, save):
+    """Mapped where they are not compressed, read where they are: the same numbers."""
+    save(tmp_path / "own.npz", frames=FRAMES, labels=np.arange(FRAMES.shape[1]))
+    found = load_frames(tmp_path / "own.npz", mapped=True)
+    assert isinstance(found.frames, np.memmap) == (save is np.savez)
+    np.testing.assert_array_equal(found.frames, FRAMES)
+    np.save(tmp_path / "own.npy", np.asfortranarray(FRAMES))
+    np.testing.assert_array_equal(load_frames(tmp_path / "own.npy", mapped=True).frames, FRAMES)
 
 
 @pytest.mark.parametrize(

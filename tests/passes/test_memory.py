@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from tet_deploy import batches
 from tet_deploy.passes import calibrate, messages, quantize
 from tet_deploy.testing import random_float_network, random_frames
 
@@ -44,6 +45,7 @@ def test_memory_does_not_grow_with_the_samples(network, monkeypatch):
     monkeypatch.setattr(calibrate, "_AT_ONCE", 2**14)
     monkeypatch.setattr(calibrate, "_MANY", 2**14)
     monkeypatch.setattr(calibrate, "_FEW", 2**13)
+    monkeypatch.setattr(batches, "_VALUES_AT_ONCE", 2**12)
     monkeypatch.setattr(sys.modules["tet_deploy.passes.quantize"], "_AT_ONCE", 2**12)
     graph, frames = network
     peaks = []

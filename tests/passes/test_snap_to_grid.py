@@ -85,7 +85,8 @@ def test_frames_for_which_sums_are_not_exact_are_recognised():
     assert frames_fit(snapped, frames)
     assert frames_fit(snapped, frames * 2)
     assert not frames_fit(snapped, frames / 10)
-    assert not frames_fit(unsnapped(np.random.default_rng(0)), frames)
+    fractions = unsnapped(np.random.default_rng(0), encoding="analog")
+    assert not frames_fit(fractions, np.full((1, 1, *fractions.input.shape), 0.5, np.float32))
     assert not frames_fit(snapped, frames * 2.0**20)
 
 

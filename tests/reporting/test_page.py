@@ -54,7 +54,7 @@ def full_data(name="lif", channels=2):
         provenance={"data": "digits", "digest": graph.digest()},
         accuracy={"trained": 0.975, "lava": 0.97},
         accuracy_by_step={"sdt": [0.5, 0.8, 0.9], "tet": [0.8, 0.9, 0.97]},
-        firing_rates=firing_rates(recording),
+        firing_rates=firing_rates(estimate(graph, recording, frames)),
         mismatches={
             "onnx_int8": {"spikes": 0, "potentials": 0, "readout": 0, "compared": 1234567},
             "lava": {"spikes": 1, "potentials": 2, "readout": 0, "compared": 1000},

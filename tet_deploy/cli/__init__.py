@@ -16,7 +16,7 @@ import typer
 
 from tet_deploy import terminal
 from tet_deploy._version import __version__
-from tet_deploy.cli import deploying, looking, reporting, running, training
+from tet_deploy.cli import deploying, looking, reporting, running, splitting, training
 from tet_deploy.errors import TetDeployError, TetDeployWarning
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --help, each with an example
@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --he
     "run": (running.run, "tet-deploy run network.int8.safetensors --runtime lava --samples 16 --out recording.npz"),
     "validate": (running.validate, "tet-deploy validate network.int8.safetensors --samples 64"),
     "energy": (reporting.energy, "tet-deploy energy network.int8.safetensors --table 45nm-fp32 --csv layers.csv"),
+    "merge": (splitting.merge, "tet-deploy merge network.safetensors.energy.*.json"),
     "report": (reporting.report, "tet-deploy report network.int8.safetensors --out report.html"),
     "experiment": (training.experiment, "tet-deploy experiment table4 --data event-digits --seeds 3 --out out/experiments"),
     "inspect": (looking.inspect_file, "tet-deploy inspect network.int8.safetensors"),

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from tet_deploy import pipeline, terminal
+from tet_deploy import deployment, terminal
 from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.deployment import check_named
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import check_apart, check_writable
 from tet_deploy.ir.artifact import NETWORK, load, save
@@ -74,12 +75,16 @@ def export(
     network: NetworkFile,
     to: Annotated[str, typer.Option(help=f"{' or '.join(EXPORTERS)}.", autocompletion=any_of(EXPORTERS))],
     out: Out,
-    probes: Annotated[str, typer.Option(help="ONNX only: extra outputs, none, spikes, all, or names.")] = "none",
+    probes: Annotated[
+        str, typer.Option(help="Outputs of the file besides the readout, where it has such: none, spikes, all, or names.")
+    ] = "none",
     as_json: Json = False,
 ) -> None:
     """Write a network as an ONNX file or as a Lava bundle."""
-    if probes != "none" and to != "onnx":
-        raise typer.BadParameter("only an ONNX file has them as outputs; a Lava bundle takes --probes when it runs.")
-    path = pipeline.export(load(network), out, to=to, **({"probes": probes_of(probes)} if to == "onnx" else {}))
+    check_named("exporter", to, EXPORTERS)
+    if probes != "none" and "probes" not in EXPORTERS[to].options:
+        raise typer.BadParameter(f"{EXPORTERS[to].writes} takes --probes when it runs.")
+    options = {"probes": probes_of(probes)} if probes != "none" else {}
+    path = deployment.export(load(network), out, to=to, **options)
     hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
     print_result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")

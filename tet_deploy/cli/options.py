@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import typer
 
+from tet_deploy.batches import FrameBatches
 from tet_deploy.counting import TABLES
-from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.pipeline import affordable_samples
 from tet_deploy.runtimes import RUNTIMES
 
 
@@ -54,54 +51,26 @@ EnergyTables = Annotated[
 
 
 class Shown(NamedTuple):
-    """Frames [T, B, *shape], where they are known their labels, and in words which samples they are."""
+    """Samples to run, and in words which they are."""
 
-    frames: np.ndarray
-    labels: np.ndarray | None
+    frames: FrameBatches
     which: str
 
 
-def samples_for(
-    graph: Graph, source: str | None, samples: int | None, *, split: str = "test", bounded: bool = False
-) -> Shown:
-    """The first samples of a file, or of one part of a data set, by default that of the training.
-
-    `bounded` leaves out what cannot be recorded with all probes in the memory that is allowed for it.
-    """
-    from tet_deploy import data
+def samples_for(graph: Graph, name: str | None, samples: int | None, *, split: str = "test") -> Shown:
+    """The first samples of a file, or of one part of a data set, by default that of the training."""
     from tet_deploy.data.frames import which_samples
+    from tet_deploy.data.opened import open_samples
 
-    about = graph.metadata
-    if source is None and "data" not in about:
-        raise DataError("frames: the network does not say what it was trained on. Give a FILE.npz, or digits.")
-
-    def count(steps: int, total: int) -> int:
-        return min(total, affordable_samples(graph, steps) if samples is None and bounded else samples or total)
-
-    if source is not None and source not in data.DATA:
-        loaded = data.load_frames(source)
-        frames, labels = loaded.frames, loaded.labels
-        wanted, total, of = count(*frames.shape[:2]), frames.shape[1], f"samples of {source}"
-        frames, labels = frames[:, :wanted], None if labels is None else labels[:wanted]
-    else:
-        try:
-            options = json.loads(about.get("data_arguments", "{}")) if source is None else {}
-            steps, seed = int(about.get("steps", 4)), int(about.get("seed", 0))
-        except ValueError as error:
-            raise DataError(f"the network's metadata on its data is broken ({error}). Give frames by --frames.") from None
-        name = source or about["data"]
-        part = getattr(data.load(name, steps=steps, seed=seed, **options), split)
-        wanted, total, of = count(steps, len(part)), len(part), f"{split} samples of {name}"
-        frames, labels = part.batch(range(wanted))
-    if labels is not None:
-        labels = data.check_labels(labels, samples=frames.shape[1], classes=graph.shapes[graph.readout.name][0])
-    return Shown(frames, labels, which_samples(wanted, total, of))
+    source, of = open_samples(name, graph.metadata, split=split)
+    batches = FrameBatches.of(graph, source).part(0, samples or len(source))
+    return Shown(batches, which_samples(len(batches), len(source), of))
 
 
-def runtimes_of(text: str | None, default: Sequence[str]) -> list[str]:
-    """What `--runtimes` asks for, the reference first where one alone is named."""
-    names = text.split(",") if text else list(default)
-    return ["reference", *names] if len(names) == 1 and names != ["reference"] else names
+def runtimes_of(text: str | None) -> list[str] | None:
+    """What `--runtimes` asks for, the reference first where one alone is named; None where it does not say."""
+    names = text.split(",") if text else None
+    return ["reference", *names] if names is not None and len(names) == 1 and names != ["reference"] else names
 
 
 def probes_of(text: str) -> str | list[str]:

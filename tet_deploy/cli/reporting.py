@@ -9,10 +9,12 @@ import typer
 
 from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import EnergyTables, Frames, Json, NetworkFile, Out, Runtimes, Samples, runtimes_of, samples_for
-from tet_deploy.cli.results import print_json, print_result
+from tet_deploy.cli.results import print_result, show_energy
+from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.reporting import check_report_path
+from tet_deploy.work import Work
 
 
 def energy(
@@ -21,25 +23,24 @@ def energy(
     samples: Samples = None,
     table: EnergyTables = None,
     csv: Annotated[Path | None, typer.Option(help="Write the per-layer table here.")] = None,
+    range_: Range = None,
+    part: PartFile = None,
+    workers: Workers = 1,
+    cluster: Cluster = None,
+    resume: Resume = False,
     as_json: Json = False,
 ) -> None:
     """Count every addition and multiplication of the real spike traffic and estimate energy per inference."""
-    from tet_deploy import counting
-    from tet_deploy.counting.export import LAYERS
+    from tet_deploy.counting.export import LAYERS, write_csv
 
     if csv is not None:
         check_writable(csv, LAYERS)
-    graph = load(network)
-    shown = samples_for(graph, frames, samples)
-    with terminal.progress_bar("reference") as progress:
-        report = pipeline.energy(graph, shown.frames, table=table and table.split(","), progress=progress)
+    tables = table and table.split(",")
+    work = Work(kind="energy", network=str(network), frames=frames, settings={"table": tables})
+    done = carry_out(work, samples, Split(range_, part, workers, cluster, resume))
     if csv is not None:
-        counting.write_csv(report, csv)
-    if as_json:
-        print_json({"of": shown.which, **counting.to_dict(report)})
-    else:
-        terminal.say(counting.energy_table(report, shown.which))
-        terminal.say(counting.layer_table(report))
+        write_csv(done.result, csv)
+    show_energy(done, as_json)
 
 
 def report(
@@ -54,15 +55,14 @@ def report(
     """Run a network on the reference and on ONNX Runtime, or --runtimes, count its energy, and write a page of it all."""
     check_report_path(out)
     graph = load(network)
-    shown = samples_for(graph, frames, samples, bounded=True)
+    shown = samples_for(graph, frames, samples)
     with terminal.progress_bar("running and drawing") as progress:
         path = pipeline.report(
             graph,
             shown.frames,
-            shown.labels,
             samples=shown.which,
             path=out,
-            runtimes=runtimes_of(runtimes, ("reference", "onnx")),
+            runtimes=runtimes_of(runtimes) or ("reference", "onnx"),
             table=table and table.split(","),
             progress=lambda _: progress,
         )

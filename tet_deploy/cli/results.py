@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
-from tet_deploy import terminal
+import typer
+
+from tet_deploy import counting, terminal
+from tet_deploy.pipeline import OFF_GRID
+from tet_deploy.validation import Agreement, agreement_table
+from tet_deploy.work import Done
 
 
 def print_result(as_json: bool, values: dict[str, Any], text: str) -> None:
@@ -19,3 +26,48 @@ def print_result(as_json: bool, values: dict[str, Any], text: str) -> None:
 def print_json(values: dict[str, Any]) -> None:
     """Print one JSON object."""
     print(json.dumps(values, indent=2))
+
+
+def show_run(done: Done, as_json: bool) -> None:
+    """What `run` and a merge of its parts print."""
+    found = done.result
+    result = {"runtime": found.runtime, "samples": found.samples, "steps": found.steps, "of": done.which}
+    text = f"{found.runtime}: ran {done.which}, {found.steps} steps each"
+    if found.accuracy is not None:
+        result["accuracy"] = found.accuracy
+        text += f"; accuracy {found.accuracy:.2%}"
+    result["decisions"] = found.decisions.tolist()
+    print_result(as_json, result, text)
+
+
+def show_validate(done: Done, as_json: bool) -> None:
+    """What `validate` and a merge of its parts print; exit code 1 if a value differs."""
+    agreements, on_grid = done.result.agreements, done.result.equality_expected
+    if as_json:
+        result = {name: _agreement(agreement) for name, agreement in agreements.items()}
+        print_json({"of": done.which, "equality_expected": on_grid} | result)
+    else:
+        terminal.say(agreement_table(agreements, done.which))
+        for agreement in agreements.values():
+            if agreement.first is not None:
+                terminal.say(f"{agreement.runtime}: {agreement.first}")
+        if not on_grid:
+            terminal.say(f"{OFF_GRID} Here: --snap-frames.")
+    raise typer.Exit(0 if all(agreement.equal for agreement in agreements.values()) else 1)
+
+
+def show_energy(done: Done, as_json: bool) -> None:
+    """What `energy` and a merge of its parts print."""
+    if as_json:
+        print_json({"of": done.which, **counting.to_dict(done.result)})
+    else:
+        terminal.say(counting.energy_table(done.result, done.which))
+        terminal.say(counting.layer_table(done.result))
+
+
+SHOW: dict[str, Callable[[Done, bool], None]] = {"run": show_run, "validate": show_validate, "energy": show_energy}
+
+
+def _agreement(agreement: Agreement) -> dict[str, Any]:
+    first = None if agreement.first is None else dataclasses.asdict(agreement.first)
+    return agreement.counts() | {"samples": agreement.samples, "decisions": agreement.decisions, "first_divergence": first}

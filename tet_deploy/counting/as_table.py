@@ -32,13 +32,14 @@ def layer_table(report: EnergyReport) -> Table:
         "multiplications": report.multiplications(report.policies.input),
         "additions": report.additions(),
     }
-    counts |= {f"nJ by {priced.table.name}": priced.picojoules(report.default) / 1000 for priced in report.by_table}
+    means = {name: value.sum(axis=1) / report.samples for name, value in counts.items()}
+    means |= {f"nJ by {priced.table.name}": priced.by_layer(report.default) / 1000 for priced in report.by_table}
     rows = []
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
         if kind != "lif":
-            rows.append((layer, kind, *(f"{values[index].sum() / report.samples:,.1f}" for values in counts.values())))
+            rows.append((layer, kind, *(f"{values[index]:,.1f}" for values in means.values())))
     title = f"Per layer and inference; energy '{report.default}'"
-    return Table(title, ("layer", "kind", *counts), rows, text=("kind",))
+    return Table(title, ("layer", "kind", *means), rows, text=("kind",))
 
 
 def _nanojoules(*picojoules: float) -> tuple[str, ...]:

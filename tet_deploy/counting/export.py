@@ -90,23 +90,20 @@ def notes(report: EnergyReport) -> list[str]:
 
 
 def _layers(report: EnergyReport) -> list[dict[str, Any]]:
-    traffic = report.traffic
-    counts = {column: traffic[column].mean(axis=2) for column in (PER_EVENT | PER_STEP)}  # [L, T]
-    energies = {name: report.picojoules(name) for name in report.names}  # [L, T, B]
+    traffic, samples = report.traffic, report.samples
+    counts = {column: traffic[column] / samples for column in (PER_EVENT | PER_STEP)}  # [L, T]
+    means, spent = traffic.input_mean.mean(axis=1), {name: report.picojoules(name) for name in report.names}  # [L, T]
+    by_layer = {name: (report.by_layer(name), report.std_by_layer(name)) for name in report.names}
     return [
         {
             "layer": layer,
             "kind": kind,
-            "input_mean": float(traffic.input_mean[row].mean()),
+            "input_mean": float(means[row]),
             "counts": {column: float(value[row].sum()) for column, value in counts.items() if value[row].any()},
             "counts_per_step": {column: value[row].tolist() for column, value in counts.items() if value[row].any()},
             "energy_pj": {
-                name: {
-                    "mean": float(value[row].sum(axis=0).mean()),
-                    "std": float(value[row].sum(axis=0).std()),
-                    "per_step": value[row].mean(axis=1).tolist(),
-                }
-                for name, value in energies.items()
+                name: {"mean": float(mean[row]), "std": float(std[row]), "per_step": spent[name][row].tolist()}
+                for name, (mean, std) in by_layer.items()
             },
         }
         for row, (layer, kind) in enumerate(zip(traffic.layers, traffic.kinds, strict=True))

@@ -6,17 +6,23 @@ One number would hide its assumptions, so every report carries all of `ENERGIES`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import math
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from tet_deploy.contracts import Frames, Recording, check_frames
+from tet_deploy.counting import energies
 from tet_deploy.counting.as_table import energy_table
 from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
 from tet_deploy.counting.tables import EnergyTable, choose
-from tet_deploy.counting.traffic import Traffic, count, merge
+from tet_deploy.counting.totals import Totals
+from tet_deploy.counting.traffic import Traffic, count
 from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED
@@ -24,32 +30,38 @@ from tet_deploy.ir.shapes import dense_macs
 from tet_deploy.ir.spec import need_graph
 
 _SAMPLES_AT_ONCE = 32  # bounds the integer copies of spikes made while counting
+Squares = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EnergyReport:
     """What one network cost on a number of samples, in picojoules.
 
-    Reports of successive samples are joined with `+`, so that a large set need not be recorded at once.
+    Reports of other samples are joined with `+`. All that is kept are integers, so a report does not grow with the number of
+    samples, and its numbers are the same, to the last bit, however the samples were split and in whatever order.
 
     Attributes
     ----------
     traffic
-        The counts: per layer, step and sample.
+        The counts: per layer and step, summed over samples.
     table
         Prices and their sources.
     beside
         Other tables whose energies are to be shown beside those of `table`, see `by_table`.
     dense_macs
         int64 [L]: multiply-accumulates of the dense pass that `ann` prices, see `ir.shapes.dense_macs`.
+    squares
+        For each table and named energy L+1 integers: the squares of what each layer, and last the whole network, spends on
+        an inference, summed over samples; in units of the terms' denominator, see `energies`.
     runtime, digest
         Which runtime the spikes come from, and which network ran.
     """
 
-    traffic: Traffic
+    traffic: Totals
     table: EnergyTable
     policies: Policies
     dense_macs: np.ndarray
+    squares: Squares
     runtime: str
     digest: str
     beside: tuple[EnergyTable, ...] = ()
@@ -79,81 +91,61 @@ class EnergyReport:
     @property
     def names(self) -> tuple[str, ...]:
         """Energies this report can give; 'cached' only if all samples were still images, 'ann' if priced."""
-        names = [name for name in ENERGIES if name != "ann" or self.table.dense_mac is not None]
-        if self.traffic.static_input and self.steps > 1 and self.traffic.input_fed.any():
-            names.append("cached")
-        return tuple(names)
+        return _names(self.table, self.traffic)
 
     @property
     def steps(self) -> int:
         """Number of time steps T."""
-        return int(self.traffic.input_mean.shape[1])
+        return self.traffic.steps
 
     @property
     def samples(self) -> int:
         """Number of samples B."""
-        return int(self.traffic.input_mean.shape[2])
+        return self.traffic.samples
 
     def parts(self, name: str) -> dict[str, np.ndarray]:
-        """One energy split by `PARTS`: float64 [L, T, B] each, in picojoules. `ann`, a single pass, lies in step 1."""
-        if name not in self.names:
-            raise ArgumentError(f"energy {name!r}: this report has no energy of that name; it has {', '.join(self.names)}.")
-        traffic, price = self.traffic, self._price
-        macs, additions = self._synaptic_parts(name)
-        elements, neurons = np.zeros_like(macs), np.zeros_like(macs)
-        if name == "full":
-            elements = price("element_addition") * (traffic["bias_additions"] + traffic["residual_additions"])
-            neurons = price("neuron_update") * traffic["neuron_updates"] + price("spike") * traffic["spikes"]
-            neurons = neurons + price("leak_multiplication") * traffic["leak_multiplications"]
-        elif name == "cached":
-            macs[traffic.input_fed, 1:] = 0
-            elements = price("element_addition") * (traffic.input_fed[:, None, None] * traffic["outputs"])
-        return dict(zip(PARTS, (macs, additions, elements, neurons), strict=True))
-
-    def _synaptic_parts(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Energy of multiply-accumulates and of synaptic additions."""
-        traffic, price = self.traffic, self._price
-        if name == "ann":
-            macs = np.zeros(traffic.input_mean.shape)
-            macs[:, 0] = price("dense_mac") * self.dense_macs[:, None]
-            return macs, np.zeros_like(macs)
-        if name == "rate":
-            analog, padded = traffic.of_kind("analog"), self.dense_macs[:, None, None]
-            return price("mac") * (analog * padded), price("addition") * (~analog * traffic.input_mean * padded)
-        first = {"event": "event", "dense_in": "dense"}.get(name, self.policies.input)
-        return price("mac") * self.multiplications(first), price("addition") * self.additions()
+        """One energy split by `PARTS`: float64 [L, T] each, mean picojoules. `ann`, a single pass, lies in step 1."""
+        terms, unit = self._terms(name)
+        return {
+            part: self._per_inference(energies.amounts(some, self._column, unit) if some else self._nothing(), unit)
+            for part, some in ((part, [term for term in terms if term.part == part]) for part in PARTS)
+        }
 
     def picojoules(self, name: str) -> np.ndarray:
-        """One energy per layer, step and sample: float64 [L, T, B]."""
-        return np.asarray(sum(self.parts(name).values()))
+        """One energy per layer and step, mean over samples: float64 [L, T]."""
+        return self._per_inference(*self._whole(name))
 
-    def per_inference(self, name: str) -> np.ndarray:
-        """One energy per sample over all layers and steps: float64 [B], in picojoules."""
-        return np.asarray(self.picojoules(name).sum(axis=(0, 1)))
+    def by_layer(self, name: str) -> np.ndarray:
+        """Mean picojoules of an inference that each layer spends: float64 [L]."""
+        whole, unit = self._whole(name)
+        return self._per_inference(whole.sum(axis=1), unit)
 
     def mean(self, name: str) -> float:
         """Picojoules per inference, averaged over samples."""
-        return float(self.per_inference(name).mean())
+        whole, unit = self._whole(name)
+        return float(Fraction(whole.sum(), unit * self.samples))
 
     def std(self, name: str) -> float:
         """Standard deviation over samples of the picojoules per inference (division by B)."""
-        return float(self.per_inference(name).std())
+        return self._spread(name, lambda whole: whole.sum(), -1)
+
+    def std_by_layer(self, name: str) -> np.ndarray:
+        """The same for what each layer spends: float64 [L]."""
+        rows = range(len(self.traffic.layers))
+        return np.array([self._spread(name, lambda whole, row=row: whole[row].sum(), row) for row in rows])
 
     def by_step(self, name: str) -> np.ndarray:
         """Mean picojoules of an inference that ends after step 1..T: float64 [T]."""
-        return np.asarray(self.picojoules(name).sum(axis=0).mean(axis=1).cumsum())
+        whole, unit = self._whole(name)
+        return self._per_inference(whole.sum(axis=0).cumsum(), unit)
 
     def multiplications(self, input_policy: str) -> np.ndarray:
-        """Multiply-accumulates with the network's input counted 'dense' or by 'event': int64 [L, T, B]."""
-        dense, event = self.traffic[self._column("mac_dense")], self.traffic[self._column("synops")]
-        by_event = ("graded", "pooled") if self.policies.pool == "mac" else ("graded",)
-        first = self.traffic.of_kind("analog") * (dense if input_policy == "dense" else event)
-        return np.asarray(first + self.traffic.of_kind(*by_event) * event)
+        """Multiply-accumulates with the network's input counted 'dense' or by 'event': int64 [L, T], summed over samples."""
+        return self._counted("dense_in" if input_policy == "dense" else "event", energies.MACS)
 
     def additions(self) -> np.ndarray:
-        """Synaptic additions: int64 [L, T, B]."""
-        pooled = self._column("pool_synops") if self.policies.pool == "fold" else "pool_additions"
-        return np.asarray(self.traffic.of_kind("spike") * self.traffic[self._column("synops")] + self.traffic[pooled])
+        """Synaptic additions: int64 [L, T], summed over samples."""
+        return self._counted("event", energies.ADDITIONS)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Means per inference in plain numbers: {'energy_pj': {name: ...}, 'counts': {name: ...}} and 'energy_pj_by_table'.
@@ -174,24 +166,63 @@ class EnergyReport:
         return {
             "energy_pj": self._means(),
             "energy_pj_by_table": {report.table.name: report._means() for report in self.by_table},
-            "counts": {name: float(value.sum()) / self.samples for name, value in counts.items()},
+            "counts": {name: int(value.sum()) / self.samples for name, value in counts.items()},
         }
 
     def _means(self) -> dict[str, float]:
         return {name: self.mean(name) for name in ENERGIES if name in self.names}
 
     def __add__(self, other: EnergyReport) -> EnergyReport:
-        """The report of this report's samples followed by the other's."""
+        """The report of both reports' samples together."""
         fields = ("digest", "table", "beside", "policies", "runtime")
         if any(getattr(self, field) != getattr(other, field) for field in fields):
             raise DataError("energy: only reports of one network, runtime, table and policy can be joined. Keep them apart.")
-        return dataclasses.replace(self, traffic=merge([self.traffic, other.traffic]))
+        squares = {
+            table: {
+                name: tuple(map(operator.add, sums, other.squares[table][name]))
+                for name, sums in found.items()
+                if name in other.squares[table]
+            }
+            for table, found in self.squares.items()
+        }
+        return dataclasses.replace(self, traffic=self.traffic + other.traffic, squares=squares)
 
-    def _price(self, operation: str) -> float:
-        return self.table.prices[operation].picojoules
+    def _terms(self, name: str) -> tuple[list[energies.Term], int]:
+        """What one energy adds up, and into how many units a picojoule is split so that all of it is whole."""
+        if name not in self.names:
+            raise ArgumentError(f"energy {name!r}: this report has no energy of that name; it has {', '.join(self.names)}.")
+        terms = energies.terms(name, _layers(self.traffic, self.dense_macs), self.table, self.policies)
+        return terms, energies.denominator(terms)
 
-    def _column(self, name: str) -> str:
-        return name if self.policies.zero_weights == "counted" else f"{name}_effective"
+    def _whole(self, name: str) -> tuple[np.ndarray, int]:
+        """One energy over all samples: Python ints [L, T], and their unit."""
+        terms, unit = self._terms(name)
+        return energies.amounts(terms, self._column, unit), unit
+
+    def _column(self, name: str) -> np.ndarray:
+        if name == "dense_macs":
+            return np.repeat(self.dense_macs[:, None] * self.samples, self.steps, axis=1)
+        return self.traffic.input_sum if name == "input_sum" else self.traffic[name]
+
+    def _nothing(self) -> np.ndarray:
+        return np.zeros((len(self.traffic.layers), self.steps), dtype=object)
+
+    def _per_inference(self, amounts: np.ndarray, unit: int) -> np.ndarray:
+        """Units over all samples as mean picojoules, each rounded once."""
+        share = np.frompyfunc(lambda amount: float(Fraction(amount, unit * self.samples)), 1, 1)
+        return np.asarray(share(amounts), dtype=np.float64)
+
+    def _spread(self, name: str, total: Any, row: int) -> float:
+        whole, unit = self._whole(name)
+        mean = Fraction(total(whole), unit * self.samples)
+        square = Fraction(self.squares[self.table.name][name][row], unit**2 * self.samples)
+        return math.sqrt(square - mean**2)
+
+    def _counted(self, name: str, part: str) -> np.ndarray:
+        """Operations behind one part of an energy, whatever they cost."""
+        terms = [term for term in self._terms(name)[0] if term.part == part]
+        rows = [(np.array([share != 0 for share in term.share])[:, None], term.column) for term in terms]
+        return np.asarray(sum(mask * self.traffic[column] for mask, column in rows), dtype=np.int64)
 
 
 def estimate(
@@ -257,21 +288,47 @@ def estimate(
             f"got {frames.shape[0]} steps of {frames.shape[1]}."
         )
     starts = range(0, recording.samples, _SAMPLES_AT_ONCE)
-    traffic = merge([_part(graph, recording, frames, start) for start in starts])
+    parts = (count(graph, recording.sample(a, a + _SAMPLES_AT_ONCE), frames[:, a : a + _SAMPLES_AT_ONCE]) for a in starts)
+    tables = (prices, *beside)
+    found = (_report(graph, recording.runtime, traffic, tables, policies) for traffic in parts)
+    return functools.reduce(operator.add, found)
+
+
+def _report(
+    graph: Graph, runtime: str, traffic: Traffic, tables: tuple[EnergyTable, ...], policies: Policies
+) -> EnergyReport:
+    macs, totals = _dense_macs(graph, traffic), Totals.of(traffic)
+
+    def column(name: str) -> np.ndarray:
+        if name == "dense_macs":
+            return np.broadcast_to(macs[:, None, None], traffic.input_sum.shape)
+        return np.rint(traffic.input_sum).astype(np.int64) if name == "input_sum" else traffic[name]
+
+    def squares(table: EnergyTable, name: str) -> tuple[int, ...]:
+        terms = energies.terms(name, _layers(totals, macs), table, policies)
+        spent = energies.per_sample(terms, column, energies.denominator(terms))
+        return tuple(int(total) for total in (np.vstack([spent, spent.sum(axis=0)]) ** 2).sum(axis=1))
+
     return EnergyReport(
-        traffic=traffic,
-        table=prices,
-        beside=tuple(beside),
+        traffic=totals,
+        table=tables[0],
+        beside=tables[1:],
         policies=policies,
-        dense_macs=_dense_macs(graph, traffic),
-        runtime=recording.runtime,
+        dense_macs=macs,
+        squares={table.name: {name: squares(table, name) for name in _names(table, totals)} for table in tables},
+        runtime=runtime,
         digest=graph.digest(),
     )
 
 
-def _part(graph: Graph, recording: Recording, frames: np.ndarray, start: int) -> Traffic:
-    stop = start + _SAMPLES_AT_ONCE
-    return count(graph, recording.sample(start, stop), frames[:, start:stop])
+def _names(table: EnergyTable, traffic: Totals) -> tuple[str, ...]:
+    names = [name for name in ENERGIES if name != "ann" or table.dense_mac is not None]
+    still = traffic.static_input and traffic.steps > 1 and traffic.input_fed.any()
+    return (*names, "cached") if still else tuple(names)
+
+
+def _layers(traffic: Totals, macs: np.ndarray) -> energies.Layers:
+    return energies.Layers(traffic.kinds, traffic.input_fed, macs, traffic.input_size)
 
 
 def _dense_macs(graph: Graph, traffic: Traffic) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Spike traffic: how many events reached each layer, and how many synapses they passed, event by event and in int64.
+"""Spike traffic of each sample: how many events reached each layer, and how many synapses they passed, counted in int64.
 
 synops = sum over the non-zero inputs of F, with F the fan-out of each input element (`tet_deploy.ir.shapes.fan_out`), so
 strides, dilation, groups and borders are exact. No count is ever summed in floating point.
@@ -6,7 +6,7 @@ strides, dilation, groups and borders are exact. No count is ever summed in floa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import NamedTuple
@@ -57,8 +57,10 @@ class Traffic:
         int64 [L, T, B] for each name in `PER_EVENT`.
     per_step
         int64 [L] for each name in `PER_STEP`: the same in every step of every sample.
-    input_mean
-        float64 [L, T, B], mean over the elements of a synaptic layer's input (the firing rate where it is spikes).
+    input_sum
+        float64 [L, T, B], sum over the elements of a synaptic layer's input; a whole number where it is spikes.
+    input_size
+        int64 [L]: what that is divided by to give the mean; 0 for other rows.
     static_input
         Whether every sample showed the same frame in all steps.
     """
@@ -68,19 +70,21 @@ class Traffic:
     input_fed: np.ndarray
     per_event: Mapping[str, np.ndarray]
     per_step: Mapping[str, np.ndarray]
-    input_mean: np.ndarray
+    input_sum: np.ndarray
+    input_size: np.ndarray
     static_input: bool
     __repr__ = short_repr
 
-    def of_kind(self, *kinds: str) -> np.ndarray:
-        """bool [L, 1, 1]: rows of these kinds."""
-        return np.array([kind in kinds for kind in self.kinds])[:, None, None]
+    @property
+    def input_mean(self) -> np.ndarray:
+        """Mean over the elements of a synaptic layer's input (the firing rate where it is spikes), float64 [L, T, B]."""
+        return np.asarray(self.input_sum / np.maximum(self.input_size, 1)[:, None, None])
 
     def __getitem__(self, column: str) -> np.ndarray:
         """int64 [L, T, B] (read-only where it is the same in every step)."""
         if column in self.per_event:
             return self.per_event[column]
-        return np.broadcast_to(self.per_step[column][:, None, None], self.input_mean.shape)
+        return np.broadcast_to(self.per_step[column][:, None, None], self.input_sum.shape)
 
 
 def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
@@ -118,37 +122,14 @@ def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
     return _assemble(rows, frames.shape[:2], static=bool((frames == frames[:1]).all()))
 
 
-def merge(parts: Sequence[Traffic]) -> Traffic:
-    """Join the traffic of successive samples through one network.
-
-    Raises
-    ------
-    DataError
-        The parts come from different networks or numbers of steps.
-    """
-    first = parts[0]
-    for part in parts:
-        same_steps = part.input_mean.shape[1] == first.input_mean.shape[1]
-        if (part.layers, part.kinds) != (first.layers, first.kinds) or not same_steps:
-            raise DataError("energy: only counts of one network and one number of steps can be joined. Keep them apart.")
-    return Traffic(
-        layers=first.layers,
-        kinds=first.kinds,
-        input_fed=first.input_fed,
-        per_event={name: np.concatenate([part.per_event[name] for part in parts], axis=2) for name in PER_EVENT},
-        per_step=first.per_step,
-        input_mean=np.concatenate([part.input_mean for part in parts], axis=2),
-        static_input=all(part.static_input for part in parts),
-    )
-
-
 class _Row(NamedTuple):
     layer: str
     kind: str
     input_fed: bool
     per_event: dict[str, np.ndarray]  # int64 [T, B]
     per_step: dict[str, int]
-    input_mean: np.ndarray | float = 0.0
+    input_sum: np.ndarray | float = 0.0  # [T, B]
+    input_size: int = 0
 
 
 def _assemble(rows: list[_Row], steps_samples: tuple[int, ...], static: bool) -> Traffic:
@@ -162,7 +143,8 @@ def _assemble(rows: list[_Row], steps_samples: tuple[int, ...], static: bool) ->
         input_fed=np.array([row.input_fed for row in rows]),
         per_event={name: stack(name) for name in PER_EVENT},
         per_step={name: np.array([row.per_step.get(name, 0) for row in rows], dtype=np.int64) for name in PER_STEP},
-        input_mean=np.stack([np.broadcast_to(np.asarray(row.input_mean, np.float64), steps_samples) for row in rows]),
+        input_sum=np.stack([np.broadcast_to(np.asarray(row.input_sum, np.float64), steps_samples) for row in rows]),
+        input_size=np.array([row.input_size for row in rows], dtype=np.int64),
         static_input=static,
     )
 
@@ -194,8 +176,8 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
         "mac_padded": layer.padded,
         "bias_additions": layer.outputs * adds_bias(graph, node),
     }
-    mean = total(source.values) / (layer.inputs * source.divisor)
-    return _Row(node.name, layer.kind, layer.input_fed, per_event, per_step, mean)
+    size = layer.inputs * source.divisor
+    return _Row(node.name, layer.kind, layer.input_fed, per_event, per_step, total(source.values), size)
 
 
 def _population_row(graph: Graph, node: Spiking, spikes: np.ndarray) -> _Row:

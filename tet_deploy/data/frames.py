@@ -16,6 +16,7 @@ from tet_deploy.data.event_columns import named
 from tet_deploy.data.event_formats import identify
 from tet_deploy.errors import ArtifactError, DataError, TetDeployError, cut, first_line
 from tet_deploy.files import LARGEST_FILE_BYTES
+from tet_deploy.mapped import map_array, stored_at
 from tet_deploy.reprs import short_repr
 
 _TIGHTEST = 1032  # deflate packs no tighter: an array that claims more was never in the file
@@ -31,8 +32,11 @@ class LabelledFrames:
     __repr__ = short_repr
 
 
-def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
+def load_frames(path: str | os.PathLike[str], *, mapped: bool = False) -> LabelledFrames:
     """Read `frames` and, if it is there, `labels` from an .npz; or frames alone from an .npy. Pickles are refused.
+
+    With `mapped`, frames that are not compressed stay in their file, which must then stay as it is, and are read where they
+    are looked at.
 
     Raises
     ------
@@ -46,7 +50,7 @@ def load_frames(path: str | os.PathLike[str]) -> LabelledFrames:
     if found and kind not in (".npy", ".npz"):
         raise ArtifactError(f"{path}: is {found}; frames are read from .npz and .npy.{_RECORDINGS * kind.startswith('.')}")
     try:
-        arrays = _read_npz(path) if zipfile.is_zipfile(path) else {"frames": _read_npy(path)}
+        arrays = _read_npz(path, mapped) if zipfile.is_zipfile(path) else {"frames": _read_npy(path, mapped)}
     except TetDeployError:
         raise
     except Exception as error:  # a file can be wrong in any way: it must not surprise the caller
@@ -86,7 +90,7 @@ def check_labels(labels: Any, *, samples: int, classes: int | None = None) -> np
     return found
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path, mapped: bool) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -100,16 +104,19 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 size = min(archive.getinfo(f"{name}.npy").file_size, unpacked_limit(path))
                 with archive.open(f"{name}.npy") as header:
                     check_claimed_size(header, size)
-                with archive.open(f"{name}.npy") as file:
-                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                if mapped and (offset := stored_at(path, archive.getinfo(f"{name}.npy"))) is not None:
+                    arrays[name] = map_array(path, offset)
+                else:
+                    with archive.open(f"{name}.npy") as file:
+                        arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path, mapped: bool) -> np.ndarray:
     with path.open("rb") as file:
         check_claimed_size(file, path.stat().st_size)
         file.seek(0)
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+        return map_array(path, 0) if mapped else np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def unpacked_limit(path: Path) -> int:
@@ -130,6 +137,8 @@ def check_claimed_size(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.
         raise ValueError(f"an .npy of version {major}; versions 1 and 2 are read")
     read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(file)
+    if any(type(axis) is not int for axis in shape):  # numpy takes True for 1
+        raise ValueError(f"its header claims the shape {shape}")
     claimed = dtype.itemsize
     for axis in shape:
         claimed *= axis

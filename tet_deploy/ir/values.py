@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from types import MappingProxyType
@@ -107,6 +107,18 @@ def value_of_frames(frames: np.ndarray, encoding: str) -> Value:
         least=min(0.0, float(frames.min())),
         greatest=max(0.0, float(frames.max())),
         fraction_bits=fraction_bits(frames),
+    )
+
+
+def joined(parts: Iterable[Value]) -> Value:
+    """What an edge carries that carries each of these at some time."""
+    parts = list(parts)
+    grids = [part.fraction_bits for part in parts]
+    return dataclasses.replace(
+        parts[0],
+        least=min(part.least for part in parts),
+        greatest=max(part.greatest for part in parts),
+        fraction_bits=None if None in grids else max(bits for bits in grids if bits is not None),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tet_deploy.contracts import Frames, network_frames
+from tet_deploy.batches import FrameBatches, Source
+from tet_deploy.contracts import Frames
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, TRACED, check
 from tet_deploy.passes.fold_batch_norm import fold_batch_norm
@@ -34,7 +35,7 @@ def fold(graph: Graph) -> Graph:
     return check(graph, DEPLOYABLE)
 
 
-def lower(graph: Graph, frames: Frames | None = None) -> Graph:
+def lower(graph: Graph, frames: Frames | Source | None = None) -> Graph:
     """Fold a traced network and snap its weights to a grid on which all runtimes agree exactly.
 
     Parameters
@@ -42,7 +43,8 @@ def lower(graph: Graph, frames: Frames | None = None) -> Graph:
     graph
         From `trace`.
     frames
-        Some that the network will see, [T, B, *shape], training frames for example: the grid is then as fine as they allow.
+        Some that the network will see, [T, B, *shape], training frames for example, or a source of them: the grid is then as
+        fine as they allow.
         Without them it must allow for large frames, and the coarser weights move some spikes.
 
     Raises
@@ -52,8 +54,8 @@ def lower(graph: Graph, frames: Frames | None = None) -> Graph:
     DataError
         Frames that do not fit the network.
     """
-    array = None if frames is None else network_frames(graph, frames)
-    return snap_to_grid(fold(graph), array)  # last: folding makes new weights
+    batches = None if frames is None else FrameBatches.of(graph, frames)
+    return snap_to_grid(fold(graph), batches)  # last: folding makes new weights
 
 
 __all__ = ["LOWERING", "fold", "fold_batch_norm", "fold_pooling", "lower", "lower_residual", "quantize", "snap_to_grid"]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
-from tet_deploy.ir.values import Value, value_of_frames
+from tet_deploy.ir.values import Value
 from tet_deploy.passes.calibrate import Fit, Port, calibrate
 from tet_deploy.passes.messages import Messages
 
@@ -114,8 +113,7 @@ class _Quantizer:
         return self.sent[name] if self.waiting[name] else self.sent.pop(name)
 
     def _add_input(self, node: Input) -> None:
-        parts = [value_of_frames(part.frames(), node.encoding) for part in self.frames.batches(self.at_once)]
-        quantization = _input_quantization(parts)
+        quantization = _input_quantization(self.frames.values())
         sent = Messages(self.frames.steps, node.shape, np.int8)
         for part in self.frames.batches(self.at_once):
             sent.append(dynamics.to_messages(part.frames(), quantization))
@@ -172,13 +170,11 @@ def _certified(graph: Graph, summary: dict[str, dict[str, object]]) -> Graph:
     return graph.with_metadata(**{METADATA_KEY: json.dumps(summary)})
 
 
-def _input_quantization(seen: Sequence[Value]) -> Quantization:
+def _input_quantization(seen: Value) -> Quantization:
     """Messages that stand for the frames exactly, where a power of two makes whole numbers of them; else the finest."""
-    largest = max(part.magnitude for part in seen)
-    if largest == 0:
+    if seen.magnitude == 0:
         raise DataError("calibration frames: must not be all zero. Take some that the network will really see.")
-    grids = [part.fraction_bits for part in seen]
     for power in range(8):
-        if largest * 2**power <= MESSAGE_LIMIT and all(bits is not None and bits <= power for bits in grids):
+        if seen.magnitude * 2**power <= MESSAGE_LIMIT and seen.fraction_bits is not None and seen.fraction_bits <= power:
             return Quantization(scale=float(2**power))
-    return Quantization(scale=MESSAGE_LIMIT / largest)
+    return Quantization(scale=MESSAGE_LIMIT / seen.magnitude)

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tet_deploy.contracts import Frames, as_array, network_frames
+from tet_deploy.batches import FrameBatches, Source
+from tet_deploy.contracts import Frames, network_frames
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
-from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, value_of_frames, values
+from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, values
 
 SIGNIFICANT_BITS = 24  # of float32
 _ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that leaves half of float32's bits to the weights
@@ -30,7 +33,7 @@ _ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that 
 _LEAST_LEVELS = 64  # between 0 and the largest value of frames; rounded to fewer they would be other frames
 
 
-def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
+def snap_to_grid(graph: Graph, frames: Frames | Source | None = None) -> Graph:
     """Round weights and biases to the finest power-of-two grid on which float32 sums are exact.
 
     Parameters
@@ -38,9 +41,9 @@ def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
     graph
         A float network whose populations have synapses of their own, see `lower_residual`.
     frames
-        Some that the network will see, [T, B, *shape]: exactness then holds for frames up to twice as large on the same
-        grid. Without any, or with frames on no grid, it holds for counts up to 255 (events) or for multiples of 1/256 up to
-        4 (analog), which costs precision where the real frames are smaller.
+        Some that the network will see, [T, B, *shape], or a source of them: exactness then holds for frames up to twice as
+        large on the same grid. Without any, or with frames on no grid, it holds for counts up to 255 (events) or for
+        multiples of 1/256 up to 4 (analog), which costs precision where the real frames are smaller.
 
     Raises
     ------
@@ -55,9 +58,9 @@ def snap_to_grid(graph: Graph, frames: Frames | None = None) -> Graph:
     return graph.replace(changes)
 
 
-def frames_fit(graph: Graph, frames: Frames) -> bool:
+def frames_fit(graph: Graph, frames: Frames | Source) -> bool:
     """Whether every float32 sum of the network is exact for these frames, in any order; recomputed from the weights."""
-    return _fits(graph, value_of_frames(as_array(frames), graph.input.encoding))
+    return _fits(graph, FrameBatches.of(graph, frames).values())
 
 
 def _fits(graph: Graph, frames: Value) -> bool:
@@ -98,26 +101,66 @@ def snap_frames(graph: Graph, frames: Frames) -> np.ndarray:
     --------
     >>> td.validate(graph, td.snap_frames(graph, frames))  # doctest: +SKIP
     """
-    array = network_frames(graph, frames)
-    if graph.is_quantized or frames_fit(graph, array):
-        return array
-    largest = np.abs(array).max()
+    batches = FrameBatches.of(graph, array := network_frames(graph, frames))
+    found = snapped(graph, batches)
+    return array if found is batches else found.frames()
+
+
+def snapped(graph: Graph, frames: FrameBatches) -> FrameBatches:
+    """The same samples, rounded as `snap_frames` says when they are read; one grid for all of their source.
+
+    Raises
+    ------
+    DataError
+        As from `snap_frames`.
+    """
+    seen = dataclasses.replace(frames, start=0, stop=len(frames.source)).values()
+    if graph.is_quantized or _fits(graph, seen):
+        return frames
     for bits in range(SIGNIFICANT_BITS // 2, -1, -1):
-        rounded = _multiples(array, bits)
-        if largest * 2.0**bits >= _LEAST_LEVELS and _fits(graph, value_of_frames(rounded, graph.input.encoding)):
-            return rounded
+        least, greatest = _multiples(np.array([seen.least, seen.greatest]), bits)
+        rounded = dataclasses.replace(seen, least=float(least), greatest=float(greatest), fraction_bits=bits)
+        if seen.magnitude * 2.0**bits >= _LEAST_LEVELS and _fits(graph, rounded):
+            return dataclasses.replace(frames, source=_Rounded(frames.source, bits))
     raise DataError(
-        f"frames: the network has no grid for values up to {largest:.6g}. Lower it with frames as large as these: "
+        f"frames: the network has no grid for values up to {seen.magnitude:.6g}. Lower it with frames as large as these: "
         "td.lower(traced, frames)."
     )
 
 
-def _declared(graph: Graph, frames: Frames | None) -> Value:
+@dataclass(frozen=True)
+class _Rounded:
+    """A source whose frames are rounded to multiples of 2^-bits."""
+
+    source: Source
+    bits: int
+
+    @property
+    def steps(self) -> int:
+        return self.source.steps
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.source.shape)
+
+    @property
+    def labels(self) -> Any:
+        return getattr(self.source, "labels", None)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        frames, labels = self.source.batch(indices)
+        return _multiples(frames, self.bits), labels
+
+
+def _declared(graph: Graph, frames: Frames | Source | None) -> Value:
     """What the network's frames are taken to be: twice as large as those that were shown."""
     default = _ALLOWED_FOR[graph.input.encoding]
     if frames is None:
         return default
-    shown = value_of_frames(as_array(frames), graph.input.encoding)
+    shown = FrameBatches.of(graph, frames).values()
     if shown.fraction_bits is None or shown.fraction_bits > SIGNIFICANT_BITS // 2:
         return default
     largest = 2.0 * max(shown.magnitude, 2.0**-shown.fraction_bits)

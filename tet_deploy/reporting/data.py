@@ -144,6 +144,8 @@ def _sample_dict(sample: SampleView) -> dict[str, Any]:
     }
 
 
-def firing_rates(recording: Recording) -> dict[str, float]:
-    """Mean spikes per neuron and step of every population whose spikes were recorded."""
-    return {name: float(spikes.mean(dtype=np.float64)) for name, spikes in recording.spikes.items()}
+def firing_rates(report: EnergyReport) -> dict[str, float]:
+    """Mean spikes per neuron and step of every population that was counted."""
+    spikes, updates = report.traffic["spikes"].sum(axis=1), report.traffic["neuron_updates"].sum(axis=1)
+    rows = zip(report.traffic.layers, spikes, updates, strict=True)
+    return {name: int(fired) / int(neurons) for name, fired, neurons in rows if neurons}

@@ -177,7 +177,7 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
     explained = ENERGIES | {"cached": CACHED}
     traffic, additions = report.traffic, report.additions()
     macs, synops = report.multiplications(report.policies.input), traffic["synops"]
-    spent = [priced.picojoules(report.default).sum(axis=1).mean(axis=1) for priced in report.by_table]
+    spent = [priced.by_layer(report.default) for priced in report.by_table]
     layers = [
         {
             "layer": layer,

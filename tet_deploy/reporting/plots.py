@@ -53,7 +53,7 @@ def firing_rates(rates: Mapping[str, float]) -> str:
 
 def energy_by_layer(report: EnergyReport) -> str:
     """The default energy of each synaptic layer, multiplications and additions stacked."""
-    parts = {name: value.sum(axis=1).mean(axis=1) for name, value in report.parts(report.default).items()}
+    parts = {name: value.sum(axis=1) for name, value in report.parts(report.default).items()}
     rows = [row for row, kind in enumerate(report.traffic.kinds) if kind not in ("lif", "add")]
     layers = [f"{report.traffic.layers[row]} ({report.traffic.kinds[row]})" for row in rows]
     totals = np.array([sum(value[row] for value in parts.values()) for row in rows])

@@ -102,6 +102,7 @@ FILES = {
     "larger than any disk": (claiming(f"({10**15}, {10**15}, 2, 3, 4)"), "is shorter than its header says"),
     "many axes": (claiming("(" + "1," * 4000 + ")"), "time first; got shape"),
     "negative axes": (claiming("(-6, -5, 2, 3, 4)") + bytes(4000), "must be a .npy file"),
+    "True for an axis": (claiming("(True, 1, 2, 3, 4)") + bytes(4000), "must be a .npy file"),
     "nested": (header("-" * 9000 + "1\n"), "must be a .npy file"),
     "brackets": (header("(" * 9000 + "\n"), "must be a .npy file"),
     "a long header": (header("x" * 2**20, b"\x02\x00"), "must be a .npy file"),

@@ -86,6 +86,6 @@ def npy_header(start: bytes) -> Npy:
         shape, fortran_order, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # the header is a Python expression and can be wrong in any way
         raise ValueError(f"it is no .npy file of numbers ({type(error).__name__}: {said(error)})") from error
-    if dtype.kind not in "fiub" or min(shape, default=0) < 0:
+    if dtype.kind not in "fiub" or any(type(axis) is not int or axis < 0 for axis in shape):  # numpy takes True for 1
         raise ValueError(f"it must hold numbers; it claims {f'{dtype} {shape}':.{_CHARACTERS_SHOWN}}")
     return Npy(shape, fortran_order, dtype, stream.tell())

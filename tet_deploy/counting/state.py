@@ -1,0 +1,155 @@
+"""An energy report as plain JSON values, without loss, so that parts of a data set can be counted apart and added."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tet_deploy import plain
+from tet_deploy.counting import tables
+from tet_deploy.counting.conventions import ENERGIES, Policies
+from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.synapses import SYNAPTIC_KINDS
+from tet_deploy.counting.totals import Totals
+from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
+from tet_deploy.errors import ArgumentError, ArtifactError, shown
+
+_MOST_DIGITS = 400  # of an integer; sums of squares of energies have some fifty
+
+
+def to_state(report: EnergyReport) -> dict[str, Any]:
+    """In plain JSON values; only reports priced by tables of ours, which are named."""
+    traffic = report.traffic
+    return {
+        "layers": list(traffic.layers),
+        "kinds": list(traffic.kinds),
+        "input_fed": [int(fed) for fed in traffic.input_fed],
+        "samples": traffic.samples,
+        "steps": traffic.steps,
+        "per_event": {name: counts.tolist() for name, counts in traffic.per_event.items()},
+        "per_step": {name: counts.tolist() for name, counts in traffic.per_step.items()},
+        "input_sum": [[[total.numerator, total.denominator] for total in row] for row in traffic.input_sum],
+        "input_size": traffic.input_size.tolist(),
+        "static_input": int(traffic.static_input),
+        "tables": [table.name for table in (report.table, *report.beside)],
+        "policies": dataclasses.asdict(report.policies),
+        "dense_macs": report.dense_macs.tolist(),
+        "squares": {table: {name: list(sums) for name, sums in found.items()} for table, found in report.squares.items()},
+        "runtime": report.runtime,
+        "digest": report.digest,
+    }
+
+
+def from_state(state: Any) -> EnergyReport:
+    """What `to_state` gave.
+
+    Raises
+    ------
+    ArtifactError
+        Something else.
+    """
+    state = plain.mapping(state, "energy")
+    names, kinds = plain.texts(state, "layers"), plain.texts(state, "kinds")
+    rows, steps = len(names), plain.count(state, "steps", least=1)
+    if len(kinds) != rows or not set(kinds) <= {*SYNAPTIC_KINDS, "lif", "add"}:
+        raise ArtifactError(f"kinds: must be {rows} kinds of layers. The file is damaged; do the work again.")
+    traffic = Totals(
+        layers=tuple(names),
+        kinds=tuple(kinds),
+        input_fed=plain.counts(state, "input_fed", length=rows).astype(bool),
+        samples=plain.count(state, "samples", least=1),
+        per_event=_columns(state, "per_event", PER_EVENT, rows, steps),
+        per_step=_columns(state, "per_step", PER_STEP, rows, None),
+        input_sum=_fractions(state, rows, steps),
+        input_size=plain.counts(state, "input_size", length=rows),
+        static_input=bool(plain.count(state, "static_input")),
+    )
+    policies = plain.mapping(plain.get(state, "policies"), "policies")
+    try:
+        priced = [tables.table(name) for name in plain.texts(state, "tables")]
+        chosen = Policies(**{name: plain.text(policies, name) for name in ("input", "pool", "zero_weights")})
+    except ArgumentError as error:
+        raise ArtifactError(f"{error} The file is damaged; do the work again.") from error
+    if not priced:
+        raise ArtifactError("tables: must name at least one. The file is damaged; do the work again.")
+    report = EnergyReport(
+        traffic=traffic,
+        table=priced[0],
+        beside=tuple(priced[1:]),
+        policies=chosen,
+        dense_macs=plain.counts(state, "dense_macs", length=rows),
+        squares=_squares(state, [table.name for table in priced], rows),
+        runtime=plain.text(state, "runtime"),
+        digest=plain.text(state, "digest"),
+    )
+    for each in report.by_table:
+        for name in each.names:
+            _check_spread(each, name)
+    return report
+
+
+def _columns(
+    state: Mapping[str, Any], key: str, names: Mapping[str, str], rows: int, steps: int | None
+) -> dict[str, np.ndarray]:
+    found = plain.mapping(plain.get(state, key), key)
+    if steps is None:
+        return {name: plain.counts(found, name, key, length=rows) for name in names}
+    return {name: _grid(found, name, key, rows, steps) for name in names}
+
+
+def _grid(state: Mapping[str, Any], key: str, name: str, rows: int, steps: int) -> np.ndarray:
+    """int64 [rows, steps]."""
+    value = plain.get(state, key, name)
+    if not isinstance(value, list) or len(value) != rows:
+        raise ArtifactError(f"{name}.{key}: must have {rows} rows; found {shown(value)}. The file is damaged.")
+    return (
+        np.stack([plain.counts({key: row}, key, name, length=steps) for row in value]) if rows else np.zeros((0, steps), int)
+    )
+
+
+def _fractions(state: Mapping[str, Any], rows: int, steps: int) -> np.ndarray:
+    value = plain.get(state, "input_sum")
+    right = isinstance(value, list) and len(value) == rows
+    right = right and all(isinstance(row, list) and len(row) == steps for row in value)
+    if not right or not all(_is_ratio(pair) for row in value for pair in row):
+        raise ArtifactError(
+            f"input_sum: must be {rows} x {steps} ratios of integers. The file is damaged; do the work again."
+        )
+    found = np.empty((rows, steps), dtype=object)
+    for row, step in np.ndindex(rows, steps):
+        found[row, step] = Fraction(*value[row][step])
+    return found
+
+
+def _is_ratio(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(_is_integer(number) for number in pair) and pair[1] > 0
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and abs(value) < 10**_MOST_DIGITS
+
+
+def _squares(state: Mapping[str, Any], names: list[str], rows: int) -> dict[str, dict[str, tuple[int, ...]]]:
+    squares = plain.mapping(plain.get(state, "squares"), "squares")
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for table in names:
+        energies = plain.mapping(plain.get(squares, table, "squares"), "squares")
+        for name, sums in energies.items():
+            right = isinstance(sums, list) and len(sums) == rows + 1 and all(_is_integer(one) and one >= 0 for one in sums)
+            if name not in (*ENERGIES, "cached") or not right:
+                raise ArtifactError(f"squares: those of {name:.50} must be {rows + 1} integers. The file is damaged.")
+            found.setdefault(table, {})[name] = tuple(sums)
+    return found
+
+
+def _check_spread(report: EnergyReport, name: str) -> None:
+    """See that the squares are there and fit the sums: no variance is negative."""
+    try:
+        if not (np.isfinite(report.std(name)) and np.isfinite(report.std_by_layer(name)).all()):
+            raise ValueError
+    except (KeyError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"squares: do not fit the counts of {name}. The file is damaged; do the work again.") from error
