@@ -267,6 +267,7 @@ def _agreement(graph: Graph, expected: Recording, found: Recording | None) -> Ag
 
 
 def _write_report(result: DemoResult, int8: Graph, recording: Recording, frames: np.ndarray, labels: np.ndarray) -> None:
+    assert result.energy is not None
     agreements = {name: agreement for name, agreement in result.agreements.items() if agreement is not None}
     data = ReportData(
         title=f"tet_deploy: {result.data}, seed {result.seed}",

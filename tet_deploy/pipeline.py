@@ -6,9 +6,8 @@ import functools
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import frames_fit
 from tet_deploy.validation import Agreement
 
+_Result = TypeVar("_Result")
 OFF_GRID = (
     "The frames lie off the network's grid, where float runtimes may differ by rounding; "
     "td.snap_frames(graph, frames) puts them on it."
@@ -183,8 +183,11 @@ def energy(
     check_options("energy", counting.estimate, policies)
     batches = FrameBatches.of(graph, frames)
     parts = side_by_side([Run(graph=graph, runtime=runtime)], batches, probes="spikes", progress=lambda _: progress)
-    estimate = partial(counting.estimate, table=table, **policies)
-    return _sum(estimate(graph, found, part.frames()) for part, (found,) in parts if found is not None)
+    return _sum(
+        counting.estimate(graph, found, part.frames(), table=table, **policies)
+        for part, (found,) in parts
+        if found is not None
+    )
 
 
 def report(
@@ -284,5 +287,6 @@ def _of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> n
     return None if labels is None else labels[part.start - whole.start : part.stop - whole.start]
 
 
-def _sum(parts: Iterable[Any]) -> Any:
-    return functools.reduce(operator.add, parts)
+def _sum(parts: Iterable[_Result]) -> _Result:
+    total: _Result = functools.reduce(operator.add, parts)
+    return total

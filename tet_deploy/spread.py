@@ -8,12 +8,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import importlib
 import itertools
 import json
 import multiprocessing
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -25,6 +26,7 @@ from tet_deploy.work import Done, OpenedWork, Work, put_together
 
 Tell = Callable[[str], None]
 _SHARES = 8  # ranges for each worker, so that a death costs little and all end at about the same time
+_WORKERS_ELSEWHERE = 8  # of a cluster, for the size of ranges; it may have any number
 _TRIES = 3  # of one range
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -51,11 +53,12 @@ def carry_out(
         Called with a line about each worker that died.
     """
     before = put_together(kept.parts) if kept.parts else Done(opened.what(), ())
-    local = cluster[6:] if cluster and cluster.startswith("local:") else ""
-    size = -(-(stop - start) // (_SHARES * max(workers, int(local) if local.isdigit() else 4 if cluster else 1)))
+    local = (cluster or "").removeprefix("local:")
+    parallel = workers if cluster is None else int(local) if local.isdigit() else _WORKERS_ELSEWHERE
+    size = -(-(stop - start) // (_SHARES * max(1, parallel)))
     ranges = [(a, min(a + size, last)) for first, last in before.missing(start, stop) for a in range(first, last, size)]
-    done, total = sum(b - a for a, b in ranges), stop - start
-    counted = total - done
+    total = stop - start
+    counted = total - sum(b - a for a, b in ranges)
     results = (
         _on_cluster(opened.work, ranges, cluster, tell) if cluster else _on_processes(opened.work, ranges, workers, tell)
     )
@@ -72,7 +75,7 @@ def carry_out(
     return put_together(kept.parts)
 
 
-def _on_processes(work: Work, ranges: Sequence[tuple[int, int]], workers: int, tell: Tell) -> Iterator[Done]:
+def _on_processes(work: Work, ranges: Sequence[tuple[int, int]], workers: int, tell: Tell) -> Generator[Done, None, None]:
     waiting, tries = collections.deque(ranges), collections.Counter[tuple[int, int]]()
     cores = _shares_of_cores(workers)
     idle: list[_Worker] = []
@@ -84,8 +87,9 @@ def _on_processes(work: Work, ranges: Sequence[tuple[int, int]], workers: int, t
                 chosen = waiting.popleft()
                 worker.connection.send(chosen)
                 busy[worker.connection] = worker, chosen
-            for ready in wait(list(busy)):
-                worker, chosen = busy.pop(ready)  # type: ignore[index]  # only connections were given
+            ready = set(wait(list(busy)))
+            for connection in [connection for connection in busy if connection in ready]:
+                worker, chosen = busy.pop(connection)
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
@@ -136,9 +140,9 @@ def _shares_of_cores(workers: int) -> Iterator[set[int]]:
     return itertools.cycle([set(cores[i : i + each]) for i in range(0, len(cores), each)] or [set()])
 
 
-def _on_cluster(work: Work, ranges: Sequence[tuple[int, int]], address: str, tell: Tell) -> Iterator[Done]:
+def _on_cluster(work: Work, ranges: Sequence[tuple[int, int]], address: str, tell: Tell) -> Generator[Done, None, None]:
     try:
-        import distributed
+        distributed = importlib.import_module("distributed")
     except ImportError as error:
         raise MissingDependencyError("a cluster needs dask.distributed: pip install 'tet-deploy[cluster]'.") from error
     with contextlib.ExitStack() as stack:
