@@ -43,7 +43,19 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "experiments": CORE | TORCH_SIDE | {"counting", "layout"},
     "terminal": {"contracts", "errors", "layout"},
 }
-ANYTHING = {"cli", "demo", "deployment", "doctor", "part_files", "pipeline", "spread", "work", "__init__", "__main__"}
+ANYTHING = {
+    "cli",
+    "demo",
+    "deployment",
+    "doctor",
+    "part_files",
+    "pipeline",
+    "spread",
+    "stream",
+    "work",
+    "__init__",
+    "__main__",
+}
 HEAVY = {  # library -> areas that exist for it
     "torch": TORCH_SIDE - {"data"} | {"experiments"},
     "onnx": {"exporters"},

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.passes.snap_to_grid import snap_frames
     from tet_deploy.pipeline import energy, report, run, validate
+    from tet_deploy.stream import Stream
     from tet_deploy.tracing.trace import trace
     from tet_deploy.training.named_checkpoints import load_checkpoint
     from tet_deploy.validation import Agreement
@@ -37,6 +38,7 @@ _HOMES = {
     "Agreement": "tet_deploy.validation",
     "Graph": "tet_deploy.ir.graph",
     "Recording": "tet_deploy.contracts",
+    "Stream": "tet_deploy.stream",
     "TetDeployError": "tet_deploy.errors",
     "TetDeployWarning": "tet_deploy.errors",
     "energy": "tet_deploy.pipeline",
@@ -57,6 +59,7 @@ __all__ = [
     "Agreement",
     "Graph",
     "Recording",
+    "Stream",
     "TetDeployError",
     "TetDeployWarning",
     "__version__",

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import tet_deploy as td
 from tet_deploy.contracts import recorded
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import ArgumentError, ArtifactError, DataError
 from tet_deploy.exporters.to_onnx import to_onnx
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
 from tet_deploy.runtimes.reference import ReferenceRuntime
@@ -53,3 +54,44 @@ def test_a_frame_that_does_not_fit_is_refused():
     runtime = ReferenceRuntime(random_quantized_network(np.random.default_rng(0)))
     with pytest.raises(DataError, match="frames: the network takes"):
         runtime.step(runtime.start(1), np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("runtime", ["reference", "onnx"])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_stream_decides_as_a_run_does(runtime, quantized):
+    """Step by step its readout, its spikes and its decision are those of the run; reset begins anew."""
+    rng = np.random.default_rng(5)
+    graph = (random_quantized_network if quantized else random_float_network)(rng)
+    frames = random_frames(graph, rng, steps=4, samples=3)
+    whole = td.run(graph, frames, runtime=runtime)
+    with td.Stream(graph, runtime=runtime, samples=3, probes="all") as stream:
+        for _ in range(2):
+            steps = []
+            for t, frame in enumerate(frames):
+                steps.append(stream.step(frame))
+                assert np.array_equal(stream.decisions, whole.decisions_by_step[t])
+            assert compare(whole, recorded(steps, "stream")).equal and stream.steps == 4
+            stream.reset()
+
+
+def test_one_stream_takes_frames_without_an_axis_of_samples():
+    """A camera gives [C, H, W]; a frame that does not fit changes nothing, and no frame gives no decision."""
+    rng = np.random.default_rng(6)
+    graph = random_quantized_network(rng)
+    frames = random_frames(graph, rng, steps=3, samples=1)
+    stream = td.Stream(graph)
+    with pytest.raises(ArgumentError, match="has seen no frame"):
+        stream.decisions  # noqa: B018
+    for frame in frames:
+        with pytest.raises(DataError, match="the network takes"):
+            stream.step(frame[0, 0])
+        stream.step(frame[0])
+    assert np.array_equal(stream.decisions, td.run(graph, frames).decisions)
+
+
+def test_what_cannot_be_streamed_is_refused():
+    """Half a stream, and a runtime of that name."""
+    graph = random_quantized_network(np.random.default_rng(0))
+    for options, message in (({"samples": 0}, "at least 1"), ({"runtime": "loihi"}, "none of that name")):
+        with pytest.raises(ArgumentError, match=message):
+            td.Stream(graph, **options)

@@ -63,17 +63,23 @@ def synapses(graph: Graph) -> tuple[Synapses, ...]:
     """Every Conv and Linear of the graph, in order."""
     sent = values(graph)
     return tuple(
-        _synapses(node, sent[node.inputs[0]], graph.shapes[node.inputs[0]], graph.shapes[node.name])
+        _synapses(
+            node,
+            sent[node.inputs[0]],
+            graph.shapes[node.inputs[0]],
+            graph.shapes[node.name],
+            beside_others=any(len(user.inputs) > 1 for user in graph.consumers(node.name)),
+        )
         for node in graph
         if isinstance(node, WEIGHTED)
     )
 
 
-def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape) -> Synapses:
+def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape, beside_others: bool) -> Synapses:
     outputs, reached = int(np.prod(y, dtype=np.int64)), fan_out(node, x)
     return Synapses(
         node=node,
-        kind=_kind(node, source, reached),
+        kind=_kind(node, source, reached, beside_others),
         input_fed=source.kind in (ANALOG, EVENTS),
         fan_out=reached,
         fan_out_effective=effective_fan_out(node, x),
@@ -83,10 +89,13 @@ def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape) -> Synapse
     )
 
 
-def _kind(node: Conv | Linear, source: Value, reached: np.ndarray) -> str:
-    """Lowering makes identities, of one synapse an element, that stand for no layer; see `passes.lower_residual`."""
+def _kind(node: Conv | Linear, source: Value, reached: np.ndarray, beside_others: bool) -> str:
+    """Lowering makes identities, of one synapse an element, that stand for no layer; see `passes.lower_residual`.
+
+    The sums of a max pool stand for none either, but theirs are all the synapses that a population has.
+    """
     one_each = reached.max() <= 1 or (isinstance(node, Linear) and np.count_nonzero(node.weight, axis=0).max() <= 1)
-    if node.dense_macs == 0 and one_each and source.kind in (SPIKE, GRADED):
+    if node.dense_macs == 0 and one_each and beside_others and source.kind in (SPIKE, GRADED):
         return "skip"
     return source.kind if source.kind in (SPIKE, POOLED, GRADED) else "analog"
 

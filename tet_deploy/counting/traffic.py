@@ -159,7 +159,8 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
     active = source.values != 0
     if layer.kind == "skip":
         additions = {"events": total(active), "residual_additions": total(source.values)}
-        return _Row(node.name, "skip", False, additions, {"outputs": layer.outputs})
+        biases = layer.outputs * adds_bias(graph, node)
+        return _Row(node.name, "skip", False, additions, {"outputs": layer.outputs, "bias_additions": biases})
     per_event = {
         "events": total(active),
         "synops": weighted_total(active, layer.fan_out),

@@ -1,0 +1,105 @@
+"""A deployed network that takes frames one at a time, as they come."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, cast
+
+import numpy as np
+
+from tet_deploy.contracts import Probes, Step, StreamingRuntime, as_array
+from tet_deploy.deployment import deployed
+from tet_deploy.errors import ArgumentError
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.spec import need_graph
+
+
+class Stream:
+    """Runs a network a step at a time; what it gives is what `td.run` gives for the same frames, value for value.
+
+    Parameters
+    ----------
+    graph
+        The network.
+    runtime
+        "reference" or "onnx": one that can be driven a step at a time.
+    samples
+        How many streams run side by side.
+    probes
+        As in `td.run`: what each step tells of the neurons.
+    options
+        For the runtime, see `deployment.deployed`.
+
+    Attributes
+    ----------
+    steps
+        How many steps were taken since the beginning or the last `reset`.
+    mean_readout
+        [B, K]: the readout averaged over these steps; its largest value is the decision.
+
+    Raises
+    ------
+    ArgumentError
+        A runtime that takes whole runs only.
+
+    Examples
+    --------
+    >>> stream = td.Stream(int8, runtime="onnx")  # doctest: +SKIP
+    >>> for frame in camera:  # each [1, C, H, W] or [C, H, W]  # doctest: +SKIP
+    ...     print(stream.step(frame).readout, stream.decisions)
+    """
+
+    def __init__(
+        self, graph: Graph, *, runtime: str = "reference", samples: int = 1, probes: Probes = "none", **options: Any
+    ) -> None:
+        if type(samples) is not int or samples < 1:
+            raise ArgumentError(f"samples: must be a whole number of at least 1; got {samples!r}.")
+        self._stack = contextlib.ExitStack()
+        runner = self._stack.enter_context(deployed(need_graph(graph), runtime, probes=probes, states=True, **options))
+        if not hasattr(runner, "step"):
+            self.close()
+            raise ArgumentError(f"runtime {runtime!r}: takes whole runs, not single steps. Use 'reference' or 'onnx'.")
+        self._runner, self._probes, self._shape = cast(StreamingRuntime, runner), probes, tuple(graph.input.shape)
+        self.samples = samples
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new sample: every potential 0."""
+        self._state, self.steps, self._total = self._runner.start(self.samples), 0, 0
+
+    def step(self, frame: Any) -> Step:
+        """Show one frame [B, C, H, W] (or [C, H, W] to a single stream) and return what the network does with it.
+
+        Raises
+        ------
+        DataError
+            A frame that does not fit; the state stays as it was.
+        """
+        array = as_array(frame)
+        if self.samples == 1 and array.shape == self._shape:
+            array = array[None]
+        seen, self._state = self._runner.step(self._state, array, probes=self._probes)
+        self.steps += 1
+        self._total = self._total + seen.readout.astype(np.int64 if seen.readout.dtype.kind == "i" else np.float64)
+        return seen
+
+    @property
+    def mean_readout(self) -> np.ndarray:
+        if not self.steps:
+            raise ArgumentError("the stream has seen no frame yet. Call step(frame) first.")
+        return np.asarray(self._total / self.steps)
+
+    @property
+    def decisions(self) -> np.ndarray:
+        """Class of each stream so far, int64 [B]."""
+        return np.asarray(self.mean_readout.argmax(axis=-1))
+
+    def close(self) -> None:
+        """Remove what the runtime left in temporary files; leaving a `with` block does so too."""
+        self._stack.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
