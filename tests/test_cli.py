@@ -113,6 +113,34 @@ def test_a_number_says_what_it_is_of(folder):
     assert numbers["energy"]["table"]["name"] == "loihi1" and "mismatches" not in numbers
 
 
+def test_ranges_merge_to_what_one_command_prints(folder):
+    """Each part says which samples it is of; what is missing is told, and what is there twice refused."""
+    words = ("energy", "int8.safetensors", "--frames", "frames.npz")
+    whole = command(*words, "--json", cwd=folder)[0]
+    for part in ("0:5", "5:12"):
+        out = command(*words, "--range", part, "--part", f"{part[0]}.json", cwd=folder)[0]
+        assert f"{part} of 12 samples" in out or "first 5 of 12" in out
+    assert json.loads(command("merge", "5.json", "0.json", "--json", cwd=folder)[0]) == json.loads(whole)
+    assert "not done yet: samples 0:5 of 12" in command("merge", "5.json", cwd=folder)[1]
+    assert "would count twice" in command("merge", "5.json", "5.json", cwd=folder, expect=2)[1]
+    assert "holds none of the 12 samples" in command(*words, "--range", "12:20", cwd=folder, expect=2)[1]
+
+
+def test_a_run_over_processes_prints_what_one_process_prints(folder):
+    """And leaves nothing behind; where an earlier one was cut short, --resume goes on."""
+    words = ("validate", "int8.safetensors", "--frames", "frames.npz", "--runtimes", "onnx", "--json")
+    assert command(*words, "--workers", "2", cwd=folder)[0] == command(*words, cwd=folder)[0]
+    parts = folder / "int8.safetensors.validate.parts"
+    assert not parts.exists()
+    command(*words, "--range", "3:7", "--part", "p.json", cwd=folder)
+    parts.mkdir()
+    (folder / "p.json").rename(parts / "3-7.part.json")
+    (parts / "notes").write_text("mine")
+    assert "Go on with --resume" in command(*words, "--workers", "2", cwd=folder, expect=2)[1]
+    assert command(*words, "--resume", cwd=folder)[0] == command(*words, cwd=folder)[0]
+    assert [path.name for path in parts.iterdir()] == ["notes"]
+
+
 def test_frames_off_the_grid_and_on_it(folder):
     """`validate` exits with 1 where a value differs, says why and the way out; with that, runtimes agree."""
     rng = np.random.default_rng(0)

@@ -116,12 +116,15 @@ class PartsFolder:
     Raises
     ------
     ArtifactError
-        Parts lie there and `resume` is off, or they are of other work.
+        It cannot be made, parts lie there and `resume` is off, or they are of other work.
     """
 
     def __init__(self, path: Path, what: What, *, resume: bool) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be made ({error.strerror}). Run it where you may write.") from error
         found = sorted(path.glob(f"*{_SUFFIX}"))
         if found and not resume:
             raise ArtifactError(

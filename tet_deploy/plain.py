@@ -75,6 +75,7 @@ def counts(state: Mapping[str, Any], key: str, name: str = "", length: int | Non
 
 
 def _join(name: str, key: str) -> str:
+    key = key if key.isprintable() and len(key) < 100 else shown(key)  # another program's, maybe
     return f"{name}.{key}" if name else key
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -16,6 +17,7 @@ import os
 import secrets
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from tet_deploy import part_files
@@ -62,12 +64,14 @@ def carry_out(
     results = (
         _on_cluster(opened.work, ranges, cluster, tell) if cluster else _on_processes(opened.work, ranges, workers, tell)
     )
+    what = opened.what()
     with contextlib.closing(results):
         for result in results:
-            if result.what != opened.what():
+            if dataclasses.replace(result.what, of=what.of) != what:  # elsewhere files may have longer names
                 raise ExecutionError(
                     "a worker has another network or other samples under that name. Give all the same files."
                 )
+            result = Done(what, result.spans)
             kept.keep(result)
             counted += result.samples
             if progress:
@@ -149,7 +153,9 @@ def _on_cluster(work: Work, ranges: Sequence[tuple[int, int]], address: str, tel
         client = stack.enter_context(_client(distributed, address, stack))
         token = secrets.token_hex(4)
         waiting = {
-            client.submit(_do, _key(work), *chosen, key=f"tet-deploy-{token}-{chosen[0]}-{chosen[1]}", pure=False): chosen
+            client.submit(
+                _do, _key(_absolute(work)), *chosen, key=f"tet-deploy-{token}-{chosen[0]}-{chosen[1]}", pure=False
+            ): chosen
             for chosen in ranges
         }
         named = {future.key: chosen for future, chosen in waiting.items()}
@@ -189,6 +195,12 @@ def _client(distributed: Any, address: str, stack: contextlib.ExitStack) -> Any:
             f"cluster {address!r}: no scheduler answers there ({first_line(error)}). Start one with `dask scheduler`, or "
             "use --cluster local:2."
         ) from error
+
+
+def _absolute(work: Work) -> Work:
+    """The same work for a process that stands in another folder."""
+    frames = str(Path(work.frames).resolve()) if work.frames and Path(work.frames).exists() else work.frames
+    return dataclasses.replace(work, network=str(Path(work.network).resolve()), frames=frames)
 
 
 def _key(work: Work) -> str:

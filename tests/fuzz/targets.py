@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from mutators import damage_bytes, damage_json, damage_message, hostile_json
 from torch import nn
 
 import tet_deploy as td
-from tet_deploy import onnx_file, testing
+from tet_deploy import onnx_file, part_files, testing
 from tet_deploy.data.event_files import read_events
 from tet_deploy.data.event_pipeline import EventPipeline
 from tet_deploy.data.frames import load_frames
@@ -41,6 +42,7 @@ from tet_deploy.runtimes.loihi.bundle.loihi_checks.reading import Refused
 from tet_deploy.runtimes.loihi.plan import read_plan
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
 from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, checkpoints, recipes, run, session, state_dicts
+from tet_deploy.work import Work
 
 OLD = Path(__file__).resolve().parent.parent / "versions"
 FRAMES = "frames.npy"  # in a bundle, where its README says to put them
@@ -278,6 +280,32 @@ _EVENTS = [  # suffix, and the damage to files of that format
 ]
 # Older ones crash over some files that were damaged and sealed again, which nobody does by accident.
 ONNX_RUNTIME_IS_FIT = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
+
+
+def write_parts(folder: Path) -> None:
+    """Results of some samples, of each kind of work."""
+    rng = np.random.default_rng(0)
+    graph = testing.random_quantized_network(rng, layers=1, encoding="events")
+    settings: dict[str, dict[str, Any]] = {
+        "run": {"runtime": "reference"},
+        "validate": {"runtimes": ["reference", "onnx"], "snap_frames": False},
+        "energy": {"table": None},
+    }
+    with tempfile.TemporaryDirectory() as elsewhere:
+        network = artifact.save(graph, Path(elsewhere) / "net.safetensors")
+        np.save(Path(elsewhere) / "frames.npy", testing.random_frames(graph, rng, 2, 6))
+        for kind, chosen in settings.items():
+            work = Work(kind=kind, network=str(network), frames=f"{elsewhere}/frames.npy", settings=chosen)
+            part_files.write_part(work.opened().do(1, 4), folder / kind)
+
+
+def damage_part(content: bytes, rng: Random) -> bytes:
+    """Bytes, or values of its JSON."""
+    if rng.random() < 0.2:
+        return damage_bytes(content, rng)
+    return damage_json(content.decode(), rng).encode("utf-8", "surrogatepass")
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -288,6 +316,7 @@ TARGETS = {
         Target("pth", write_pth, _of_one_file(damage_pth), read_pth),
         Target("state", write_states, _of_one_file(damage_safetensors), read_state),
         Target("recipe", write_recipes, _of_one_file(damage_recipe), recipes.load_recipe),
+        Target("part", write_parts, _of_one_file(damage_part), part_files.read_part),
         Target("frames", write_frames, _of_one_file(damage_frames), load_frames),
         *(
             Target(f"events{suffix}", event_samples.WRITERS[suffix], _of_one_file(damage), read_recording)

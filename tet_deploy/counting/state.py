@@ -141,7 +141,7 @@ def _squares(state: Mapping[str, Any], names: list[str], rows: int) -> dict[str,
         for name, sums in energies.items():
             right = isinstance(sums, list) and len(sums) == rows + 1 and all(_is_integer(one) and one >= 0 for one in sums)
             if name not in (*ENERGIES, "cached") or not right:
-                raise ArtifactError(f"squares: those of {name:.50} must be {rows + 1} integers. The file is damaged.")
+                raise ArtifactError(f"squares: those of {shown(name)} must be {rows + 1} integers. The file is damaged.")
             found.setdefault(table, {})[name] = tuple(sums)
     return found
 
