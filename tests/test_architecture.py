@@ -25,7 +25,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "meaning": {"errors", "ir", "dynamics"},
     "node_agreement": {"errors", "ir", "dynamics", "meaning"},
     "contracts": {"errors", "ir"},
-    "batches": {"errors", "ir", "contracts"},
+    "batches": {"errors", "ir", "contracts", "mapped"},
     "passes": {"errors", "ir", "dynamics", "contracts", "batches"},
     "counting": CORE | {"layout"},
     "validation": CORE | {"layout"},

@@ -23,6 +23,7 @@ from tet_deploy.errors import DataError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.ir.values import Value, joined, value_of_frames
+from tet_deploy.mapped import mapped_anew
 
 Shape = tuple[int, ...]
 _VALUES_AT_ONCE = 2**22
@@ -70,9 +71,10 @@ class ArraySource:
         return int(self.frames.shape[1])
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """See `Source`; a range of samples is a view."""
+        """See `Source`; a range of samples is a view, of an array in memory."""
         chosen = slice(indices.start, indices.stop) if isinstance(indices, range) else np.asarray(indices)
-        return self.frames[:, chosen], None if self.labels is None else self.labels[chosen]
+        frames = mapped_anew(self.frames) if isinstance(self.frames, np.memmap) else self.frames
+        return frames[:, chosen], None if self.labels is None else self.labels[chosen]
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.runtimes import RUNTIMES
 
-_AT_ONCE = 2**28  # bytes of frames and of one runtime's recording that are held at a time
+_AT_ONCE = 2**25  # bytes of frames and of one runtime's recording that are held at a time
 
 
 def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: Any) -> Path:
@@ -131,7 +131,7 @@ def side_by_side(
 
 
 def samples_at_once(graph: Graph, frames: FrameBatches, probes: Probes) -> int:
-    """How many samples are run at a time, so that frames and what is recorded of them fit a quarter of a gigabyte."""
+    """How many samples are run at a time, so that frames and what is recorded of them fit 32 MB."""
     names = probe_names(populations(graph), probes)
     sizes = {name: math.prod(shape) for name, shape in need_graph(graph).shapes.items()}
     values = 4 * sizes[graph.input.name] + sum(sizes[name] for name in names.spikes)

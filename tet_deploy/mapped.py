@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,3 +44,9 @@ def map_array(path: Path, offset: int = 0) -> np.ndarray:
         if dtype.hasobject:
             raise ValueError("it holds Python objects, not numbers")
         return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def mapped_anew(array: np.memmap[Any, Any]) -> np.ndarray:
+    """The same array of the same file, whose pages leave memory when it is dropped, and not when `array` is."""
+    order = "C" if array.flags.c_contiguous else "F"
+    return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)

@@ -91,13 +91,14 @@ class LavaRuntime:
             with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
                 scratch = Path(folder)
                 shape = (part.steps, len(part), *part.shape)
-                array = np.lib.format.open_memmap(scratch / "frames.npy", mode="w+", dtype=np.float32, shape=shape)
+                np.lib.format.open_memmap(scratch / "frames.npy", mode="w+", dtype=np.float32, shape=shape)
                 for some in part.batches(size):
+                    array = np.lib.format.open_memmap(scratch / "frames.npy", mode="r+")  # anew: its pages leave memory
                     array[:, some.start - part.start : some.stop - part.start] = some.frames()
-                del array
+                    del array
                 log = self._run(scratch, probes, progress)
-                whole = self._recording(_mapped(self.bundle, scratch / "recording.npz", log), names)
                 for start in range(0, len(part), size):
+                    whole = self._recording(_mapped(self.bundle, scratch / "recording.npz", log), names)
                     yield whole.sample(start, start + size)
 
     def execute(self, frames: np.ndarray, probes: Probes, progress: Progress | None = None) -> dict[str, np.ndarray]:
