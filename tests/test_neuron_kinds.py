@@ -58,7 +58,7 @@ CASES = [
     ("reference", FLOAT + INTEGERS, lambda graph, frames, folder: td.run(graph, frames), "no equation"),
     ("onnx", FLOAT + INTEGERS, onnx, "no ONNX form"),
     ("lava", INTEGERS, lava, "no Lava process"),
-    ("quantize", FLOAT, lambda graph, frames, folder: td.quantize(graph, frames), "no equation"),
+    ("quantize", FLOAT, lambda graph, frames, folder: td.quantize(graph, frames), "no form in a Loihi core"),
     ("certificates", INTEGERS, lambda graph, frames, folder: certificates(graph), "no bound is known"),
     ("energy", FLOAT + INTEGERS, energy, "nothing is known of what a Resonator costs"),
 ]

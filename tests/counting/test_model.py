@@ -94,6 +94,15 @@ def test_however_samples_are_split_the_report_is_the_same(cuts, order):
     assert json.dumps(to_dict(functools.reduce(operator.add, parts))) == WHOLE
 
 
+def test_sums_beyond_64_bit_are_refused():
+    """No count wraps: adding up more samples than fit says so."""
+    report = estimate(*RUN)
+    with pytest.raises(DataError, match="leave 64 bit"):
+        for _ in range(70):
+            report = report + report
+    assert report.mean("event") == estimate(*RUN).mean("event")
+
+
 def test_still_images_join_to_still_images_only():
     """'cached' stays while every sample is a still image, and goes with the first that is none."""
     graph, recording, frames = still_run()
@@ -116,6 +125,9 @@ HOSTILE = {
     "per_event.spikes": lambda state: state["per_event"]["spikes"].pop(),
     "per_step": lambda state: state["per_step"].update(outputs="many"),
     "input_sum": lambda state: state["input_sum"][0].__setitem__(0, [1, 0]),
+    "input_sum: is larger": lambda state: state["input_sum"][0].__setitem__(0, [10**390, 1]),
+    "counts leave 64 bit": lambda state: state["per_event"]["events"][0].__setitem__(0, 2**62),
+    "leave 64 bit": lambda state: state["per_step"]["outputs"].__setitem__(0, 2**60),
     "input_size": lambda state: state.update(input_size=[2.5]),
     "dense_macs": lambda state: state.update(dense_macs=None),
     "energy table": lambda state: state.update(tables=["7nm"]),

@@ -14,7 +14,7 @@ from tet_deploy.counting import tables
 from tet_deploy.counting.conventions import ENERGIES, Policies
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
-from tet_deploy.counting.totals import Totals
+from tet_deploy.counting.totals import LARGEST_COUNT, Totals
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
 from tet_deploy.errors import ArgumentError, ArtifactError, shown
 
@@ -76,6 +76,9 @@ def from_state(state: Any) -> EnergyReport:
         raise ArtifactError(f"{error} The file is damaged; do the work again.") from error
     if not priced:
         raise ArtifactError("tables: must name at least one. The file is damaged; do the work again.")
+    counts = [*traffic.per_event.values(), *(column * 1.0 * traffic.samples for column in traffic.per_step.values())]
+    if sum(float(column.sum(dtype=np.float64)) for column in counts) * steps > LARGEST_COUNT:
+        raise ArtifactError("per_event, per_step: counts leave 64 bit. The file is damaged; do the work again.")
     report = EnergyReport(
         traffic=traffic,
         table=priced[0],
@@ -122,6 +125,8 @@ def _fractions(state: Mapping[str, Any], rows: int, steps: int) -> np.ndarray:
     found = np.empty((rows, steps), dtype=object)
     for row, step in np.ndindex(rows, steps):
         found[row, step] = Fraction(*value[row][step])
+        if abs(found[row, step]) > LARGEST_COUNT:
+            raise ArtifactError("input_sum: is larger than any sum. The file is damaged; do the work again.")
     return found
 
 

@@ -12,6 +12,8 @@ from tet_deploy.counting.traffic import PER_EVENT, Traffic
 from tet_deploy.errors import DataError
 from tet_deploy.reprs import short_repr
 
+LARGEST_COUNT = 2**62  # over layers and steps there is room for one more bit
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Totals:
@@ -81,11 +83,16 @@ class Totals:
     def __add__(self, other: Totals) -> Totals:
         if (self.layers, self.kinds, self.steps) != (other.layers, other.kinds, other.steps):
             raise DataError("energy: only counts of one network and one number of steps can be joined. Keep them apart.")
+        samples = self.samples + other.samples
+        largest = [int(counts.max(initial=0)) for total in (self, other) for counts in total.per_event.values()]
+        largest += [int(counts.max(initial=0)) * samples for counts in self.per_step.values()]
+        if 2 * max(largest) > LARGEST_COUNT:
+            raise DataError("energy: the counts of so many samples leave 64 bit. Report parts of the data set apart.")
         return Totals(
             layers=self.layers,
             kinds=self.kinds,
             input_fed=self.input_fed,
-            samples=self.samples + other.samples,
+            samples=samples,
             per_event={name: self.per_event[name] + other.per_event[name] for name in PER_EVENT},
             per_step=self.per_step,
             input_sum=self.input_sum + other.input_sum,
