@@ -139,15 +139,15 @@ def validate(
     batches, others = FrameBatches.of(graph, frames), list(runtimes[1:])
     counts = [len(batches), *(min((samples or {}).get(name, len(batches)), len(batches)) for name in others)]
     runs, thresholds = [Run(graph=graph, runtime=name) for name in runtimes], validation.thresholds(graph)
-    found: dict[str, list[Agreement]] = {name: [] for name in others}
+    found: dict[str, Agreement | None] = dict.fromkeys(others)
     for part, (expected, *recordings) in side_by_side(runs, batches, probes=probes, counts=counts, progress=progress):
         for name, recording in zip(others, recordings, strict=True):
             if expected is not None and recording is not None:
                 both = validation.compare(
                     expected.sample(0, recording.samples), recording, thresholds, start=part.start - batches.start
                 )
-                found[name].append(both)
-    return {name: _sum(parts) for name, parts in found.items()}
+                found[name] = _plus(found[name], both)
+    return {name: agreement for name, agreement in found.items() if agreement is not None}
 
 
 def energy(
@@ -232,24 +232,22 @@ def report(
     batches = FrameBatches.of(graph, frames)
     known, thresholds = _labels(graph, batches, labels), validation.thresholds(graph)
     reference, *others = runtimes
-    decided: list[Decisions] = []
-    counted: list[EnergyReport] = []
-    agreed: dict[str, list[Agreement]] = {name: [] for name in others}
+    decided: Decisions | None = None
+    spent: EnergyReport | None = None
+    agreements: dict[str, Agreement | None] = dict.fromkeys(others)
     runs, sample = [Run(graph=graph, runtime=name) for name in runtimes], None
     for part, (recording, *recordings) in side_by_side(runs, batches, progress=progress):
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
-        decided.append(Decisions.of(recording, y))
-        counted.append(counting.estimate(graph, recording, x, table=table))
+        decided = _plus(decided, Decisions.of(recording, y))
+        spent = _plus(spent, counting.estimate(graph, recording, x, table=table))
         for name, other in zip(others, recordings, strict=True):
             assert other is not None
-            agreed[name].append(validation.compare(recording, other, thresholds, start=part.start - batches.start))
+            both = validation.compare(recording, other, thresholds, start=part.start - batches.start)
+            agreements[name] = _plus(agreements[name], both)
         sample = sample or reporting.SampleView.of(recording, x, 0, None if y is None else int(y[0]))
-    agreements, by_step, spent = (
-        {name: _sum(parts) for name, parts in agreed.items()},
-        _sum(decided).accuracy_by_step,
-        _sum(counted),
-    )
+    assert decided is not None and spent is not None
+    by_step, agreed = decided.accuracy_by_step, {name: found for name, found in agreements.items() if found is not None}
     reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
@@ -258,8 +256,8 @@ def report(
         accuracy={reference: by_step[-1]} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},
         firing_rates=reporting.firing_rates(spent),
-        mismatches={name: agreement.counts() for name, agreement in agreements.items()},
-        divergences={name: f"{agreement.first}{reason}" for name, agreement in agreements.items() if agreement.first},
+        mismatches={name: agreement.counts() for name, agreement in agreed.items()},
+        divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},
         energy=spent,
         energy_accuracy_by_step=by_step,
         sample=sample,
@@ -285,6 +283,11 @@ def _labels(graph: Graph, frames: FrameBatches, labels: Any) -> np.ndarray | Non
 
 def _of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> np.ndarray | None:
     return None if labels is None else labels[part.start - whole.start : part.stop - whole.start]
+
+
+def _plus(total: _Result | None, part: _Result) -> _Result:
+    """A fold's next total, so that no list of parts is kept."""
+    return part if total is None else _sum((total, part))
 
 
 def _sum(parts: Iterable[_Result]) -> _Result:
