@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,5 +48,6 @@ def map_array(path: Path, offset: int = 0) -> np.ndarray:
 
 def mapped_anew(array: np.memmap[Any, Any]) -> np.ndarray:
     """The same array of the same file, whose pages leave memory when it is dropped, and not when `array` is."""
-    order = "C" if array.flags.c_contiguous else "F"
+    assert array.filename is not None
+    order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
     return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)

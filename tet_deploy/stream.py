@@ -65,7 +65,8 @@ class Stream:
 
     def reset(self) -> None:
         """Begin a new sample: every potential 0."""
-        self._state, self.steps, self._total = self._runner.start(self.samples), 0, 0
+        self._state, self.steps = self._runner.start(self.samples), 0
+        self._total: np.ndarray | float = 0
 
     def step(self, frame: Any) -> Step:
         """Show one frame [B, C, H, W] (or [C, H, W] to a single stream) and return what the network does with it.
