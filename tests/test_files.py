@@ -189,7 +189,10 @@ def deep(levels):
     return value
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, ["y" * 300] * 999, deep(10**5), {i: i for i in range(999)}, 10**4000, None])
+HUGE = ["x" * 10**6, ["y" * 300] * 999, deep(10**5), {i: i for i in range(999)}, 10**4000, 10**5000, [[10**5000]], None]
+
+
+@pytest.mark.parametrize("value", HUGE, ids=range(len(HUGE)))  # Python writes no integer of 5,000 digits
 def test_messages_show_little_of_what_a_file_says(value):
     """200 characters at most, in one line, of anything that JSON can hold."""
     assert len(shown(value)) <= 200

@@ -20,7 +20,10 @@ def first_line(error: BaseException) -> str:
 
 def shown(value: object) -> str:
     """A value that came from a file, as its `repr` in one short line, however large or nested it is."""
-    return cut(_SHORT.repr(value))
+    try:
+        return cut(_SHORT.repr(value))
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return f"a value of type {type(value).__name__} with an integer too long to show"
 
 
 def cut(text: str) -> str:

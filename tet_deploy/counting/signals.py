@@ -23,6 +23,8 @@ class Signal(NamedTuple):
 
 def signals(graph: Graph, recording: Recording, frames: np.ndarray) -> dict[str, Signal | None]:
     """The output of every node that the frames and the spikes determine; None for sums of products."""
+    if frames.dtype.kind == "f":  # sums of a sample have one order then, however the frames lay in memory
+        frames = np.ascontiguousarray(frames, dtype=np.float64)
     found: dict[str, Signal | None] = {}
     for node in graph:
         if isinstance(node, Input):

@@ -14,11 +14,12 @@ from tet_deploy.counting import tables
 from tet_deploy.counting.conventions import ENERGIES, Policies
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
-from tet_deploy.counting.totals import LARGEST_COUNT, Totals
+from tet_deploy.counting.totals import LARGEST, Totals
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
-from tet_deploy.errors import ArgumentError, ArtifactError, shown
+from tet_deploy.errors import ArgumentError, ArtifactError, DataError, shown
 
 _MOST_DIGITS = 400  # of an integer; sums of squares of energies have some fifty
+_LARGEST_INPUT = 10**300  # of a sum of floats, whose mean must be one
 
 
 def to_state(report: EnergyReport) -> dict[str, Any]:
@@ -57,17 +58,25 @@ def from_state(state: Any) -> EnergyReport:
     rows, steps = len(names), plain.count(state, "steps", least=1)
     if len(kinds) != rows or not set(kinds) <= {*SYNAPTIC_KINDS, "lif", "add"}:
         raise ArtifactError(f"kinds: must be {rows} kinds of layers. The file is damaged; do the work again.")
-    traffic = Totals(
-        layers=tuple(names),
-        kinds=tuple(kinds),
-        input_fed=plain.counts(state, "input_fed", length=rows).astype(bool),
-        samples=plain.count(state, "samples", least=1),
-        per_event=_columns(state, "per_event", PER_EVENT, rows, steps),
-        per_step=_columns(state, "per_step", PER_STEP, rows, None),
-        input_sum=_fractions(state, rows, steps),
-        input_size=plain.counts(state, "input_size", length=rows),
-        static_input=bool(plain.count(state, "static_input")),
-    )
+    try:
+        traffic = Totals(
+            layers=tuple(names),
+            kinds=tuple(kinds),
+            input_fed=plain.counts(state, "input_fed", length=rows).astype(bool),
+            samples=plain.count(state, "samples", least=1),
+            per_event=_columns(state, "per_event", PER_EVENT, rows, steps),
+            per_step=_columns(state, "per_step", PER_STEP, rows, None),
+            input_sum=_fractions(state, rows, steps),
+            input_size=plain.counts(state, "input_size", length=rows),
+            static_input=bool(plain.count(state, "static_input")),
+        )
+    except DataError as error:
+        raise ArtifactError(f"per_event, per_step, samples: {error}") from error
+    dense_macs = plain.counts(state, "dense_macs", length=rows)
+    if dense_macs.sum(dtype=np.float64) * traffic.samples * steps > LARGEST:
+        raise ArtifactError(
+            "dense_macs: must add up to at most 2^60 over all samples. The file is damaged; do the work again."
+        )
     policies = plain.mapping(plain.get(state, "policies"), "policies")
     try:
         priced = [tables.table(name) for name in plain.texts(state, "tables")]
@@ -76,15 +85,12 @@ def from_state(state: Any) -> EnergyReport:
         raise ArtifactError(f"{error} The file is damaged; do the work again.") from error
     if not priced:
         raise ArtifactError("tables: must name at least one. The file is damaged; do the work again.")
-    counts = [*traffic.per_event.values(), *(column * 1.0 * traffic.samples for column in traffic.per_step.values())]
-    if sum(float(column.sum(dtype=np.float64)) for column in counts) * steps > LARGEST_COUNT:
-        raise ArtifactError("per_event, per_step: counts leave 64 bit. The file is damaged; do the work again.")
     report = EnergyReport(
         traffic=traffic,
         table=priced[0],
         beside=tuple(priced[1:]),
         policies=chosen,
-        dense_macs=plain.counts(state, "dense_macs", length=rows),
+        dense_macs=dense_macs,
         squares=_squares(state, [table.name for table in priced], rows),
         runtime=plain.text(state, "runtime"),
         digest=plain.text(state, "digest"),
@@ -125,13 +131,12 @@ def _fractions(state: Mapping[str, Any], rows: int, steps: int) -> np.ndarray:
     found = np.empty((rows, steps), dtype=object)
     for row, step in np.ndindex(rows, steps):
         found[row, step] = Fraction(*value[row][step])
-        if abs(found[row, step]) > LARGEST_COUNT:
-            raise ArtifactError("input_sum: is larger than any sum. The file is damaged; do the work again.")
     return found
 
 
 def _is_ratio(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(_is_integer(number) for number in pair) and pair[1] > 0
+    right = isinstance(pair, list) and len(pair) == 2 and all(_is_integer(number) for number in pair)
+    return right and pair[1] > 0 and abs(pair[0]) <= pair[1] * _LARGEST_INPUT
 
 
 def _is_integer(value: Any) -> bool:

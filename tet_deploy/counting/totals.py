@@ -12,7 +12,7 @@ from tet_deploy.counting.traffic import PER_EVENT, Traffic
 from tet_deploy.errors import DataError
 from tet_deploy.reprs import short_repr
 
-LARGEST_COUNT = 2**62  # over layers and steps there is room for one more bit
+LARGEST = 2**60  # of a column over all layers, steps and samples: a few of them still add up in int64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +41,12 @@ class Totals:
     input_size: np.ndarray
     static_input: bool
     __repr__ = short_repr
+
+    def __post_init__(self) -> None:
+        most = [counts.sum(dtype=np.float64) for counts in self.per_event.values()]
+        most += [counts.sum(dtype=np.float64) * self.samples * self.steps for counts in self.per_step.values()]
+        if max(most) > LARGEST:
+            raise DataError("energy: each column of counts must add up to at most 2^60. Count fewer samples together.")
 
     @classmethod
     def of(cls, traffic: Traffic) -> Totals:
@@ -83,16 +89,11 @@ class Totals:
     def __add__(self, other: Totals) -> Totals:
         if (self.layers, self.kinds, self.steps) != (other.layers, other.kinds, other.steps):
             raise DataError("energy: only counts of one network and one number of steps can be joined. Keep them apart.")
-        samples = self.samples + other.samples
-        largest = [int(counts.max(initial=0)) for total in (self, other) for counts in total.per_event.values()]
-        largest += [int(counts.max(initial=0)) * samples for counts in self.per_step.values()]
-        if 2 * max(largest) > LARGEST_COUNT:
-            raise DataError("energy: the counts of so many samples leave 64 bit. Report parts of the data set apart.")
         return Totals(
             layers=self.layers,
             kinds=self.kinds,
             input_fed=self.input_fed,
-            samples=samples,
+            samples=self.samples + other.samples,
             per_event={name: self.per_event[name] + other.per_event[name] for name in PER_EVENT},
             per_step=self.per_step,
             input_sum=self.input_sum + other.input_sum,
