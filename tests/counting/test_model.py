@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tet_deploy.counting import ENERGIES, TABLES, estimate, table
+from tet_deploy.counting import ENERGIES, TABLES, Price, estimate, table
 from tet_deploy.counting.export import to_dict, write_csv, write_json
 from tet_deploy.counting.state import from_state, to_state
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError
@@ -115,6 +115,41 @@ def test_how_frames_lie_in_memory_changes_no_bit(pooled_first, seed, samples, or
     assert to_dict(functools.reduce(operator.add, alone)) == whole
 
 
+def own_table(name="45nm-fp32", picojoules=1.7):
+    """A table of a user's: the paper's with another price, under a name of the user's choice."""
+    return dataclasses.replace(table("45nm-fp32"), name=name, addition=Price(picojoules=picojoules, source="my own"))
+
+
+@pytest.mark.parametrize("own", [own_table("7nm"), own_table(), own_table(picojoules=3), own_table(picojoules=1e-300)])
+def test_states_keep_the_prices_and_not_only_their_names(own):
+    """A table of one's own, even under the name of one of ours, is read back with its prices, sources and tables beside."""
+    report = estimate(*RUN, table=[own, "loihi1"])
+    same = from_state(json.loads(json.dumps(to_state(report))))
+    assert same.table == own and to_dict(same) == to_dict(report)
+    assert to_dict(same + report) == to_dict(report + same)
+
+
+def test_parts_that_differ_in_what_the_network_decides_do_not_join():
+    """Otherwise the sum would depend on which comes first; only a file that was changed can bring that about."""
+    report = estimate(*RUN)
+    traffic = report.traffic
+    outputs = {"per_step": {**traffic.per_step, "outputs": traffic.per_step["outputs"] + 1}}
+    changes = [outputs, {"input_size": traffic.input_size + 1}, {"input_fed": ~traffic.input_fed}]
+    others = [dataclasses.replace(report, traffic=dataclasses.replace(traffic, **change)) for change in changes]
+    for other in (*others, dataclasses.replace(report, dense_macs=report.dense_macs + 1)):
+        with pytest.raises(DataError, match="Keep them apart"):
+            report + other
+
+
+@pytest.mark.filterwarnings("error")
+def test_very_bright_frames_are_counted_in_silence():
+    """A sum of inputs beyond int64 is a mean like any other: no energy multiplies it."""
+    graph, recording, frames = RUN
+    report = estimate(graph, recording, np.where(frames == 0, frames, np.float32(1e30)))
+    assert report.traffic.input_mean[0].min() > 1e28
+    assert report.mean("rate") == estimate(*RUN).mean("rate")
+
+
 def test_sums_beyond_64_bit_are_refused():
     """No count wraps: adding up more samples than fit says so."""
     report = estimate(*RUN)
@@ -153,9 +188,25 @@ HOSTILE = {
     "dense_macs: must add up": lambda state: state["dense_macs"].__setitem__(0, 2**60),
     "input_size": lambda state: state.update(input_size=[2.5]),
     "dense_macs": lambda state: state.update(dense_macs=None),
-    "energy table": lambda state: state.update(tables=["7nm"]),
-    "tables": lambda state: state.update(tables=[]),
+    "layers: must be one": lambda state: state.update(layers=[], kinds=[], steps=2**40),
+    "input_fed": lambda state: state["input_fed"].__setitem__(0, 7),
+    "static_input": lambda state: state.update(static_input=2),
+    "input_sum: spikes": lambda state: state["input_sum"][state["kinds"].index("spike")].__setitem__(0, [-1, 1]),
+    r"input_sum: spikes .*\[1, 2\]": lambda state: state["input_sum"][state["kinds"].index("spike")].__setitem__(0, [1, 2]),
+    "tables: must be an object": lambda state: state.update(tables=["45nm-fp32"]),
+    "tables: must be a list": lambda state: state.update(tables="45nm-fp32"),
+    "tables: .*one or more": lambda state: state.update(tables=[]),
+    "tables: .*needs a name of its own": lambda state: state["tables"].append(
+        {**state["tables"][0], "description": "another"}
+    ),
+    "tables.spike: is missing": lambda state: state["tables"][0].pop("spike"),
+    "tables: price .*nan": lambda state: state["tables"][0]["mac"].update(picojoules=float("nan")),
+    "tables: price .*-1": lambda state: state["tables"][0]["mac"].update(picojoules=-1),
+    "tables: price .*'1'": lambda state: state["tables"][0]["mac"].update(picojoules="1"),
+    "tables: price .*True": lambda state: state["tables"][0]["mac"].update(picojoules=True),
+    "tables.mac.secondary": lambda state: state["tables"][0]["mac"].update(secondary=1),
     "policy": lambda state: state["policies"].update(input="sparse"),
+    "policies.pool": lambda state: state["policies"].update(pool="fold" * 100),
     "squares": lambda state: state["squares"].clear(),
     "squares: do not fit": lambda state: state["squares"]["45nm-fp32"].update(event=[0] * (len(state["layers"]) + 1)),
     "squares: those of": lambda state: state["squares"]["45nm-fp32"].update(event=[10**999]),
@@ -258,6 +309,13 @@ def test_tables_carry_sources():
     assert (loihi.addition.picojoules, loihi.neuron_update.picojoules, loihi.spike.picojoules) == (23.6, 81.0, 1.7)
 
 
+@pytest.mark.parametrize("price", [-1, float("nan"), float("inf"), "1", None, True, 10**30])
+def test_a_price_is_a_finite_number_of_at_least_0(price):
+    """Anything else is refused where the price is made."""
+    with pytest.raises(ArgumentError, match="price of an operation: must be a number of 0 to"):
+        Price(picojoules=price, source="none")
+
+
 def test_loihi_has_no_dense_pass():
     """The Loihi table gives no 'ann', and asking for it says which energies there are."""
     report = estimate(*random_run(), table="loihi1")
@@ -293,6 +351,7 @@ def test_the_table_is_that_of_the_numbers_and_the_papers_stands_beside_it():
     ("options", "message"),
     [
         ({"table": "7nm"}, r"energy table '7nm'.*45nm-fp32, 45nm-int8, loihi1"),
+        ({"table": [own_table(), "45nm-fp32"]}, "each needs a name of its own; got 45nm-fp32, 45nm-fp32"),
         ({"input_policy": "sparse"}, "'input': must be 'dense' or 'event'; got 'sparse'"),
         ({"pool_policy": "max"}, "'pool': must be 'fold' or 'mac'; got 'max'"),
     ],

@@ -175,7 +175,8 @@ class EnergyReport:
     def __add__(self, other: EnergyReport) -> EnergyReport:
         """The report of both reports' samples together."""
         fields = ("digest", "table", "beside", "policies", "runtime")
-        if any(getattr(self, field) != getattr(other, field) for field in fields):
+        same = all(getattr(self, field) == getattr(other, field) for field in fields)
+        if not same or not np.array_equal(self.dense_macs, other.dense_macs):
             raise DataError("energy: only reports of one network, runtime, table and policy can be joined. Keep them apart.")
         squares = {
             table: {
@@ -298,11 +299,12 @@ def _report(
     graph: Graph, runtime: str, traffic: Traffic, tables: tuple[EnergyTable, ...], policies: Policies
 ) -> EnergyReport:
     macs, totals = _dense_macs(graph, traffic), Totals.of(traffic)
+    whole = np.where(np.array(traffic.kinds)[:, None, None] == "analog", 0, traffic.input_sum)  # no energy needs the others
 
     def column(name: str) -> np.ndarray:
         if name == "dense_macs":
             return np.broadcast_to(macs[:, None, None], traffic.input_sum.shape)
-        return np.rint(traffic.input_sum).astype(np.int64) if name == "input_sum" else traffic[name]
+        return np.rint(whole).astype(np.int64) if name == "input_sum" else traffic[name]
 
     def squares(table: EnergyTable, name: str) -> tuple[int, ...]:
         terms = energies.terms(name, _layers(totals, macs), table, policies)

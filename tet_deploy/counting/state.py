@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import plain
-from tet_deploy.counting import tables
 from tet_deploy.counting.conventions import ENERGIES, Policies
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
+from tet_deploy.counting.tables import EnergyTable, Price, choose
 from tet_deploy.counting.totals import LARGEST, Totals
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError, shown
 
-_MOST_DIGITS = 400  # of an integer; sums of squares of energies have some fifty
+_MOST_DIGITS = 4000  # of an integer; sums of squares of energies have some fifty, with prices of 1e-300 pJ a thousand
 _LARGEST_INPUT = 10**300  # of a sum of floats, whose mean must be one
 
 
 def to_state(report: EnergyReport) -> dict[str, Any]:
-    """In plain JSON values; only reports priced by tables of ours, which are named."""
+    """In plain JSON values, with the prices themselves: another version may have others under the same name."""
     traffic = report.traffic
     return {
         "layers": list(traffic.layers),
@@ -36,7 +36,7 @@ def to_state(report: EnergyReport) -> dict[str, Any]:
         "input_sum": [[[total.numerator, total.denominator] for total in row] for row in traffic.input_sum],
         "input_size": traffic.input_size.tolist(),
         "static_input": int(traffic.static_input),
-        "tables": [table.name for table in (report.table, *report.beside)],
+        "tables": [dataclasses.asdict(table) for table in (report.table, *report.beside)],
         "policies": dataclasses.asdict(report.policies),
         "dense_macs": report.dense_macs.tolist(),
         "squares": {table: {name: list(sums) for name, sums in found.items()} for table, found in report.squares.items()},
@@ -51,24 +51,26 @@ def from_state(state: Any) -> EnergyReport:
     Raises
     ------
     ArtifactError
-        Something else.
+        Something else; the message names the field.
     """
     state = plain.mapping(state, "energy")
     names, kinds = plain.texts(state, "layers"), plain.texts(state, "kinds")
     rows, steps = len(names), plain.count(state, "steps", least=1)
+    if not rows:
+        raise ArtifactError("layers: must be one or more. The file is damaged; do the work again.")
     if len(kinds) != rows or not set(kinds) <= {*SYNAPTIC_KINDS, "lif", "add"}:
         raise ArtifactError(f"kinds: must be {rows} kinds of layers. The file is damaged; do the work again.")
     try:
         traffic = Totals(
             layers=tuple(names),
             kinds=tuple(kinds),
-            input_fed=plain.counts(state, "input_fed", length=rows).astype(bool),
+            input_fed=_flags("input_fed", plain.counts(state, "input_fed", length=rows)),
             samples=plain.count(state, "samples", least=1),
             per_event=_columns(state, "per_event", PER_EVENT, rows, steps),
             per_step=_columns(state, "per_step", PER_STEP, rows, None),
-            input_sum=_fractions(state, rows, steps),
+            input_sum=_fractions(state, kinds, steps),
             input_size=plain.counts(state, "input_size", length=rows),
-            static_input=bool(plain.count(state, "static_input")),
+            static_input=bool(_flags("static_input", plain.count(state, "static_input"))),
         )
     except DataError as error:
         raise ArtifactError(f"per_event, per_step, samples: {error}") from error
@@ -78,17 +80,17 @@ def from_state(state: Any) -> EnergyReport:
             "dense_macs: must add up to at most 2^60 over all samples. The file is damaged; do the work again."
         )
     policies = plain.mapping(plain.get(state, "policies"), "policies")
+    priced = _tables(state)
     try:
-        priced = [tables.table(name) for name in plain.texts(state, "tables")]
-        chosen = Policies(**{name: plain.text(policies, name) for name in ("input", "pool", "zero_weights")})
+        chosen = Policies(
+            **{name: plain.text(policies, name, "policies", most=100) for name in ("input", "pool", "zero_weights")}
+        )
     except ArgumentError as error:
         raise ArtifactError(f"{error} The file is damaged; do the work again.") from error
-    if not priced:
-        raise ArtifactError("tables: must name at least one. The file is damaged; do the work again.")
     report = EnergyReport(
         traffic=traffic,
         table=priced[0],
-        beside=tuple(priced[1:]),
+        beside=priced[1:],
         policies=chosen,
         dense_macs=dense_macs,
         squares=_squares(state, [table.name for table in priced], rows),
@@ -120,8 +122,43 @@ def _grid(state: Mapping[str, Any], key: str, name: str, rows: int, steps: int) 
     )
 
 
-def _fractions(state: Mapping[str, Any], rows: int, steps: int) -> np.ndarray:
-    value = plain.get(state, "input_sum")
+def _flags(key: str, value: Any) -> np.ndarray:
+    if np.max(value) > 1:
+        raise ArtifactError(f"{key}: must be 0 or 1. The file is damaged; do the work again.")
+    return np.asarray(value, dtype=bool)
+
+
+def _tables(state: Mapping[str, Any]) -> tuple[EnergyTable, ...]:
+    value = plain.get(state, "tables")
+    if not isinstance(value, list):
+        raise ArtifactError(f"tables: must be a list; found {shown(value)}. The file is damaged; do the work again.")
+    try:
+        return choose([_table(plain.mapping(entry, "tables")) for entry in value], quantized=False)
+    except ArgumentError as error:
+        raise ArtifactError(f"tables: {error} The file is damaged; do the work again.") from error
+
+
+def _table(entry: Mapping[str, Any]) -> EnergyTable:
+    name, description = plain.text(entry, "name", "tables"), plain.text(entry, "description", "tables")
+    operations = [field.name for field in dataclasses.fields(EnergyTable)[2:]]
+    return EnergyTable(name=name, description=description, **{each: _price(entry, each) for each in operations})
+
+
+def _price(entry: Mapping[str, Any], operation: str) -> Any:
+    value, where = plain.get(entry, operation, "tables"), f"tables.{operation}"
+    if value is None and operation == "dense_mac":
+        return None
+    price = plain.mapping(value, where)
+    secondary = plain.get(price, "secondary", where)
+    if not isinstance(secondary, bool):
+        raise ArtifactError(f"{where}.secondary: must be true or false; found {shown(secondary)}. The file is damaged.")
+    return Price(
+        picojoules=plain.get(price, "picojoules", where), source=plain.text(price, "source", where), secondary=secondary
+    )
+
+
+def _fractions(state: Mapping[str, Any], kinds: list[str], steps: int) -> np.ndarray:
+    value, rows = plain.get(state, "input_sum"), len(kinds)
     right = isinstance(value, list) and len(value) == rows
     right = right and all(isinstance(row, list) and len(row) == steps for row in value)
     if not right or not all(_is_ratio(pair) for row in value for pair in row):
@@ -130,7 +167,12 @@ def _fractions(state: Mapping[str, Any], rows: int, steps: int) -> np.ndarray:
         )
     found = np.empty((rows, steps), dtype=object)
     for row, step in np.ndindex(rows, steps):
-        found[row, step] = Fraction(*value[row][step])
+        found[row, step] = total = Fraction(*value[row][step])
+        if kinds[row] != "analog" and not (total.denominator == 1 and 0 <= total <= LARGEST):
+            ratio = shown(value[row][step])
+            raise ArtifactError(
+                f"input_sum: spikes add up to whole numbers of 0 to 2^60; found {ratio}. The file is damaged."
+            )
     return found
 
 

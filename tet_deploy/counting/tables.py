@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from tet_deploy.errors import ArgumentError
+from tet_deploy.errors import ArgumentError, shown
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm (as given in PMC8934428, Table 3)"
 SECONDARY_INT8 = "45 nm, widely quoted after Horowitz, ISSCC 2014; seen in secondary sources only"
 DAVIES = "Davies et al., IEEE Micro 38(1), 2018, Table 2 (pre-silicon simulation)"
+_DEAREST = 1e12  # a joule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +29,21 @@ class Price:
         Where the number was read.
     secondary
         Whether it was seen only in works that quote the original.
+
+    Raises
+    ------
+    ArgumentError
+        The price is no number, or none from nothing to a joule.
     """
 
     picojoules: float
     source: str
     secondary: bool = False
+
+    def __post_init__(self) -> None:
+        price = self.picojoules
+        if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price <= _DEAREST:
+            raise ArgumentError(f"price of an operation: must be a number of 0 to {_DEAREST:.0e} pJ; got {shown(price)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +146,18 @@ def choose(tables: str | EnergyTable | Sequence[str | EnergyTable] | None, *, qu
     Raises
     ------
     ArgumentError
-        No table has that name.
+        No table has that name, or two tables have the same.
     """
     if tables is None:
         return (_OF_INTEGERS, PAPERS) if quantized else (PAPERS,)
     wanted = [tables] if isinstance(tables, (str, EnergyTable)) else list(tables)
     if not wanted:
         raise ArgumentError(f"energy table: needs one or more; got none. Choose of {', '.join(TABLES)}.")
-    return tuple(dict.fromkeys(table(name) if isinstance(name, str) else name for name in wanted))
+    chosen = tuple(dict.fromkeys(table(name) if isinstance(name, str) else name for name in wanted))
+    names = [each.name for each in chosen]
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"energy tables: each needs a name of its own; got {', '.join(names)}. Rename one.")
+    return chosen
 
 
 def table(name: str) -> EnergyTable:
@@ -154,5 +169,5 @@ def table(name: str) -> EnergyTable:
         No table has that name; the message lists those there are.
     """
     if name not in TABLES:
-        raise ArgumentError(f"energy table {name!r}: no table has that name. Choose one of {', '.join(TABLES)}.")
+        raise ArgumentError(f"energy table {shown(name)}: no table has that name. Choose one of {', '.join(TABLES)}.")
     return TABLES[name]

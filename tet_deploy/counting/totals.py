@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from tet_deploy.counting.traffic import PER_EVENT, Traffic
+from tet_deploy.counting.traffic import PER_EVENT, PER_STEP, Traffic
 from tet_deploy.errors import DataError
 from tet_deploy.reprs import short_repr
 
@@ -87,7 +87,7 @@ class Totals:
         return np.repeat(self.per_step[column][:, None] * self.samples, self.steps, axis=1)
 
     def __add__(self, other: Totals) -> Totals:
-        if (self.layers, self.kinds, self.steps) != (other.layers, other.kinds, other.steps):
+        if not self._of_one_network(other):
             raise DataError("energy: only counts of one network and one number of steps can be joined. Keep them apart.")
         return Totals(
             layers=self.layers,
@@ -100,3 +100,10 @@ class Totals:
             input_size=self.input_size,
             static_input=self.static_input and other.static_input,
         )
+
+    def _of_one_network(self, other: Totals) -> bool:
+        """Whether all that the network alone decides is the same."""
+        same = (self.layers, self.kinds, self.steps) == (other.layers, other.kinds, other.steps)
+        same = same and all(np.array_equal(self.per_step[name], other.per_step[name]) for name in PER_STEP)
+        sizes = np.array_equal(self.input_size, other.input_size)
+        return same and sizes and np.array_equal(self.input_fed, other.input_fed)
