@@ -61,6 +61,10 @@ class DataWarning(TetDeployWarning):
     """Data were read, and something in them was left out, sorted or repaired; says what and how many."""
 
 
+class QuantizationWarning(TetDeployWarning):
+    """A network was quantized, and its integers follow the trained numbers less closely than they seem to."""
+
+
 class MissingDependencyError(TetDeployError):
     """A library, an extra or an interpreter that is not installed."""
 

@@ -80,6 +80,13 @@ def test_event_counts_stay_exact():
     assert graph.input.encoding == "events"
 
 
+def test_the_file_says_what_it_was_calibrated_on():
+    """Least and greatest value of the frames, how many samples, and the share of values that were clipped."""
+    _, quantized, frames = pair(0, encoding="analog")
+    seen = json.loads(quantized.metadata["calibration"])
+    assert seen == {"input": {"least": frames.min(), "greatest": frames.max(), "samples": 16, "clipped": 0.0}}
+
+
 def test_images_on_a_power_of_two_grid_stay_exact():
     """Pixels in sixteenths are sent as whole sixteenths, not rounded to 127 levels."""
     rng = np.random.default_rng(0)

@@ -31,7 +31,7 @@ from tet_deploy.ir.values import Value
 from tet_deploy.passes.calibrate import Fit, Port, calibrate
 from tet_deploy.passes.messages import Messages
 
-METADATA_KEY = "quantization"
+METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
 WEIGHT_BITS = 8
 MESSAGE_LIMIT = 127
 _AT_ONCE = 2**22  # values of the largest edge that are held at a time
@@ -56,7 +56,9 @@ def quantize(
     -------
     Graph
         The same nodes with integer arrays and their scales. `metadata["quantization"]` holds, as JSON, each population's
-        scale, membrane error, share of clipped weights, and how far its synaptic sums stay from wrapping.
+        scale, membrane error, share of clipped weights, and how far its synaptic sums stay from wrapping;
+        `metadata["calibration"]`, of the input, the least and the greatest value seen, in how many samples, and the share of
+        the values that were clipped.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def quantize(
         quantized.add(node)
         if progress:
             progress(index + 1, len(graph))
-    return _certified(Graph(tuple(quantized.nodes), graph.metadata), quantized.summary)
+    done = Graph(tuple(quantized.nodes), graph.metadata).with_metadata(**{CALIBRATION_KEY: json.dumps(quantized.seen)})
+    return _certified(done, quantized.summary)
 
 
 class _Quantizer:
@@ -87,6 +90,7 @@ class _Quantizer:
         self.graph, self.frames, self.bits = graph, frames, bits
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
+        self.seen: dict[str, dict[str, float]] = {}  # at the input
         self.sent: dict[str, tuple[Messages, float]] = {}  # of Input, Flatten, Add and populations, with their scale
         self.waiting = {node.name: len(graph.consumers(node.name)) for node in graph}
         self.at_once = max(1, _AT_ONCE // (frames.steps * max(map(math.prod, graph.shapes.values()))))  # samples
@@ -113,10 +117,17 @@ class _Quantizer:
         return self.sent[name] if self.waiting[name] else self.sent.pop(name)
 
     def _add_input(self, node: Input) -> None:
-        quantization = _input_quantization(self.frames.values())
-        sent = Messages(self.frames.steps, node.shape, np.int8)
+        values = self.frames.values()
+        quantization = _input_quantization(values)
+        largest = (dynamics.largest_message(quantization) + 0.5) / quantization.scale  # what lies beyond is clipped
+        sent, clipped = Messages(self.frames.steps, node.shape, np.int8), 0
         for part in self.frames.batches(self.at_once):
-            sent.append(dynamics.to_messages(part.frames(), quantization))
+            frames = part.frames()
+            clipped += int((np.abs(frames) > largest).sum())
+            sent.append(dynamics.to_messages(frames, quantization))
+        share = clipped / (len(self.frames) * self.frames.steps * math.prod(node.shape))
+        least, greatest = values.least, values.greatest
+        self.seen[node.name] = {"least": least, "greatest": greatest, "samples": len(self.frames), "clipped": share}
         self.nodes.append(dataclasses.replace(node, quantization=quantization))
         self.sent[node.name] = sent, quantization.scale
 
