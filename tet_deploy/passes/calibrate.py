@@ -107,7 +107,7 @@ def calibrate(node: Population, ports: Sequence[Port], limit: int) -> Fit:
         if (finished := _run_all(fit, ports)) is not None:
             return finished
     largest = max(float(np.abs(port.node.weight).max()) for port in ports)
-    bias = _total_bias([port.node for port in ports])
+    bias = total_bias([port.node for port in ports])
     raise GraphError(
         f"node {node.name!r}: no scale fits its weights (largest {largest:.3g}), bias (largest "
         f"{0 if bias is None else np.abs(bias).max():.3g}) and threshold into the chip's integers without wrapping on the "
@@ -143,11 +143,12 @@ def _float_input(ports: Sequence[Port], seen: Sequence[np.ndarray]) -> np.ndarra
         part = _over_time(port.node, messages) / port.scale
         total = part if total is None else total + part
     assert total is not None
-    bias = _total_bias([port.node for port in ports])
+    bias = total_bias([port.node for port in ports])
     return total if bias is None else total + dynamics.per_channel(bias, total.ndim - 1)
 
 
-def _total_bias(nodes: Sequence[Conv | Linear]) -> np.ndarray | None:
+def total_bias(nodes: Sequence[Conv | Linear]) -> np.ndarray | None:
+    """The bias of all synapse nodes of a population together, float64 [C]; None where there is none."""
     found = [node.bias.astype(np.float64) for node in nodes if node.bias is not None]
     return None if not found else np.sum(found, axis=0)
 
@@ -165,7 +166,7 @@ def _base_scales(ports: Sequence[Port], limit: int) -> list[float]:
 def _integers(node: Population, ports: Sequence[Port], scale: float, limit: int) -> Fit | None:
     """The population at one scale; None where the chip's integers cannot hold threshold or bias."""
     uniform = [_is_uniform(port.node) and len(ports) > 1 for port in ports]
-    population = _population(node, _total_bias([port.node for port in ports]), scale)
+    population = _population(node, total_bias([port.node for port in ports]), scale)
     if population is None:
         return None
     exact = [np.rint(port.node.weight.astype(np.float64) * (scale / port.scale)) for port in ports]

@@ -25,11 +25,12 @@ from tet_deploy.contracts import Frames, Progress
 from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.ir.values import Value
-from tet_deploy.passes.calibrate import Fit, Port, calibrate
+from tet_deploy.passes.calibrate import Fit, Port, calibrate, total_bias
 from tet_deploy.passes.messages import Messages
+from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
 
 METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
 WEIGHT_BITS = 8
@@ -38,7 +39,12 @@ _AT_ONCE = 2**22  # values of the largest edge that are held at a time
 
 
 def quantize(
-    graph: Graph, calibration: Frames | Source, *, bits: int = WEIGHT_BITS, progress: Progress | None = None
+    graph: Graph,
+    calibration: Frames | Source,
+    *,
+    bits: int = WEIGHT_BITS,
+    rounding_limit: float = REFUSED,
+    progress: Progress | None = None,
 ) -> Graph:
     """Quantize weights, biases and thresholds, calibrated on frames.
 
@@ -51,12 +57,16 @@ def quantize(
         grow with their number.
     bits
         Width of the signed weights, 2 to 8.
+    rounding_limit
+        Largest error, as a share of the threshold, that rounding decay, threshold and bias may make over the T steps of the
+        frames (see `passes.rounding`); beyond it the network is refused.
 
     Returns
     -------
     Graph
         The same nodes with integer arrays and their scales. `metadata["quantization"]` holds, as JSON, each population's
-        scale, membrane error, share of clipped weights, and how far its synaptic sums stay from wrapping;
+        scale, membrane error, share of clipped weights, error from rounding its parameters, and how far its synaptic sums
+        stay from wrapping;
         `metadata["calibration"]`, of the input, the least and the greatest value seen, in how many samples, and the share of
         the values that were clipped.
 
@@ -65,16 +75,24 @@ def quantize(
     ArgumentError
         Another number of bits than 2..8.
     GraphError
-        The graph is not deployable or is quantized already, or a population fits no scale.
+        The graph is not deployable or is quantized already, a population fits no scale, or its parameters do not survive
+        rounding.
     DataError
         The calibration frames do not fit the network, or are all zero.
+
+    Warns
+    -----
+    QuantizationWarning
+        Decay, threshold and bias are rounded by more than little, or a decay becomes 0 or 1.
     """
     if need_graph(graph).is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
     if not isinstance(bits, int) or not 2 <= bits <= WEIGHT_BITS:
         raise ArgumentError(f"bits: must lie in 2..{WEIGHT_BITS}, the widest signed weight on the chip; got {bits!r}.")
     frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration)
-    quantized = _Quantizer(graph, frames, bits)
+    if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, (int, float)) or not rounding_limit >= 0:
+        raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")
+    quantized = _Quantizer(graph, frames, bits, rounding_limit)
     for index, node in enumerate(graph):
         quantized.add(node)
         if progress:
@@ -86,8 +104,8 @@ def quantize(
 class _Quantizer:
     """Walks the graph in order; holds the integers that each node sends on the calibration frames while others need them."""
 
-    def __init__(self, graph: Graph, frames: FrameBatches, bits: int) -> None:
-        self.graph, self.frames, self.bits = graph, frames, bits
+    def __init__(self, graph: Graph, frames: FrameBatches, bits: int, rounding_limit: float) -> None:
+        self.graph, self.frames, self.bits, self.rounding_limit = graph, frames, bits, rounding_limit
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
         self.seen: dict[str, dict[str, float]] = {}  # at the input
@@ -156,6 +174,10 @@ class _Quantizer:
                 names.append(name)
         self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names)))
         self.summary[node.name] = _summary(fit, names)
+        if isinstance(node, LIF) and isinstance(fit.population, LIF):
+            found = rounding(node, fit.population, total_bias([port.node for port in ports]), self.frames.steps)
+            check_rounding(node, found, self.rounding_limit)
+            self.summary[node.name]["rounding"] = as_summary(found)
         if fit.sent is not None:
             self.sent[node.name] = fit.sent, 1.0
 

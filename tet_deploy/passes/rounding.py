@@ -1,0 +1,118 @@
+"""What a chip's widths make of a neuron's own parameters: decay (12 bit), threshold (17 bit) and bias (13 bit << 0..7).
+
+The error is told as a share of the threshold, of a neuron that a steady input brings there in the T steps of the calibration
+frames. With g(d) = 1 + d + ... + d^(T-1), what a steady input of 1 adds up to:
+
+    decay      |g(d') / g(d) - 1| + g(d') / (64 threshold')    d' is what 12 bit hold; each step cuts off up to 1/64
+    threshold  |threshold' / s - threshold| / threshold
+    bias       g(d') * max |b' / s - b| / threshold
+
+Resets and inputs that come and go make the error smaller than that. Weights are not rounded here but in `calibrate`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from tet_deploy import dynamics
+from tet_deploy.errors import GraphError, QuantizationWarning
+from tet_deploy.ir.nodes import LIF
+
+TOLD = 0.05  # of the threshold; larger errors are told
+REFUSED = 0.25  # and these refused, unless the caller sets another limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """A neuron's parameters as the chip holds them, and their errors over T steps as shares of the threshold.
+
+    Attributes
+    ----------
+    steps
+        T.
+    decay
+        As held: a multiple of 1/4096.
+    """
+
+    steps: int
+    decay: float
+    decay_error: float
+    threshold_error: float
+    bias_error: float
+
+    @property
+    def error(self) -> float:
+        """All of them together."""
+        return self.decay_error + self.threshold_error + self.bias_error
+
+
+def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Rounding:
+    """What rounding makes of a float neuron's parameters; its bias stands on its synapses and is given beside it."""
+    assert held.quantization is not None
+    scale, decay = held.quantization.scale, 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
+    cut = 1 / 2**dynamics.FRACTION_BITS if 0 < decay < 1 else 0.0
+    gain, kept_gain = _gain(trained.decay, steps), _gain(decay, steps)
+    shifted = dynamics.shifted_bias(held.bias, held.quantization.bias_exponent) / 2**dynamics.FRACTION_BITS
+    off = 0.0 if bias is None else float(np.abs(shifted / scale - bias).max())
+    return Rounding(
+        steps=steps,
+        decay=decay,
+        decay_error=abs(kept_gain / gain - 1) + cut * kept_gain / held.threshold,
+        threshold_error=abs(held.threshold / scale - trained.threshold) / trained.threshold,
+        bias_error=kept_gain * off / trained.threshold,
+    )
+
+
+def _gain(decay: float, steps: int) -> float:
+    return float(np.sum(decay ** np.arange(steps, dtype=np.float64)))
+
+
+def check_rounding(node: LIF, found: Rounding, limit: float) -> None:
+    """Tell what rounding changed, where that is more than little.
+
+    Warns
+    -----
+    QuantizationWarning
+        The error exceeds `TOLD`, or a decay between 0 and 1 became one of them, which matters sooner or later.
+
+    Raises
+    ------
+    GraphError
+        The error exceeds the limit.
+    """
+    became = found.decay != node.decay and found.decay in (0.0, 1.0)
+    if not became and found.error <= min(TOLD, limit):
+        return
+    shares = {"decay": found.decay_error, "threshold": found.threshold_error, "bias": found.bias_error}
+    worst = "decay" if became else max(shares, key=lambda name: shares[name])
+    message = (
+        f"node {node.name!r}: {_change(node, found, worst)}; over {found.steps} steps rounding decay, threshold and bias "
+        f"moves a steady potential by {found.error:.2g} of the threshold. {_WAYS_OUT[worst]}"
+    )
+    if found.error > limit:
+        raise GraphError(f"{message} rounding_limit={limit:g} refuses it; a larger one lets it pass.")
+    warnings.warn(message, QuantizationWarning, stacklevel=2)
+
+
+def _change(node: LIF, found: Rounding, worst: str) -> str:
+    if worst != "decay":
+        return f"its {worst} is coarse in the chip's integers"
+    held = f"decay {node.decay:g} is {round(found.decay * dynamics.DECAY_ONE)}/{dynamics.DECAY_ONE} in the chip's 12 bit"
+    meaning = {0.0: ": it keeps nothing", 1.0: ": it never leaks"} if found.decay != node.decay else {}
+    return held + meaning.get(found.decay, "")
+
+
+_WAYS_OUT = {
+    "decay": "Retrain with a decay that is a multiple of 1/4096.",
+    "threshold": "Retrain with smaller weights for the threshold.",
+    "bias": "Retrain with a smaller bias for the threshold.",
+}
+
+
+def as_summary(found: Rounding) -> dict[str, float]:
+    """For the metadata of a quantized network."""
+    return dataclasses.asdict(found)
