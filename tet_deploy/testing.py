@@ -1,22 +1,27 @@
 """Random networks and frames for tests of passes, exporters and runtimes; yours too.
 
-The networks are small, differ in everything that a deployable network may differ in, branches, sums of spikes and long skips
-included, and fire: about a tenth to a half of their neurons at each step.
+The networks are small, differ in everything that a deployable network may differ in, branches, sums of sums, long skips, max
+and folded average pools, decays and biases at their limits included, and fire: about a tenth to a half of their neurons at
+each step.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from tet_deploy import dynamics
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Quantization, Readout
-from tet_deploy.ir.shapes import conv_size
+from tet_deploy.ir.shapes import conv_size, padded_macs
 
 Rng = np.random.Generator
 Draw = Callable[[tuple[int, ...], float], np.ndarray]  # (shape, largest magnitude) -> weights
+LEAST_DECAY = 1 / dynamics.DECAY_ONE  # that a chip can have
 
 
 def random_float_network(rng: Rng, *, encoding: str | None = None, layers: int | None = None, grid: int = 6) -> Graph:
@@ -29,7 +34,7 @@ def random_float_network(rng: Rng, *, encoding: str | None = None, layers: int |
     layers
         Number of spiking layers, one after the other; or None to draw a network with branches.
     """
-    return _Drawing(rng, encoding, lambda shape, bound: _dyadic(rng, shape, bound, grid), None).network(layers)
+    return _Drawing(rng, encoding, lambda shape, bound: _dyadic(rng, shape, bound, grid), None, layers).network()
 
 
 def random_quantized_network(
@@ -44,7 +49,7 @@ def random_quantized_network(
     wrap
         Draw thresholds, biases and messages so large that synaptic sums wrap and membrane potentials saturate.
     """
-    return _Drawing(rng, encoding, lambda shape, bound: _int8(rng, shape), "wrap" if wrap else "ordinary").network(layers)
+    return _Drawing(rng, encoding, lambda shape, bound: _int8(rng, shape), "wrap" if wrap else "ordinary", layers).network()
 
 
 def random_frames(graph: Graph, rng: Rng, steps: int = 4, samples: int = 3) -> np.ndarray:
@@ -58,22 +63,35 @@ def random_frames(graph: Graph, rng: Rng, steps: int = 4, samples: int = 3) -> n
 class _Drawing:
     """A network that grows: its nodes, and who sends spikes, sums of spikes or frames of which shape."""
 
-    def __init__(self, rng: Rng, encoding: str | None, draw: Draw, integers: str | None) -> None:
-        self.rng, self.draw, self.integers = rng, draw, integers
+    def __init__(self, rng: Rng, encoding: str | None, draw: Draw, integers: str | None, layers: int | None) -> None:
+        self.rng, self.draw, self.integers, self.layers = rng, draw, integers, layers
         encoding = encoding or str(rng.choice(["analog", "events"]))
         shape = (int(rng.integers(1, 4)), int(rng.integers(5, 10)), int(rng.integers(5, 10)))
         scale = 1.0 if encoding == "events" else (60.0 if integers == "wrap" else float(rng.choice([8.0, 16.0])))
         self.nodes: list[Node] = [Input(name="input", shape=shape, encoding=encoding, quantization=self._units(scale))]
         self.senders: dict[str, tuple[int, ...]] = {"input": shape}
 
-    def network(self, layers: int | None) -> Graph:
-        """Layers in a chain; where their number is None, populations with one to four branches and sums of spikes too."""
-        for index in range(layers or int(self.rng.integers(1, 4))):
-            if not self._add_layer(f"layer{index}", branches=1 if layers else int(self.rng.choice([1, 1, 2, 3, 4]))):
+    @property
+    def is_chain(self) -> bool:
+        """Whether the network is layers one after the other, and no more."""
+        return self.layers is not None
+
+    def network(self) -> Graph:
+        """A chain, or a few layers of one to four branches, with max pools and sums of what was sent before."""
+        depth = self.layers or int(self.rng.choice([1, 2, 2, 3, 3, 5]))
+        for index in range(depth):
+            if not self._add_layer(f"layer{index}", branches=1 if self.is_chain else int(self.rng.choice([1, 1, 2, 3, 4]))):
                 break
-            if layers is None and self.rng.random() < 0.4:
-                self._add_sum(f"sum{index}")
+            if not self.is_chain:
+                self._add_more(index)
         return self._finished()
+
+    def _add_more(self, index: int) -> None:
+        if self.rng.random() < 0.2:
+            self._add_max_pool(f"pool{index}")
+        for name in (f"sum{index}", f"more{index}"):
+            if self.rng.random() < 0.3:
+                self._add_sum(name)
 
     def _add_layer(self, name: str, branches: int) -> bool:
         """A population behind one or more of the senders, the latest first; False where nothing fits any more."""
@@ -96,14 +114,31 @@ class _Drawing:
         """A synapse node from any sender to that shape: an identity or a convolution, with whatever stride it takes."""
         source = str(self.rng.choice(list(self.senders)))
         if self.senders[source] == shape and self.rng.random() < 0.5:
-            ones = np.ones((shape[0], 1, 1, 1), np.float32 if self.integers is None else np.int8)
-            weight = ones if self.integers is None else ones * np.int8(self.rng.integers(20, 128))
-            return Conv(name=name, inputs=(source,), weight=weight, groups=shape[0], quantization=self._units(100.0))
+            unit = 1 if self.integers is None else int(self.rng.integers(20, 128))
+            return self._depthwise(name, source, unit, dense_macs=0)
         for _ in range(20):
             conv = self._conv(name, source, out_channels=shape[0])
             if conv is not None and _conv_shape(conv, self.senders[source]) == shape:
                 return conv
         return None
+
+    def _depthwise(self, name: str, source: str, unit: int, kernel: tuple[int, int] = (1, 1), **geometry: Any) -> Conv:
+        """Each channel by itself, all weights equal: an identity, or the sums of a pool."""
+        channels = self.senders[source][0]
+        weight = np.full((channels, 1, *kernel), unit, np.float32 if self.integers is None else np.int8)
+        units = self._units(float(unit))
+        return Conv(name=name, inputs=(source,), weight=weight, groups=channels, quantization=units, **geometry)
+
+    def _add_max_pool(self, name: str) -> None:
+        """The latest spikes' windows, as tracing makes them: their sums, and neurons that any spike makes fire."""
+        rng, source = self.rng, list(self.senders)[-1]
+        kernel = self._pair(1, (min(3, self.senders[source][1]), min(3, self.senders[source][2])))
+        stride = kernel if rng.random() < 0.5 else self._pair(1, (2, 2))
+        padding = self._pair(0, (kernel[0] // 2, kernel[1] // 2))
+        unit, half = (1, 0.5) if self.integers is None else (127, 64)
+        total = self._depthwise(f"{name}.sum", source, unit, kernel, stride=stride, padding=padding, dense_macs=0)
+        self.nodes += [total, LIF(name=name, inputs=(total.name,), threshold=half, quantization=self._units(127.0))]
+        self.senders[name] = _conv_shape(total, self.senders[source])
 
     def _add_sum(self, name: str) -> None:
         """A sum of the latest spikes and of others, or sums, of the same shape, where there are any."""
@@ -120,13 +155,7 @@ class _Drawing:
     def _add_layer_like(self, name: str, source: str) -> None:
         """A population of the same shape behind one sender."""
         shape = self.senders[source]
-        conv = Conv(
-            name=f"{name}.conv",
-            inputs=(source,),
-            weight=self.draw((shape[0], shape[0], 3, 3), 0.7),
-            padding=(1, 1),
-            quantization=self._units(100.0),
-        )
+        conv = self._conv_that_keeps_the_shape(f"{name}.conv", source)
         lif = _random_lif(self.rng, f"{name}.lif", shape[0], fan_in=conv.weight[0].size, integers=self.integers)
         self.nodes += [conv, dataclasses.replace(lif, inputs=(conv.name,))]
         self.senders[lif.name] = shape
@@ -154,23 +183,44 @@ class _Drawing:
         return None if self.integers is None else Quantization(scale=scale)
 
     def _conv(self, name: str, source: str, out_channels: int | None = None) -> Conv | None:
-        """A convolution, grouped, strided, dilated and padded at random; None where its output would be empty."""
+        """A convolution, grouped, strided, dilated and padded at random; None where its output would be empty.
+
+        Outside chains, some have an average pool folded into them and some keep the shape, so that skips fit.
+        """
         rng, (channels, height, width) = self.rng, self.senders[source]
-        kernel = (int(rng.integers(1, min(4, height + 1))), int(rng.integers(1, min(4, width + 1))))
+        if not self.is_chain and out_channels in (None, channels) and rng.random() < 0.3:
+            return self._conv_that_keeps_the_shape(name, source)
+        pool = self._pair(1, (min(3, height), min(3, width))) if not self.is_chain and rng.random() < 0.2 else (1, 1)
+        kernel = self._pair(1, (min(3, height // pool[0]), min(3, width // pool[1])))
+        padding = self._pair(0, (kernel[0] - 1, kernel[1] - 1))
         groups = int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0 and not (out_channels or 0) % g]))
         out_channels = out_channels or groups * int(rng.integers(1, 4))
+        weight = self.draw((out_channels, channels // groups, *kernel), 0.7 / math.sqrt(math.prod(pool)))
+        stride = self._pair(1, (2, 2))
         conv = Conv(
             name=name,
             inputs=(source,),
-            weight=self.draw((out_channels, channels // groups, *kernel), 0.7),
+            weight=weight.repeat(pool[0], axis=2).repeat(pool[1], axis=3),
             bias=self.draw((out_channels,), 0.3) if self.integers is None else None,
-            stride=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
-            padding=(int(rng.integers(0, kernel[0])), int(rng.integers(0, kernel[1]))),
-            dilation=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
+            stride=(stride[0] * pool[0], stride[1] * pool[1]),
+            padding=(0 if height % pool[0] else padding[0] * pool[0], 0 if width % pool[1] else padding[1] * pool[1]),
+            dilation=self._pair(1, (2, 2)) if pool == (1, 1) else (1, 1),
             groups=groups,
             quantization=self._units(100.0),
         )
-        return conv if min(_conv_shape(conv, self.senders[source])) > 0 else None
+        shape = _conv_shape(conv, self.senders[source])
+        if min(shape) < 1:
+            return None
+        dense = None if pool == (1, 1) else padded_macs(conv, shape) // math.prod(pool)
+        return dataclasses.replace(conv, dense_macs=dense)
+
+    def _pair(self, least: int, greatest: tuple[int, int]) -> tuple[int, int]:
+        return int(self.rng.integers(least, greatest[0] + 1)), int(self.rng.integers(least, greatest[1] + 1))
+
+    def _conv_that_keeps_the_shape(self, name: str, source: str) -> Conv:
+        channels = self.senders[source][0]
+        weight = self.draw((channels, channels, 3, 3), 0.7)
+        return Conv(name=name, inputs=(source,), weight=weight, padding=(1, 1), quantization=self._units(100.0))
 
 
 def _conv_shape(conv: Conv, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -181,14 +231,17 @@ def _conv_shape(conv: Conv, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str | None) -> LIF:
-    decay = float(rng.choice([0.5, 0.5, 1.0, 0.75]))
+    """Decay, threshold and bias at random, or at the limits of the chip."""
     if integers is None:
+        decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, 1 / 64]))  # few bits, so that a few steps are exact too
         return LIF(name=name, decay=decay, threshold=float(rng.choice([0.5, 1.0])))
+    decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, LEAST_DECAY, 1 - LEAST_DECAY]))
+    largest, threshold = dynamics.LARGEST_BIAS_MANTISSA, int(rng.integers(20, 60 + 8 * fan_in))
+    mantissas, exponent = rng.integers(-500, 1500, channels), int(rng.integers(0, 3))
     if integers == "wrap":
-        mantissas, exponent, threshold = rng.integers(-4095, 4096, channels), 7, int(2 ** rng.uniform(0, 17))
-    else:
-        mantissas, exponent = rng.integers(-500, 1500, channels), int(rng.integers(0, 3))
-        threshold = int(rng.integers(20, 60 + 8 * fan_in))
+        mantissas, exponent, threshold = rng.integers(-largest, largest + 1, channels), 7, int(2 ** rng.uniform(0, 17))
+    elif rng.random() < 0.15:
+        mantissas, exponent = rng.choice([-largest, -1, 0, 1, largest], channels), int(rng.choice([0, 7]))
     return LIF(
         name=name,
         decay=decay,
