@@ -109,7 +109,7 @@ def test_a_large_bias_forces_a_smaller_scale():
 
 def _huge_bias(graph, frames):
     conv = graph["layer0.conv"]
-    return quantize(graph.replace({"layer0.conv": dataclasses.replace(conv, bias=conv.bias * 0 + 1e6)}), frames)
+    return quantize(graph.replace({"layer0.conv": dataclasses.replace(conv, bias=np.full(len(conv.weight), 1e6))}), frames)
 
 
 BAD = {

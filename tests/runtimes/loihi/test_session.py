@@ -38,7 +38,7 @@ def forced(rng) -> Graph:
     changes = {
         node.name: dataclasses.replace(
             node,
-            bias=rng.choice([-4096, 4095, 0, 900], len(node.bias)).astype(np.int16),
+            bias=rng.choice([-4096, 4095, 0, 900], graph.shapes[node.name][0]).astype(np.int16),
             threshold=int(rng.integers(1, 4000)),
         )
         for node in graph.of_kind(LIF)
