@@ -87,6 +87,8 @@ class EventLoop:
             for end in outputs:
                 sums[end] += Fraction(node.bias[end[0]].item())
                 self.counts["bias_additions"] += 1
+        if node.quantization is not None:
+            return {end: (total + 2**23) % 2**24 - 2**23 for end, total in sums.items()}
         return sums
 
     def _kind(self, node):
@@ -129,7 +131,12 @@ class EventLoop:
             return Fraction(node.decay) * v + total
         kept = int(v * (4096 - round((1 - node.decay) * 4096)) / 4096)  # int() rounds towards zero, as the chip does
         bias = 0 if node.bias is None else int(node.bias[at[0]]) * 2**node.quantization.bias_exponent
-        return max(1 - 2**23, min(2**23 - 1, kept + 64 * total + bias))
+        u = 64 * total
+        if u > 2**23:
+            u -= 2**24  # once, as the chip does
+        if u <= -(2**23):
+            u += 2**24
+        return max(1 - 2**23, min(2**23 - 1, kept + u + bias))
 
     def _macs(self, node):
         """Multiply-accumulates of a dense pass, border included, of what stands here in a network without spikes."""

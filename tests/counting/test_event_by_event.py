@@ -200,10 +200,10 @@ def test_networks_of_every_kind_are_counted_event_by_event(event_loop, make, enc
     assert all(0 < spikes.mean() < 1 for spikes in recording.spikes.values())
 
 
-@settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans())
-def test_random_networks_are_counted_event_by_event(event_loop, seed, quantized):
-    """Networks with branches, sums and long skips of any kind."""
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["float", "integers", "integers that wrap"]))
+def test_random_networks_are_counted_event_by_event(event_loop, seed, kind):
+    """Networks with branches, pools, sums and long skips of any kind."""
     rng = np.random.default_rng(seed)
-    graph = (random_quantized_network if quantized else random_float_network)(rng)
+    graph = random_float_network(rng) if kind == "float" else random_quantized_network(rng, wrap="wrap" in kind)
     assert_counted(event_loop, graph, random_frames(graph, rng, steps=3, samples=2))
