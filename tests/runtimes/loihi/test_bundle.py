@@ -157,7 +157,7 @@ CONV, POPULATION = ("nodes", 0), ("nodes", 1)
         (put(*CONV, "weight", {}), "array must be the name of"),
         (put(*CONV, "weight", "fc.weight"), "array must be the name of"),
         (put(*CONV, "flat_output", 0), "flat_output must be true or false"),
-        (put("readout", "shape", [3, 4, 5]), "readout: shape must be [5] as 'fc' sends"),
+        (put("readout", "shape", [3, 4, 5]), "as 'fc' sends; got (3, 4, 5)"),
         (put("readout", "bias", None), "without arrays that nothing uses"),
     ],
 )
