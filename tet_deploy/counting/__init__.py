@@ -2,8 +2,9 @@
 
 from tet_deploy.counting.as_table import energy_table, layer_table
 from tet_deploy.counting.conventions import ENERGIES
+from tet_deploy.counting.estimation import estimate
 from tet_deploy.counting.export import to_dict, write_csv, write_json
-from tet_deploy.counting.model import EnergyReport, estimate
+from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.tables import TABLES, EnergyTable, Price, table
 from tet_deploy.counting.traffic import Traffic, count
 
