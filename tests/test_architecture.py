@@ -29,6 +29,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "passes": {"errors", "ir", "dynamics", "contracts", "batches"},
     "counting": CORE | {"layout"},
     "validation": CORE | {"layout"},
+    "debugging": CORE | {"layout", "passes"},
     "reporting": CORE | {"counting", "validation"},
     "testing": CORE,
     "onnx_file": {"errors", "files", "ir"},

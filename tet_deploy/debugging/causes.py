@@ -1,0 +1,55 @@
+"""Why a population may differ from what it should be, and what would mend it."""
+
+from __future__ import annotations
+
+WEIGHT_ROUNDING = "weight rounding"
+WEIGHT_CLIPPING = "clipped weights"
+WEIGHTS = "other weights"
+BIAS = "bias rounding"
+DECAY = "decay rounding"
+THRESHOLD = "threshold rounding"
+MESSAGE_CLIPPING = "clipped messages"
+INPUT_ROUNDING = "rounded messages"
+INPUT_SCALE = "input scale"
+WRAP = "sums that wrap"
+SATURATION = "potentials held at the limit"
+BORDER = "pooling border"
+FOLDING = "folding"
+LATENCY = "latency"
+BATCH_NORM = "batch norm in train mode"
+COMPARISON = "'>=' in place of '>'"
+UNKNOWN = "unknown"
+
+ANEW = "lower the traced network again: tet-deploy convert"
+LARGER = "calibrate on frames like these: tet-deploy quantize --data ..."
+MEND = {
+    WEIGHT_ROUNDING: "keep {layer} at more bits: tet-deploy quantize --bits {layer}=8",
+    WEIGHT_CLIPPING: "keep {layer} at more bits, or calibrate on more frames: tet-deploy quantize --bits {layer}=8",
+    WEIGHTS: "its weights are others: export the network again",
+    BIAS: "quantize the lowered network again; the smaller the largest bias, the finer are all",
+    DECAY: "train with a decay that 12 bit hold, a multiple of 1/4096",
+    THRESHOLD: "quantize the lowered network again, on more frames: another scale rounds it less",
+    MESSAGE_CLIPPING: LARGER,
+    INPUT_ROUNDING: "scale the frames so that whole numbers tell them apart, or calibrate on smaller ones",
+    INPUT_SCALE: "show it frames in the units of training; or quantize again, if input and weights mean different units",
+    WRAP: LARGER,
+    SATURATION: f"{LARGER}; or train with a decay below 1",
+    BORDER: f"{ANEW}; padding, stride or kernel of {{layer}} are others",
+    FOLDING: ANEW,
+    LATENCY: "export the bundle again, or align the recording: its steps are shifted",
+    BATCH_NORM: "call model.eval() before it runs",
+    COMPARISON: "use a strict comparison: a neuron fires when its potential exceeds the threshold",
+    UNKNOWN: "look closer: td.run(network, one_sample, probes='all')",
+}
+_WIDEST = 8
+_AT_ALL_BITS = "{layer} has all 8 bits; train with them: tet-deploy finetune"
+_IN_FLOATS = "lower the network with frames as small as those that it will see: td.lower(graph, frames)"
+
+
+def mend(cause: str, layer: str, bits: int | None) -> str:
+    """What to do about a cause in a population that this layer of so many bits, None for floats, feeds."""
+    if cause in (WEIGHT_ROUNDING, WEIGHT_CLIPPING, BIAS) and bits is None:
+        return _IN_FLOATS
+    if cause == WEIGHT_ROUNDING and bits is not None and bits >= _WIDEST:
+        return _AT_ALL_BITS.format(layer=layer)
+    return MEND[cause].format(layer=layer)

@@ -1,0 +1,143 @@
+"""The first neuron that does something else in one run than in another, and what it was given in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tet_deploy import dynamics
+from tet_deploy.contracts import Recording
+from tet_deploy.debugging.observed import Flow, Steps
+from tet_deploy.debugging.synapses import bias, ports, unit
+from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import LIF, Population, Spiking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One neuron at one step of one run, in units of the float network.
+
+    Attributes
+    ----------
+    fires
+        Whether it fires; False for a readout.
+    before, after
+        Its membrane potential before the step, and after it and its reset; of a readout 0 and what it sends.
+    presynaptic
+        What reached it in this step, bias included.
+    """
+
+    fires: bool
+    before: float
+    after: float
+    presynaptic: float
+
+    def __str__(self) -> str:
+        does = "fires" if self.fires else f"{self.after:.6g}"
+        return f"{does} ({self.before:.6g} before, {self.presynaptic:+.6g} presynaptic)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class First:
+    """Where two runs differ first: the earliest step, and in it the population nearest to the input.
+
+    Attributes
+    ----------
+    node, step, sample, neuron
+        Name of the population, step and sample from 0, index of the neuron, (c, h, w) or (n,).
+    expected, found
+        The neuron in both runs.
+    distance
+        Threshold minus the potential of the side that stayed silent; None for a readout.
+    """
+
+    node: str
+    step: int
+    sample: int
+    neuron: tuple[int, ...]
+    expected: Side
+    found: Side
+    distance: float | None
+
+    def __str__(self) -> str:
+        where = f"{self.node!r}, neuron {self.neuron}, step {self.step}, sample {self.sample}"
+        near = "" if self.distance is None else f"; the silent one is {self.distance:.3g} below threshold"
+        return f"first difference: {where}: expected {self.expected}; found {self.found}{near}"
+
+
+def first_difference(
+    expected: Graph, right: Recording, described: Graph, found: Recording, frames: np.ndarray
+) -> First | None:
+    """The first spike that differs; where none does, the first readout that differs by more than float rounding.
+
+    Parameters
+    ----------
+    expected, right
+        The network that is right, and what it did.
+    described, found
+        The network that the other one is, and what that did; populations are compared by name.
+    frames
+        What both were shown, [T, B, *shape].
+    """
+    places = []
+    for index, node in enumerate(described.of_kind(Population)):
+        if isinstance(node, Spiking) and node.name in right.spikes and node.name in found.spikes:
+            differs = right.spikes[node.name] != found.spikes[node.name]
+        elif not isinstance(node, Spiking):
+            a, b = (run.readout / _unit(graph) for run, graph in ((right, expected), (found, described)))
+            differs = np.abs(a - b) > 1e-6 * max(1.0, float(np.abs(a).max()))
+        else:
+            continue
+        if differs.any():
+            step, *rest = (int(i) for i in np.unravel_index(int(np.argmax(differs)), differs.shape))
+            places.append((step, index, rest, node))
+    if not places:
+        return None
+    step, _, (sample, *neuron), node = min(places, key=lambda place: place[:2])
+    one = slice(sample, sample + 1)
+    sides = [
+        _side(graph, run.sample(sample, sample + 1), frames[:, one], node.name, step, tuple(neuron))
+        for graph, run in ((expected, right), (described, found))
+    ]
+    distance = None
+    if isinstance(node, LIF) and sides[0].fires != sides[1].fires:
+        graph, silent = (expected, sides[0]) if sides[1].fires else (described, sides[1])
+        distance = _threshold(graph[node.name], neuron[0]) - silent.after
+    return First(
+        node=node.name,
+        step=step,
+        sample=sample,
+        neuron=tuple(neuron),
+        expected=sides[0],
+        found=sides[1],
+        distance=distance,
+    )
+
+
+def _unit(graph: Graph) -> np.ndarray:
+    return unit(graph.readout)
+
+
+def _threshold(node: object, channel: int) -> float:
+    assert isinstance(node, LIF)
+    mantissa = np.atleast_1d(np.asarray(node.threshold, np.float64))
+    scale = np.atleast_1d(unit(node)) / (1 if node.quantization is None else 2.0**dynamics.FRACTION_BITS)
+    return float((mantissa / scale)[channel if (mantissa / scale).size > 1 else 0])
+
+
+def _side(graph: Graph, run: Recording, frames: np.ndarray, name: str, step: int, neuron: tuple[int, ...]) -> Side:
+    node = next(node for node in graph.of_kind(Population) if node.name == name)
+    flow, steps, place = Flow(graph, run, frames), Steps.of(node, run), (step, 0, *neuron)
+    scale = np.atleast_1d(unit(node))
+    scale_here = float(scale[neuron[0] if scale.size > 1 else 0])
+    current = float(flow.presynaptic(node)[place])
+    if node.quantization is not None:
+        offsets = np.atleast_1d(bias(node, ports(node, flow) or {}))
+        current = current * 2.0**dynamics.FRACTION_BITS / scale_here + float(offsets[neuron[0] if offsets.size > 1 else 0])
+    return Side(
+        fires=bool(steps.spikes[place]),
+        before=float(steps.before[place]) / scale_here,
+        after=float(steps.after[place]) / scale_here,
+        presynaptic=current,
+    )

@@ -1,0 +1,214 @@
+"""What sets one network's population apart from another's, as pieces that add up.
+
+Both are given the same potential before a step and the same spikes. The potential after it, before any reset, then differs
+by a sum: what each rounding, clipping and wrapping adds. A piece can be taken away by itself, which is what ablation does.
+
+    u(found) = u(expected) + weight rounding + weight clipping + ... + decay + wrap + saturation
+
+All in units of the float network, in float64.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tet_deploy import dynamics
+from tet_deploy.debugging import causes
+from tet_deploy.debugging.observed import Flow, over_time
+from tet_deploy.debugging.synapses import Port, bias, ports, unit
+from tet_deploy.ir.nodes import LIF, Population
+from tet_deploy.ir.values import fraction_bits
+from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
+
+_MOST_LEVELS = 2**12  # more regular values than that are no rounding that anybody chose
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pieces:
+    """A population of one network beside that of another, over all steps, [T, B, *shape].
+
+    Attributes
+    ----------
+    expected
+        Distance to the threshold before the reset, of the network that is right; of a readout, what it sends.
+    added
+        By cause, what the other network adds to it.
+    """
+
+    expected: np.ndarray
+    added: Mapping[str, np.ndarray]
+
+    @property
+    def found(self) -> np.ndarray:
+        """Distance to the threshold in the other network."""
+        return np.asarray(sum(self.added.values(), start=self.expected))
+
+    def shares(self, where: np.ndarray) -> dict[str, float]:
+        """The share of the difference that each cause explains there; they add up to 1, and may lie outside 0..1."""
+        total = (self.found - self.expected)[where]
+        power = float(np.dot(total, total))
+        return {cause: float(np.dot(array[where], total)) / power if power else 0.0 for cause, array in self.added.items()}
+
+
+def pieces(expected: Population, right: Flow, found: Population, other: Flow, before: np.ndarray) -> Pieces:
+    """Take apart what one population of two networks makes of the same spikes.
+
+    Parameters
+    ----------
+    expected, right
+        The population as it should be, and what its network sends.
+    found, other
+        The same of the other network, which has no batch norm.
+    before
+        The potential before each step, [T, B, *shape], in units of the float network.
+    """
+    theirs, ours = ports(found, other), ports(expected, right)
+    added: dict[str, np.ndarray] = {}
+    if theirs is not None and ours is not None and _alike(ours, theirs):
+        current = np.zeros(())
+        for name, port in theirs.items():
+            for cause, part in _port_pieces(ours[name], port).items():
+                added[cause] = added.get(cause, 0.0) + part
+            current = current + ours[name].sums(ours[name].layer.weight, ours[name].sent * ours[name].ratio)
+        ndim = current.ndim - 1
+        current = current + dynamics.per_channel(bias(expected, ours), ndim)
+        shift = bias(found, theirs) - bias(expected, ours)
+        added[causes.BIAS] = np.broadcast_to(dynamics.per_channel(np.atleast_1d(shift), ndim), current.shape)
+    else:
+        current = right.presynaptic(expected).astype(np.float64)
+        added[causes.FOLDING] = _whole(found, other, theirs) - current
+    keeps = isinstance(expected, LIF) and isinstance(found, LIF)
+    if keeps:
+        assert isinstance(expected, LIF) and isinstance(found, LIF)
+        kept = _decay(expected, before)
+        added[causes.DECAY] = _decay(found, before) - kept
+        current = current + kept - _threshold(expected, current.ndim - 1)
+        moved = _threshold(expected, current.ndim - 1) - _threshold(found, current.ndim - 1)
+        added[causes.THRESHOLD] = np.broadcast_to(moved, current.shape)
+    if found.quantization is not None and theirs is not None:
+        added |= _limits(found, other, current, added, keeps)
+    return Pieces(expected=current, added=added)
+
+
+def _alike(ours: Mapping[str, Port], theirs: Mapping[str, Port]) -> bool:
+    """Whether the same layers end there, fed by maps of the same shape."""
+    return list(ours) == list(theirs) and all(ours[name].sent.shape == theirs[name].sent.shape for name in ours)
+
+
+def _whole(population: Population, flow: Flow, found: Mapping[str, Port] | None) -> np.ndarray:
+    """The presynaptic input with its bias, in units of the float network."""
+    if found is None:
+        return flow.presynaptic(population).astype(np.float64)
+    current = sum(port.sums(port.layer.weight, port.sent * port.ratio) for port in found.values())
+    return np.asarray(current + dynamics.per_channel(bias(population, dict(found)), np.ndim(current) - 1))
+
+
+def _port_pieces(right: Port, found: Port) -> dict[str, np.ndarray]:
+    """What one layer adds."""
+    same = right.layer.weight.shape == found.layer.weight.shape
+    added: dict[str, np.ndarray] = {}
+    messages = right.sent * right.ratio
+    moved = right.sums(right.layer.weight, messages)
+    if not same or _geometry(right) != _geometry(found):
+        elsewhere = found.sums(right.layer.weight if same else found.layer.weight, messages)
+        if elsewhere.shape != moved.shape:
+            elsewhere = np.zeros_like(moved)
+        added[causes.BORDER] = elsewhere - moved
+        if not same:
+            return added
+    for cause, part in _weight_pieces(right.layer.weight, found).items():
+        added[cause] = found.sums(part, messages)
+    for cause, part in _message_pieces(right, found).items():
+        added[cause] = found.sums(found.layer.weight, part)
+    return added
+
+
+def _geometry(port: Port) -> tuple[object, ...]:
+    layer = port.layer
+    return tuple(getattr(layer, name, None) for name in ("stride", "padding", "dilation", "groups"))
+
+
+def _weight_pieces(right: np.ndarray, port: Port) -> dict[str, np.ndarray]:
+    change = port.layer.weight - right
+    if not change.any():
+        return {}
+    limit = np.minimum(port.limit, np.abs(port.layer.weight).max())
+    clipped = (np.abs(right) > limit) & (np.abs(port.layer.weight) >= limit * (1 - 1e-9)) & (np.abs(change) > port.step / 2)
+    step = np.where(port.step > 0, port.step, _grid(port.layer.weight))
+    rounded = ~(clipped & (np.abs(change) > step / 2)) & (np.abs(change) <= step * (0.5 + 1e-6))
+    clipped &= ~rounded
+    parts = {
+        causes.WEIGHT_CLIPPING: np.where(clipped, change, 0.0),
+        causes.WEIGHT_ROUNDING: np.where(rounded, change, 0.0),
+        causes.WEIGHTS: np.where(clipped | rounded, 0.0, change),
+    }
+    return {cause: part for cause, part in parts.items() if part.any()}
+
+
+def _grid(array: np.ndarray) -> np.ndarray:
+    """The distance of the coarsest regular values, from 0 on, that hold an array; 0 where there are none."""
+    levels = np.unique(np.abs(array))
+    levels = levels[levels > 0]
+    step = np.diff(levels, prepend=0.0).min(initial=np.inf)
+    if levels.size and np.abs(levels / step - np.rint(levels / step)).max() < 1e-3 and levels[-1] < step * _MOST_LEVELS:
+        return np.asarray(step)
+    bits = fraction_bits(array, most=SIGNIFICANT_BITS)  # of float32, as snapping leaves weights
+    return np.asarray(0.0 if bits is None else 2.0**-bits)
+
+
+def _message_pieces(right: Port, found: Port) -> dict[str, np.ndarray]:
+    """What reaches the layer: cut off at the largest message, rounded to whole ones, or read in other units."""
+    change, limit = (found.sent - right.sent) * right.ratio, np.abs(found.sent).max()
+    clipped = (np.abs(right.sent) > limit) & (np.abs(found.sent) >= limit * (1 - 1e-9))
+    parts = {
+        causes.MESSAGE_CLIPPING: np.where(clipped, change, 0.0),
+        causes.INPUT_ROUNDING: np.where(clipped, 0.0, change),
+        causes.INPUT_SCALE: found.sent * _clear(found.ratio - right.ratio),
+    }
+    return {cause: part for cause, part in parts.items() if part.any()}
+
+
+def _clear(difference: float) -> float:
+    """0 where it is the rounding of two quotients."""
+    return difference if abs(difference) > 1e-9 else 0.0
+
+
+def _decay(node: LIF, before: np.ndarray) -> np.ndarray:
+    """What is left of the potential."""
+    if node.quantization is None:
+        return before * node.decay
+    scale = dynamics.per_channel(np.atleast_1d(unit(node)), before.ndim - 1)
+    share = (dynamics.DECAY_ONE - dynamics.decay_v(node)) / dynamics.DECAY_ONE
+    return np.asarray(np.trunc(np.rint(before * scale) * share) / scale)
+
+
+def _threshold(node: LIF, ndim: int) -> np.ndarray:
+    mantissa = np.atleast_1d(np.asarray(node.threshold, np.float64))
+    if node.quantization is not None:
+        mantissa = mantissa * 2.0**dynamics.FRACTION_BITS / unit(node)
+    return dynamics.per_channel(mantissa, ndim)
+
+
+def _limits(
+    found: Population, flow: Flow, expected: np.ndarray, added: Mapping[str, np.ndarray], keeps: bool
+) -> dict[str, np.ndarray]:
+    """What 24 bit take away: sums that wrap, potentials that are held at the limit."""
+    scale = dynamics.per_channel(np.atleast_1d(unit(found)), expected.ndim - 1)
+    whole = np.zeros(expected.shape, np.int64)
+    for name in found.inputs:
+        node = flow.graph[name]
+        whole = whole + over_time(dataclasses.replace(node, quantization=None), [flow[node.inputs[0]]]).astype(np.int64)
+    sums = np.left_shift(flow.presynaptic(found), dynamics.FRACTION_BITS)
+    if keeps:
+        sums = dynamics.wrap_once(sums)
+    wrap = (sums - np.left_shift(whole, dynamics.FRACTION_BITS)) / scale
+    if not keeps:
+        return {causes.WRAP: wrap}
+    assert isinstance(found, LIF)
+    potential = (expected + sum(added.values()) + wrap + _threshold(found, expected.ndim - 1)) * scale
+    held = np.clip(potential, -(dynamics.STATE_LIMIT - 1), None)  # above, it fires whether it is held or not
+    return {causes.WRAP: wrap, causes.SATURATION: (held - potential) / scale}

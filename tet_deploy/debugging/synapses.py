@@ -1,0 +1,111 @@
+"""The synapses of a population in units of the float network, whichever form they have."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from tet_deploy import dynamics
+from tet_deploy.debugging.observed import Flow, over_time
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Input, Linear, Population
+
+PART = ".part"  # quantization calls the nodes that add up to one layer NAME, NAME.part2, NAME.part3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Port:
+    """One layer that ends in a population.
+
+    Attributes
+    ----------
+    layer
+        With weights and biases in units of the float network, float64; what quantization split is one again.
+    sent
+        What reaches it, [T, B, *shape], in the units that its source says.
+    ratio
+        Of those units to the ones that its weights are meant for: 1, where the two do not contradict each other.
+    step
+        Distance of two neighbouring weights; 0 in a float network.
+    limit
+        Largest magnitude of a weight; infinite in a float network.
+    """
+
+    layer: Conv | Linear
+    sent: np.ndarray
+    ratio: float
+    step: np.ndarray
+    limit: np.ndarray
+
+    def sums(self, weight: np.ndarray, messages: np.ndarray) -> np.ndarray:
+        """Weighted sums [T, B, *shape] in the geometry of this layer, without its bias."""
+        return over_time(dataclasses.replace(self.layer, weight=weight, bias=None), [messages])
+
+
+def unit(population: Population) -> np.ndarray:
+    """Integer units of a potential per unit of the float network, a number or one for each channel; 1 where it is float."""
+    if population.quantization is None:
+        return np.ones(())
+    return np.asarray(population.quantization.scale, np.float64) * 2.0**dynamics.FRACTION_BITS
+
+
+def ports(population: Population, flow: Flow) -> dict[str, Port] | None:
+    """The layers that end in a population, by name; None where something other than layers does."""
+    nodes = [flow.graph[name] for name in population.inputs]
+    if not all(isinstance(node, WEIGHTED) for node in nodes):
+        return None
+    found: dict[str, Port] = {}
+    for node in nodes:
+        assert isinstance(node, WEIGHTED)
+        name = node.name.partition(PART)[0]
+        port = _port(node, population, flow)
+        if name in found:
+            whole = dataclasses.replace(port.layer, weight=found[name].layer.weight + port.layer.weight)
+            port = dataclasses.replace(port, layer=whole, limit=found[name].limit + port.limit)
+        found[name] = port
+    return found
+
+
+def _port(node: Conv | Linear, population: Population, flow: Flow) -> Port:
+    sent = flow[node.inputs[0]].astype(np.float64)
+    weight = node.weight.astype(np.float64)
+    if node.quantization is None or population.quantization is None:
+        bias = None if node.bias is None else node.bias.astype(np.float64)
+        layer = dataclasses.replace(node, weight=weight, bias=bias)
+        return Port(layer=layer, sent=sent, ratio=1.0, step=np.zeros(()), limit=np.full((), np.inf))
+    scale = _by_weight(node.quantization.scale, weight)
+    meant = np.asarray(population.quantization.scale, np.float64) / np.asarray(node.quantization.scale)
+    unit_sent = _scale_of(node.inputs[0], flow)
+    return Port(
+        layer=dataclasses.replace(node, weight=weight / scale, quantization=None),
+        sent=sent / unit_sent,
+        ratio=unit_sent / float(meant.flat[0]),  # alike in all channels
+        step=1 / scale,
+        limit=(2 ** (node.quantization.bits - 1) - 1) / scale,
+    )
+
+
+def _by_weight(scale: object, weight: np.ndarray) -> np.ndarray:
+    """A scale, or one for each output channel, shaped to divide the weights."""
+    found = np.asarray(scale, np.float64)
+    return found.reshape(-1, *(1,) * (weight.ndim - 1)) if found.ndim else found
+
+
+def _scale_of(source: str, flow: Flow) -> float:
+    """Messages per unit of the float network that a sender sends."""
+    node = flow.graph[source]
+    while node.inputs and not isinstance(node, Population):
+        node = flow.graph[node.inputs[0]]
+    return node.quantization.scale if isinstance(node, Input) and node.quantization is not None else 1.0
+
+
+def bias(population: Population, found: dict[str, Port]) -> np.ndarray:
+    """The bias of each channel in units of the float network, wherever it is kept."""
+    if population.quantization is None:
+        parts = [port.layer.bias for port in found.values() if port.layer.bias is not None]
+        return np.asarray(np.sum(parts, axis=0)) if parts else np.zeros(1)
+    kept = population.bias
+    if isinstance(population, LIF):
+        return np.atleast_1d(dynamics.shifted_bias(kept, population.quantization.bias_exponent)) / unit(population)
+    return np.zeros(1) if kept is None else kept.astype(np.float64) / unit(population)
