@@ -17,6 +17,7 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.observed import Flow, Steps, over_time
+from tet_deploy.debugging.synapses import unlimited
 from tet_deploy.ir.nodes import LIF, BatchNorm, Conv, Input, Population, Spiking
 
 _SHIFTS = [shift for shift in itertools.product((-1, 0, 1), repeat=2) if any(shift)]
@@ -70,7 +71,7 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
     if any(_batch_norms(population, flow)):
         yield guess(causes.BATCH_NORM, "", _with_batch_statistics(population, flow))
     if flow.graph.is_quantized:
-        yield guess(causes.WRAP, "sums do not wrap here", _unwrapped(population, flow))
+        yield guess(causes.WRAP, "sums do not wrap here", unlimited(population, flow))
     yield from (guess(cause, detail, current) for cause, detail, current in _other_inputs(population, flow, seen))
     for source in population.inputs:
         yield from (guess(causes.BORDER, detail, current) for detail, current in _other_borders(population, flow, source))
@@ -152,15 +153,6 @@ def _with_batch_statistics(population: Population, flow: Flow) -> np.ndarray:
     return np.asarray(sum((sent(name) for name in population.inputs), start=np.zeros((), flow.number)))
 
 
-def _unwrapped(population: Population, flow: Flow) -> np.ndarray:
-    """Presynaptic sums that no layer wraps; the population wraps them once."""
-    total = np.zeros((), np.int64)
-    for name in population.inputs:
-        node = dataclasses.replace(flow.graph[name], quantization=None)
-        total = total + over_time(node, [flow[node.inputs[0]]]).astype(np.int64)
-    return total
-
-
 def _other_inputs(population: Population, flow: Flow, seen: Steps) -> Iterator[tuple[str, str, np.ndarray]]:
     """Frames that were scaled, or cut off, before they came."""
     graph, frames = flow.graph, flow[flow.graph.input.name]
@@ -216,7 +208,7 @@ def _other_borders(population: Population, flow: Flow, source: str) -> Iterator[
         window = around[..., 1 - dy : 1 - dy + size[0] + 2 * high, 1 - dx : 1 - dx + size[1] + 2 * wide]
         yield f"{source!r} moved by {dy}, {dx}", rest + over_time(bare, [window]).astype(flow.number)
     for mode in ("edge", "reflect") if max(node.padding) and high < size[0] and wide < size[1] else ():
-        padded = np.pad(x, ((0, 0),) * 3 + ((high, high), (wide, wide)), mode=mode)  # type: ignore[call-overload]
+        padded = np.pad(x, ((0, 0),) * 3 + ((high, high), (wide, wide)), mode=mode)
         yield f"{source!r} padded by its {mode}", rest + over_time(bare, [padded]).astype(flow.number)
 
 

@@ -10,7 +10,6 @@ All in units of the float network, in float64.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
-from tet_deploy.debugging.observed import Flow, over_time
-from tet_deploy.debugging.synapses import Port, bias, ports, unit
+from tet_deploy.debugging.observed import Flow
+from tet_deploy.debugging.synapses import Port, bias, ports, unit, unlimited
 from tet_deploy.ir.nodes import LIF, Population
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
@@ -198,10 +197,7 @@ def _limits(
 ) -> dict[str, np.ndarray]:
     """What 24 bit take away: sums that wrap, potentials that are held at the limit."""
     scale = dynamics.per_channel(np.atleast_1d(unit(found)), expected.ndim - 1)
-    whole = np.zeros(expected.shape, np.int64)
-    for name in found.inputs:
-        node = flow.graph[name]
-        whole = whole + over_time(dataclasses.replace(node, quantization=None), [flow[node.inputs[0]]]).astype(np.int64)
+    whole = unlimited(found, flow)
     sums = np.left_shift(flow.presynaptic(found), dynamics.FRACTION_BITS)
     if keeps:
         sums = dynamics.wrap_once(sums)

@@ -100,6 +100,16 @@ def _scale_of(source: str, flow: Flow) -> float:
     return node.quantization.scale if isinstance(node, Input) and node.quantization is not None else 1.0
 
 
+def unlimited(population: Population, flow: Flow) -> np.ndarray:
+    """Presynaptic sums of a quantized population that nothing wraps, int64 [T, B, *shape]."""
+    total = np.zeros((), np.int64)
+    for name in population.inputs:
+        node = flow.graph[name]
+        assert isinstance(node, WEIGHTED)
+        total = total + over_time(dataclasses.replace(node, quantization=None), [flow[node.inputs[0]]]).astype(np.int64)
+    return total
+
+
 def bias(population: Population, found: dict[str, Port]) -> np.ndarray:
     """The bias of each channel in units of the float network, wherever it is kept."""
     if population.quantization is None:
@@ -107,5 +117,6 @@ def bias(population: Population, found: dict[str, Port]) -> np.ndarray:
         return np.asarray(np.sum(parts, axis=0)) if parts else np.zeros(1)
     kept = population.bias
     if isinstance(population, LIF):
-        return np.atleast_1d(dynamics.shifted_bias(kept, population.quantization.bias_exponent)) / unit(population)
+        shifted = np.atleast_1d(dynamics.shifted_bias(kept, population.quantization.bias_exponent))
+        return np.asarray(shifted / unit(population))
     return np.zeros(1) if kept is None else kept.astype(np.float64) / unit(population)
