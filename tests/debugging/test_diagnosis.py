@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tet_deploy as td
@@ -40,6 +40,7 @@ def test_every_kind_is_named_with_its_way_out(plant, kinds):
         assert "To mend it: " in str(found)
 
 
+@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), runtime=st.sampled_from(["reference", "onnx"]))
 def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, runtime):
     """Any random network, on runtimes that are right."""
@@ -52,6 +53,7 @@ def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, runtime):
     assert found.first is None
 
 
+@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), wrap=st.booleans())
 def test_pieces_add_up_to_what_the_other_network_makes(integers_and_reals, seed, wrap):
     """The potential of a quantized population is that of its real numbers and all pieces: each spike follows from them."""
