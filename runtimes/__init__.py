@@ -15,3 +15,4 @@ RUNTIMES = {
     "onnx": RuntimeEntry("tet_deploy.runtimes.onnx_session:OnnxRuntime", "onnx"),
     "lava": RuntimeEntry("tet_deploy.runtimes.loihi.session:LavaRuntime", "lava"),
 }
+TORCH_MODEL = "tet_deploy.runtimes.torch_model:TorchRuntime"  # in no table: it runs no graph, it is a network itself

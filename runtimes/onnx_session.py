@@ -65,6 +65,12 @@ class OnnxRuntime:
         What the frames of one step and sample are.
     populations
         Names of the LIF nodes.
+    shapes
+        Of one step and sample: each output that the file offers, see `onnx_file.output_of`.
+    is_quantized
+        Whether it holds integers.
+    metadata
+        That of the graph that the file was exported from.
 
     Raises
     ------
@@ -87,7 +93,7 @@ class OnnxRuntime:
         )
         try:
             self._session, about = _open(self.path.read_bytes(), threads)
-            self._outputs = _output_shapes(self._session, about)
+            self.shapes = _output_shapes(self._session, about)
         except TetDeployError as error:
             raise ArtifactError(f"{self.path}: {error}") from error
         except OSError as error:
@@ -98,7 +104,8 @@ class OnnxRuntime:
                 "Export the network again."
             ) from error
         self.digest, self.input_shape, self.encoding = about.digest, about.input_shape, about.encoding
-        self.populations, self._format = tuple(about.populations), about.format
+        self.populations, self.metadata, self._format = tuple(about.populations), about.metadata, about.format
+        self.is_quantized = any(value.name == READOUT and "int64" in value.type for value in self._session.get_outputs())
         self._states = _states(self._session, about)
         self._largest = max([1, *map(math.prod, about.populations.values())])
         self._micro_batch = micro_batch
@@ -173,7 +180,7 @@ class OnnxRuntime:
         found = dict(zip(wanted, arrays, strict=True))
         for output, array in found.items():
             axes = frames.shape[1:2] if output in states.values() else frames.shape[:2]
-            shape = (*axes, *self._outputs[output])
+            shape = (*axes, *self.shapes[output])
             if array.shape != shape:
                 raise ArtifactError(
                     f"{self.path}: its output {output!r} must be of shape {shape}; ONNX Runtime gave {array.shape}. The "
@@ -198,7 +205,7 @@ class OnnxRuntime:
 
     def _need_outputs(self, names: ProbeNames) -> None:
         for what in ("spikes", "potentials"):
-            missing = [name for name in getattr(names, what) if output_of(name, what) not in self._outputs]
+            missing = [name for name in getattr(names, what) if output_of(name, what) not in self.shapes]
             if missing:
                 raise ArtifactError(
                     f"{self.path}: does not carry the {what} of {missing[0]!r}. Export it again with probes, "

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 import tet_deploy as td
 from tet_deploy.cli import app
-from tet_deploy.cli.running import RECORDING
 from tet_deploy.counting.export import ENERGY, LAYERS, write_csv, write_json
 from tet_deploy.demo import _folder as demo_folder
 from tet_deploy.errors import ArtifactError
@@ -18,6 +17,7 @@ from tet_deploy.experiments.figures import FIGURE
 from tet_deploy.experiments.outcome import OUTCOME, Outcome, make_folder, write_outcome
 from tet_deploy.files import written_whole
 from tet_deploy.ir.artifact import NETWORK
+from tet_deploy.links.recording_file import RECORDING
 from tet_deploy.models import build
 from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.reporting import ReportData, write_report

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tet_deploy.errors import TetDeployError, TetDeployWarning
     from tet_deploy.ir.artifact import load, save
     from tet_deploy.ir.graph import Graph
+    from tet_deploy.links.comparing import compare
     from tet_deploy.passes import lower
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.passes.snap_to_grid import snap_frames
@@ -41,6 +42,7 @@ _HOMES = {
     "Stream": "tet_deploy.stream",
     "TetDeployError": "tet_deploy.errors",
     "TetDeployWarning": "tet_deploy.errors",
+    "compare": "tet_deploy.links.comparing",
     "energy": "tet_deploy.pipeline",
     "export": "tet_deploy.deployment",
     "load": "tet_deploy.ir.artifact",
@@ -63,6 +65,7 @@ __all__ = [
     "TetDeployError",
     "TetDeployWarning",
     "__version__",
+    "compare",
     "energy",
     "export",
     "load",

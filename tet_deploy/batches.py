@@ -16,7 +16,6 @@ from tet_deploy.contracts import (
     Recording,
     Runtime,
     check_frames,
-    network_frames,
     tell_other_steps,
 )
 from tet_deploy.errors import DataError, shown
@@ -103,15 +102,20 @@ class FrameBatches:
         """
         if isinstance(frames, FrameBatches):
             return frames
-        need_graph(graph)
+        found = cls.fitting(need_graph(graph).input.shape, graph.input.encoding, frames)
+        tell_other_steps(graph, found.steps, len(found))
+        return found
+
+    @classmethod
+    def fitting(cls, shape: Sequence[int], encoding: str, frames: Frames | Source) -> FrameBatches:
+        """Whatever a caller gave as frames of that shape and encoding; as `of`."""
         if isinstance(frames, np.memmap):
             frames = ArraySource(frames)
         if not isinstance(frames, Source):
-            frames = ArraySource(network_frames(graph, frames))
+            frames = ArraySource(check_frames(frames, shape, encoding))
         else:
-            check_layout(frames, graph.input.shape)
-            tell_other_steps(graph, frames.steps, len(frames))
-        return cls(frames, graph.input.encoding, 0, len(frames))
+            check_layout(frames, shape)
+        return cls(frames, encoding, 0, len(frames))
 
     @property
     def steps(self) -> int:

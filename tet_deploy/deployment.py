@@ -7,20 +7,23 @@ import importlib
 import inspect
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from tet_deploy.batches import FrameBatches, recordings
 from tet_deploy.contracts import Probes, Progress, Recording, Runtime, populations, probe_names
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
-from tet_deploy.runtimes import RUNTIMES
+from tet_deploy.runtimes import RUNTIMES, TORCH_MODEL
 
 _AT_ONCE = 2**25  # bytes of frames and of one runtime's recording that are held at a time
 
@@ -72,13 +75,17 @@ def runnable(graph: Graph) -> list[str]:
 
 @contextlib.contextmanager
 def deployed(
-    graph: Graph, runtime: str, *, probes: Probes = "all", states: bool = False, **options: Any
+    graph: Graph, runtime: Any, *, probes: Probes = "all", states: bool = False, **options: Any
 ) -> Iterator[Runtime]:
     """The network in the form that a runtime executes, exported to a temporary folder if need be.
 
-    `states` asks for a form that can be driven a step at a time. `options` go to the runtime: `dtype` (reference), `threads`
-    and `micro_batch` (onnx), `stock`, `timeout` and `python` (lava).
+    `runtime` is a name, or a torch model that runs in the network's place. `states` asks for a form that can be driven a
+    step at a time. `options` go to the runtime: `dtype` (reference), `threads` and `micro_batch` (onnx), `stock`, `timeout`
+    and `python` (lava).
     """
+    if is_torch_model(runtime):
+        yield torch_runtime(runtime, graph.input.shape, graph.input.encoding, **options)
+        return
     check_named("runtime", runtime, RUNTIMES)
     location, form = RUNTIMES[runtime]
     make = partial(_made, f"runtime {runtime!r}", location, **options)
@@ -92,17 +99,59 @@ def deployed(
         yield cast(Runtime, make(export(graph, path, to=form, **{k: v for k, v in asked.items() if k in exporter.options})))
 
 
+def is_torch_model(value: Any) -> bool:
+    """Whether a value is a torch.nn.Module; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def torch_runtime(model: Any, shape: Sequence[int], encoding: str, **options: Any) -> Runtime:
+    """The runtime that a torch model is by itself, on frames of that shape and encoding."""
+    return cast(Runtime, _made("a torch model", TORCH_MODEL, model, shape, encoding, **options))
+
+
+class Runnable(Protocol):
+    """What `side_by_side` runs: a network on a runtime, or a link of the chain."""
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        ...
+
+    def deployed(self, probes: Probes) -> AbstractContextManager[Runtime]:
+        """A runtime that can record what the probes ask for."""
+        ...
+
+    def values(self, probes: Probes) -> int:
+        """Bytes of one frame of one sample, and of what is recorded of it."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """One network on one runtime, with the runtime's options."""
+    """One network on one runtime, a name or a torch model, with the runtime's options."""
 
     graph: Graph
-    runtime: str = "reference"
+    runtime: Any = "reference"
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The runtime's."""
+        return str(self.runtime) if isinstance(self.runtime, str) else "torch"
+
+    def deployed(self, probes: Probes) -> AbstractContextManager[Runtime]:
+        """See `Runnable`."""
+        return deployed(self.graph, self.runtime, probes=probes, **self.options)
+
+    def values(self, probes: Probes) -> int:
+        """See `Runnable`."""
+        shapes = need_graph(self.graph).shapes
+        return values_recorded(self.graph.input.shape, {name: shapes[name] for name in populations(self.graph)}, probes)
 
 
 def side_by_side(
-    runs: Sequence[Run],
+    runs: Sequence[Runnable],
     frames: FrameBatches,
     *,
     probes: Probes = "all",
@@ -116,26 +165,24 @@ def side_by_side(
     counts
         For each run the number of leading samples that it sees; all by default. Behind them its recording is None.
     progress
-        Given a runtime's name, returns its progress callback.
+        Given a run's name, returns its progress callback.
     """
-    size = min(samples_at_once(run.graph, frames, probes) for run in runs)
+    size = max(1, _AT_ONCE // (frames.steps * max(run.values(probes) for run in runs)))
     counts = [len(frames)] * len(runs) if counts is None else counts
     with contextlib.ExitStack() as stack:
         streams = []
         for run, count in zip(runs, counts, strict=True):
-            runner = stack.enter_context(deployed(run.graph, run.runtime, probes=probes, **run.options))
-            told = progress and progress(run.runtime)
+            runner = stack.enter_context(run.deployed(probes))
+            told = progress and progress(run.name)
             streams.append(recordings(runner, frames.part(0, count), size=size, probes=probes, progress=told))
         for part in frames.batches(size):
             yield part, [next(stream, None) for stream in streams]
 
 
-def samples_at_once(graph: Graph, frames: FrameBatches, probes: Probes) -> int:
-    """How many samples are run at a time, so that frames and what is recorded of them fit 32 MB."""
-    names = probe_names(populations(graph), probes)
-    sizes = {name: math.prod(shape) for name, shape in need_graph(graph).shapes.items()}
-    values = 4 * sizes[graph.input.name] + sum(sizes[name] for name in names.spikes)
-    return max(1, _AT_ONCE // (frames.steps * (values + 4 * sum(sizes[name] for name in names.potentials))))
+def values_recorded(frame: Shape, shapes: Mapping[str, Shape], probes: Probes) -> int:
+    """Bytes of one frame and of what is recorded of it, where the populations have these shapes."""
+    names, sizes = probe_names(tuple(shapes), probes), {name: math.prod(shape) for name, shape in shapes.items()}
+    return 4 * math.prod(frame) + sum(sizes[n] for n in names.spikes) + 4 * sum(sizes[n] for n in names.potentials)
 
 
 def check_named(what: str, name: str, table: Mapping[str, Any]) -> None:

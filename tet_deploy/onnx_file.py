@@ -42,13 +42,14 @@ def output_of(population: str, what: str) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """What a file's metadata says of the network: its digest, its input, and the shape of each LIF node."""
+    """What a file's metadata says of the network: its digest, its input, the shape of each LIF node, its own metadata."""
 
     format: int
     digest: str
     input_shape: Shape
     encoding: str
     populations: Mapping[str, Shape]
+    metadata: Mapping[str, str]
 
 
 def metadata_of(graph: Graph, version: str) -> dict[str, str]:
@@ -97,6 +98,7 @@ def read_metadata(metadata: Mapping[str, str]) -> Description:
         input_shape=_shape("input", source.get("shape")),
         encoding=source["encoding"],
         populations={name: _shape("populations", shape) for name, shape in populations.items()},
+        metadata=_texts(metadata) if "tet_deploy.metadata" in metadata else {},
     )
 
 
@@ -145,6 +147,10 @@ def _entry(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _damaged(key, "a JSON object", text)
     return value
+
+
+def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in _entry(metadata, "metadata").items() if isinstance(value, str)}
 
 
 def _shape(key: str, value: Any) -> Shape:

@@ -22,6 +22,8 @@ from tet_deploy.errors import ArgumentError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import frames_fit
+from tet_deploy.units import float_thresholds, in_float_units
+from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
 
 _Result = TypeVar("_Result")
@@ -35,7 +37,7 @@ def run(
     graph: Graph,
     frames: Frames | Source,
     *,
-    runtime: str = "reference",
+    runtime: Any = "reference",
     probes: Probes = "all",
     progress: Progress | None = None,
     **options: Any,
@@ -49,7 +51,7 @@ def run(
     frames
         [T, B, C, H, W], or [T, B, N] for a network without convolutions; or a source of such samples, as `data.load` gives.
     runtime
-        "reference", "onnx" or "lava".
+        "reference", "onnx" or "lava"; or the torch model that the network was made from, which runs in its place.
     probes
         "all" (spikes and membrane potentials of every LIF), "spikes", "none", or names of LIF nodes.
     progress
@@ -111,7 +113,7 @@ def validate(
     graph: Graph,
     frames: Frames | Source,
     *,
-    runtimes: Sequence[str] = ("reference", "onnx", "lava"),
+    runtimes: Sequence[Any] = ("reference", "onnx", "lava"),
     probes: Probes = "all",
     samples: Mapping[str, int] | None = None,
     progress: Callable[[str], Progress | None] | None = None,
@@ -123,7 +125,8 @@ def validate(
     graph, frames
         As in `run`; memory does not grow with the number of samples.
     runtimes
-        The first is the one that the others are compared with.
+        Names, and at most one torch model, "torch", that the network was made from. The first is the one that the others are
+        compared with. Beside a model all are compared in units of the float network; `td.compare` then says more.
     samples
         Per runtime, the number of leading samples to compare; all by default.
     progress
@@ -134,14 +137,22 @@ def validate(
     dict
         Per runtime but the first, its `Agreement`; see `equality_expected` for when anything but equality is a fault.
     """
-    if isinstance(runtimes, str) or len(runtimes) < 2 or len(set(runtimes)) < len(runtimes):
+    batches = FrameBatches.of(graph, frames)
+    runs = [Run(graph=graph, runtime=runtime) for runtime in ([] if isinstance(runtimes, str) else runtimes)]
+    names = [run.name for run in runs]
+    if len(names) < 2 or len(set(names)) < len(names):
         raise ArgumentError(f"runtimes: need two or more different ones to compare, as a list; got {runtimes!r}.")
-    batches, others = FrameBatches.of(graph, frames), list(runtimes[1:])
+    others = names[1:]
     counts = [len(batches), *(min((samples or {}).get(name, len(batches)), len(batches)) for name in others)]
-    runs, thresholds = [Run(graph=graph, runtime=name) for name in runtimes], validation.thresholds(graph)
+    units = units_of(graph) if "torch" in names else None
+    thresholds = validation.thresholds(graph) if units is None else float_thresholds(graph)
     found: dict[str, Agreement | None] = dict.fromkeys(others)
-    for part, (expected, *recordings) in side_by_side(runs, batches, probes=probes, counts=counts, progress=progress):
-        for name, recording in zip(others, recordings, strict=True):
+    for part, recordings in side_by_side(runs, batches, probes=probes, counts=counts, progress=progress):
+        expected, *rest = [
+            in_float_units(recording, units) if recording and units and name != "torch" else recording
+            for name, recording in zip(names, recordings, strict=True)
+        ]
+        for name, recording in zip(others, rest, strict=True):
             if expected is not None and recording is not None:
                 both = validation.compare(
                     expected.sample(0, recording.samples), recording, thresholds, start=part.start - batches.start

@@ -57,6 +57,14 @@ def count(state: Mapping[str, Any], key: str, name: str = "", least: int = 0) ->
     return value
 
 
+def flag(state: Mapping[str, Any], key: str, name: str = "") -> bool:
+    """True or False."""
+    value = get(state, key, name)
+    if type(value) is not bool:
+        raise _wrong(_join(name, key), "true or false", value)
+    return value
+
+
 def real(state: Mapping[str, Any], key: str, name: str = "") -> float:
     """A finite number of that key."""
     value = get(state, key, name)

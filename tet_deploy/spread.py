@@ -200,7 +200,8 @@ def _client(distributed: Any, address: str, stack: contextlib.ExitStack) -> Any:
 def _absolute(work: Work) -> Work:
     """The same work for a process that stands in another folder."""
     frames = str(Path(work.frames).resolve()) if work.frames and Path(work.frames).exists() else work.frames
-    return dataclasses.replace(work, network=str(Path(work.network).resolve()), frames=frames)
+    settings = {key: str(Path(value).resolve()) if key == "other" else value for key, value in work.settings.items()}
+    return dataclasses.replace(work, network=str(Path(work.network).resolve()), frames=frames, settings=settings)
 
 
 def _key(work: Work) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -279,6 +279,14 @@ def _first(
         found=found,
         distance=distance,
     )
+
+
+def first_spike(
+    reference: Recording, other: Recording, names: Sequence[str], thresholds: Mapping[str, float], start: int = 0
+) -> Divergence | None:
+    """The first of the spikes of these populations that differ, with both potentials where both were recorded."""
+    spikes = {name: reference.spikes[name] != other.spikes[name] for name in names}
+    return _first(reference, other, spikes, {}, np.zeros(0, bool), thresholds, start)
 
 
 def _earliest(where: np.ndarray) -> tuple[int, ...]:

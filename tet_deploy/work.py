@@ -22,18 +22,25 @@ from tet_deploy.deployment import runnable
 from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.graph import Graph
+from tet_deploy.links.comparing import Pair, compared
+from tet_deploy.links.deviation import Deviation
+from tet_deploy.links.link import open_links
 from tet_deploy.passes.snap_to_grid import snapped
 from tet_deploy.validation import Agreement
 
-Result = Any  # Decisions, Validation or EnergyReport
+Result = Any  # Decisions, Validation, Deviation or EnergyReport
 
 
 class Kind(NamedTuple):
-    """One kind of work: how it is done on some samples, how its results, which add up, are written and read."""
+    """One kind of work: how it is done on some samples, how its results, which add up, are written and read.
 
-    do: Callable[[Graph, FrameBatches, Mapping[str, Any], Progress | None], Result]
+    `opens` gives what the work is done with: a network, or a pair of links.
+    """
+
+    do: Callable[[Any, FrameBatches, Mapping[str, Any], Progress | None], Result]
     to_state: Callable[[Result], Any]
     from_state: Callable[[Any], Result]
+    opens: Callable[[Work], Graph | Pair] = lambda work: load(work.network)
 
 
 def _run(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> Decisions:
@@ -93,9 +100,18 @@ def _energy(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], pro
     return pipeline.energy(graph, frames, table=settings["table"], progress=progress)
 
 
+def _compare(pair: Pair, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> Deviation:
+    return compared(pair, frames, progress=lambda _: progress)
+
+
+def _pair(work: Work) -> Pair:
+    return Pair(*open_links(work.network, work.settings["other"]))
+
+
 KINDS = {
     "run": Kind(_run, Decisions.to_state, Decisions.from_state),
     "validate": Kind(_validate, Validation.to_state, Validation.from_state),
+    "compare": Kind(_compare, Deviation.to_state, Deviation.from_state, _pair),
     "energy": Kind(_energy, to_state, from_state),
 }
 
@@ -107,14 +123,14 @@ class Work:
     Attributes
     ----------
     kind
-        "run", "validate" or "energy".
+        "run", "validate", "compare" or "energy".
     network
-        File of the network.
+        File of the network; of "compare" the first link, see `links`.
     frames
         As `data.opened.open_samples` takes it; by default what the network was trained on.
     settings
         Plain JSON values. For "run" `runtime`; for "validate" `runtimes`, by default all that can run the network, and
-        `snap_frames`; for "energy" `table`.
+        `snap_frames`; for "compare" `other`, the second link; for "energy" `table`.
     """
 
     kind: str
@@ -124,16 +140,21 @@ class Work:
 
     def opened(self) -> OpenedWork:
         """With the network and the samples at hand."""
-        graph = load(self.network)
-        samples = open_samples(self.frames, graph.metadata)
-        return OpenedWork(self, graph, samples, FrameBatches.of(graph, samples.source))
+        subject = KINDS[self.kind].opens(self)
+        samples = open_samples(self.frames, subject.metadata)
+        if isinstance(subject, Graph):
+            return OpenedWork(self, subject, samples, FrameBatches.of(subject, samples.source))
+        batches = subject.batches(samples.source)
+        if len(batches) < len(samples.source):
+            samples = samples._replace(of=f"{samples.of}, as recorded")
+        return OpenedWork(self, subject, samples, batches)
 
 
 class OpenedWork(NamedTuple):
-    """Work with its network and its samples at hand."""
+    """Work with its network, or pair of links, and its samples at hand."""
 
     work: Work
-    graph: Graph
+    subject: Graph | Pair
     samples: Opened
     frames: FrameBatches
 
@@ -141,7 +162,7 @@ class OpenedWork(NamedTuple):
         """What its results are of."""
         return What(
             kind=self.work.kind,
-            network=self.graph.digest(),
+            network=self.subject.digest(),
             of=self.samples.of,
             total=len(self.frames),
             fingerprint=_fingerprint(self.work.frames, self.samples),
@@ -150,7 +171,7 @@ class OpenedWork(NamedTuple):
 
     def do(self, start: int, stop: int, progress: Progress | None = None) -> Done:
         """Samples start..stop-1."""
-        result = KINDS[self.work.kind].do(self.graph, self.frames.part(start, stop), self.work.settings, progress)
+        result = KINDS[self.work.kind].do(self.subject, self.frames.part(start, stop), self.work.settings, progress)
         return Done(self.what(), (Span(start, stop, result),))
 
 
@@ -161,7 +182,7 @@ class What:
     Attributes
     ----------
     network
-        Digest of the network.
+        Digest of the network, or of both.
     of, total, fingerprint
         The samples in words, how many there are in all, and what tells them from others that are called the same.
     """

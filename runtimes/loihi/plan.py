@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tet_deploy.errors import ArtifactError
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import read_bundle
@@ -25,6 +26,10 @@ class BundlePlan:
         Values in the readout of one step.
     digest
         SHA-256 of the network that was exported.
+    thresholds
+        Mantissa of each population's threshold.
+    metadata
+        That of the network.
     """
 
     input_shape: tuple[int, ...]
@@ -32,6 +37,8 @@ class BundlePlan:
     populations: Mapping[str, tuple[int, ...]]
     classes: int
     digest: str
+    thresholds: Mapping[str, int]
+    metadata: Mapping[str, str]
 
 
 def read_plan(bundle: Path) -> BundlePlan:
@@ -52,4 +59,11 @@ def read_plan(bundle: Path) -> BundlePlan:
         populations={node["name"]: tuple(node["shape"]) for node in plan["nodes"] if node["kind"] == "lif"},
         classes=plan["readout"]["shape"][0],
         digest=plan["digest"],
+        thresholds={node["name"]: node["threshold"] for node in plan["nodes"] if node["kind"] == "lif"},
+        metadata=_texts(plan.get("metadata")),
     )
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    """For people, so that nobody has checked it."""
+    return {key: value for key, value in metadata.items() if isinstance(value, str)} if isinstance(metadata, dict) else {}

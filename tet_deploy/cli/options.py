@@ -23,6 +23,8 @@ NetworkFile = Annotated[Path, typer.Argument(help="A network that `convert` or `
 Frames = Annotated[
     str | None,
     typer.Option(
+        "--frames",
+        "--data",
         help="An .npz with 'frames' [T, B, C, H, W] (and 'labels'), or digits, or event-digits: the test samples.",
         autocompletion=any_of(("digits", "event-digits")),
     ),

@@ -10,6 +10,8 @@ from typing import Any
 import typer
 
 from tet_deploy import counting, terminal
+from tet_deploy.links.deviation import Deviation
+from tet_deploy.links.tables import deviation_tables, deviation_values
 from tet_deploy.pipeline import OFF_GRID
 from tet_deploy.validation import Agreement, agreement_table
 from tet_deploy.work import Done
@@ -56,6 +58,17 @@ def show_validate(done: Done, as_json: bool) -> None:
     raise typer.Exit(0 if all(agreement.equal for agreement in agreements.values()) else 1)
 
 
+def show_compare(done: Done, as_json: bool) -> None:
+    """What `validate` of two links and a merge of its parts print; exit code 1 if values differ that must be equal."""
+    found: Deviation = done.result
+    if as_json:
+        print_json({"of": done.which, **deviation_values(found)})
+    else:
+        for table in deviation_tables(found, done.which):
+            terminal.say(table)
+    raise typer.Exit(1 if found.equality_expected and not found.equal else 0)
+
+
 def show_energy(done: Done, as_json: bool) -> None:
     """What `energy` and a merge of its parts print."""
     if as_json:
@@ -65,7 +78,12 @@ def show_energy(done: Done, as_json: bool) -> None:
         terminal.say(counting.layer_table(done.result))
 
 
-SHOW: dict[str, Callable[[Done, bool], None]] = {"run": show_run, "validate": show_validate, "energy": show_energy}
+SHOW: dict[str, Callable[[Done, bool], None]] = {
+    "run": show_run,
+    "validate": show_validate,
+    "compare": show_compare,
+    "energy": show_energy,
+}
 
 
 def _agreement(agreement: Agreement) -> dict[str, Any]:

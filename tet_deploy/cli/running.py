@@ -10,16 +10,19 @@ import typer
 
 from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples, any_of, probes_of, runtimes_of
-from tet_deploy.cli.results import show_run, show_validate
+from tet_deploy.cli.results import show_compare, show_run, show_validate
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
-from tet_deploy.contracts import Recording, populations, probe_names
+from tet_deploy.contracts import populations, probe_names
 from tet_deploy.errors import ArgumentError
-from tet_deploy.files import Kind, check_writable, head, written_whole
+from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
+from tet_deploy.ir.spec import need_graph
+from tet_deploy.links.link import of_graph
+from tet_deploy.links.recording_file import RECORDING, fingerprints, save_recording
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.work import Done, Span, Work
 
-RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
+_AT_ONCE = 16  # samples whose frames are looked at together
 
 
 def run(
@@ -50,17 +53,26 @@ def run(
         raise ArgumentError("--out: writes one recording of one run. Leave it out, or the options that split the run.")
     check_writable(out, RECORDING)
     opened, kept = work.opened(), probes_of(probes)
+    graph = need_graph(opened.subject)
     chosen = opened.frames.part(0, samples or len(opened.frames))
     with terminal.progress_bar(f"running on {runtime}") as progress:
-        recording = pipeline.run(opened.graph, chosen, runtime=runtime, probes=kept, progress=progress)
-    _write_recording(recording, out)
-    result = pipeline.decided(opened.graph, chosen, recording)
+        recording = pipeline.run(graph, chosen, runtime=runtime, probes=kept, progress=progress)
+    frames_seen = np.concatenate([fingerprints(part.frames()) for part in chosen.batches(_AT_ONCE)])
+    save_recording(recording, out, origin=of_graph(graph, runtime).origin(), frames=frames_seen)
+    result = pipeline.decided(graph, chosen, recording)
     show_run(Done(opened.what(), (Span(0, recording.samples, result),)), as_json)
     (terminal.tell if as_json else terminal.say)(f"wrote {out}")
 
 
 def validate(
-    network: NetworkFile,
+    network: Annotated[Path, typer.Argument(help="A network; or, beside OTHER, any link of the chain.", metavar="NETWORK")],
+    other: Annotated[
+        str | None,
+        typer.Argument(
+            help="Compare with this: a checkpoint, a network, an ONNX file, a Lava bundle or a recording; "
+            "CHECKPOINT:traced or :folded, NETWORK:onnx or :lava say in which form."
+        ),
+    ] = None,
     frames: Frames = None,
     runtimes: Runtimes = None,
     samples: Samples = 64,
@@ -77,8 +89,15 @@ def validate(
 ) -> None:
     """Prove that runtimes agree: every spike, every membrane potential, every step. Exit code 1 if a value differs.
 
-    Without --runtimes, all that can run the network are compared with the reference.
+    Without --runtimes, all that can run the network are compared with the reference. With OTHER, two links of the chain are
+    compared: values that must be equal are proved so, and what is lossy is measured.
     """
+    if other is not None:
+        if runtimes is not None or snap_frames:
+            raise ArgumentError("OTHER: is compared as it is. Leave out --runtimes and --snap-frames; see NETWORK:onnx.")
+        compared = Work(kind="compare", network=str(network), frames=frames, settings={"other": other})
+        show_compare(carry_out(compared, samples, Split(range_, part, workers, cluster, resume)), as_json)
+        return
     work = Work(
         kind="validate",
         network=str(network),
@@ -86,11 +105,3 @@ def validate(
         settings={"runtimes": runtimes_of(runtimes), "snap_frames": snap_frames},
     )
     show_validate(carry_out(work, samples, Split(range_, part, workers, cluster, resume)), as_json)
-
-
-def _write_recording(recording: Recording, out: Path) -> None:
-    arrays = {"readout": recording.readout, "decisions": recording.decisions}
-    arrays |= {f"{name}.spikes": array for name, array in recording.spikes.items()}
-    arrays |= {f"{name}.potentials": array for name, array in recording.potentials.items()}
-    with written_whole(out, RECORDING) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its keywords are arrays, save one

@@ -48,9 +48,8 @@ def carry_out(work: Work, samples: int | None, split: Split) -> Done:
     part = _part_file(work, split)
     opened = work.opened()
     start, stop = _range(split.range, len(opened.frames)) or (0, min(samples or len(opened.frames), len(opened.frames)))
-    words = f"{work.kind}: " + ", ".join(
-        map(str, work.settings.get("runtimes") or [work.settings.get("runtime", "reference")])
-    )
+    runs = work.settings.get("runtimes") or [work.settings.get(key) for key in ("other", "runtime") if key in work.settings]
+    words = f"{work.kind}: " + ", ".join(map(str, runs or ["reference"]))
     with terminal.progress_bar(words) as progress:
         if split.workers == 1 and split.cluster is None and not split.resume:
             done = opened.do(start, stop, progress)

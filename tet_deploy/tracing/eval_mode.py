@@ -1,7 +1,7 @@
-"""A model as it is called in eval mode, in float64 on the CPU: for as long as it is looked at, and then as it was.
+"""A model as it is called in eval mode: for as long as it is looked at, and then as it was.
 
-In float64 what a layer gives differs from what its node means by next to nothing, whatever the model's own precision and
-device, so that a small fault shows.
+To be proved it is put in float64 on the CPU: there what a layer gives differs from what its node means by next to nothing,
+whatever the model's own precision and device, so that a small fault shows. To be run it keeps both.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 
 
 @contextlib.contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, its parameters and buffers in float64 copies, wrapped layers in their wrappers' place.
+def in_eval_mode(model: nn.Module, *, as_float64: bool = True) -> Iterator[None]:
+    """Put a model in eval mode, with copies of its parameters and buffers, wrapped layers in their wrappers' place.
 
     While it lasts, a forward hook that gives a value back, or writes into one, raises GraphError. Afterwards every module
-    has the attributes, parameters, buffers and hooks that it had.
+    has the attributes, parameters, buffers and hooks that it had, with the values that they had.
+
+    Parameters
+    ----------
+    as_float64
+        Whether the copies are float64 on the CPU; else they are of the type and on the device of the originals.
     """
     kept = [(content, dict(content)) for content in _contents(model)]
     try:
@@ -40,7 +45,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             model.eval()
             copies: dict[Tensor, Tensor] = {}
             for path, module in model.named_modules():
-                _prepare(module, owner(module, path), copies)
+                _prepare(module, owner(module, path), copies, as_float64)
             for attribute, kind in _HOOKS_OF_ALL.items():
                 _watch(getattr(torch_module, attribute), kind, "every layer")
             yield
@@ -50,13 +55,15 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             content.update(before)
 
 
-def _prepare(module: nn.Module, name: str, copies: dict[Tensor, Tensor]) -> None:
+def _prepare(module: nn.Module, name: str, copies: dict[Tensor, Tensor], as_float64: bool) -> None:
     module.__dict__.pop("_compiled_call_impl", None)  # of module.compile()
     stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
     for store in stores:
         for key, tensor in store.items():
             if tensor is not None:
-                store[key] = copies.setdefault(tensor, _in_float64(tensor, f"{name}: its {key}"))
+                if tensor not in copies:
+                    copies[tensor] = _copy(tensor, f"{name}: its {key}", as_float64)
+                store[key] = copies[tensor]
     for attribute, kind in _HOOKS.items():
         _watch(getattr(module, attribute), kind, name)
 
@@ -102,11 +109,11 @@ def owner(module: nn.Module, path: str) -> str:
     return f"layer {path!r}" if path else type(module).__name__
 
 
-def _in_float64(tensor: Tensor, what: str) -> Tensor:
+def _copy(tensor: Tensor, what: str, as_float64: bool) -> Tensor:
     if is_lazy(tensor) or tensor.is_meta:
         raise GraphError(f"{what} holds no values yet. Load the model's weights, or call it once.")
-    dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
-    copy = tensor.detach().to("cpu", dtype, copy=True)
+    dtype = torch.float64 if as_float64 and tensor.is_floating_point() else tensor.dtype
+    copy = tensor.detach().to("cpu" if as_float64 else tensor.device, dtype, copy=True)
     return nn.Parameter(copy, requires_grad=False) if isinstance(tensor, nn.Parameter) else copy
 
 

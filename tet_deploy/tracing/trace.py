@@ -7,8 +7,9 @@ batch disappears; anything else stops with an error.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout
+from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout, Spiking
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
 from tet_deploy.nn import LIF
@@ -73,6 +74,25 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
     --------
     >>> graph = trace(model, input_shape=(2, 20, 20), encoding="events")
     """
+    return trace_calls(model, input_shape, encoding, verify=verify).graph
+
+
+class Call(NamedTuple):
+    """A layer, and which of its calls in one run of the model, from 0."""
+
+    layer: nn.Module
+    number: int
+
+
+class Traced(NamedTuple):
+    """A graph, and the call whose spikes each of its populations stands for."""
+
+    graph: Graph
+    populations: Mapping[str, Call]
+
+
+def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog", *, verify: bool = True) -> Traced:
+    """As `trace`, and beside the graph the calls that its populations were made from."""
     shape = _checked(model, input_shape, encoding)
     model = unwrapped(model)
     with in_eval_mode(model):
@@ -83,7 +103,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
         graph = check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
         if verify:
             prove(graph, translation.values(), translation.neurons)
-    return graph
+    return Traced(graph, {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking)})
 
 
 def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
@@ -112,6 +132,8 @@ class _Translation:
         self.nodes: list[Node] = [first]
         self.sources: dict[fx.Node, str] = {}
         self.neurons: dict[str, nn.Module] = {}
+        self.calls: dict[str, Call] = {}
+        self.called = Counter[nn.Module]()
         self.taken = {"input", "readout"}
 
     def add(self, call: fx.Node) -> None:
@@ -151,6 +173,8 @@ class _Translation:
 
     def _take_layer(self, call: fx.Node) -> None:
         path, layer = str(call.target), self.program.get_submodule(str(call.target))
+        this = Call(layer, self.called[layer])
+        self.called[layer] += 1
         if isinstance(layer, RESHAPING_LAYERS):
             self._take_reshape(call, path)
             return
@@ -166,6 +190,7 @@ class _Translation:
             )
         feeding = next(node for node in self.nodes if node.name == source)
         self._append(call, convert(layer, self._unique(path), feeding, shape), source)
+        self.calls.setdefault(self.sources[call], this)
         if isinstance(layer, LIF):
             self.neurons[self.sources[call]] = layer
 

@@ -267,7 +267,11 @@ def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str], *,
 def traced(path: str | os.PathLike[str]) -> Graph:
     """The network of a checkpoint as a graph; its metadata says how it was trained."""
     model, about = load_checkpoint(path)
-    graph = trace(model, about.shape, about.encoding)
+    return trace(model, about.shape, about.encoding).with_metadata(**metadata_of(about))
+
+
+def metadata_of(about: Description) -> dict[str, str]:
+    """How a checkpoint was trained, as the metadata of its graph."""
     accuracy = {}
     if about.accuracy is not None:
         number = "the" if about.test_samples is None else f"all {about.test_samples:,}"
@@ -275,11 +279,11 @@ def traced(path: str | os.PathLike[str]) -> Graph:
         accuracy["trained_accuracy_of"] = f"the float network as trained, on {number} test samples of {about.data}"
     source = about.recipe.get("data")
     options = json.dumps(source.get("arguments", {}) if isinstance(source, dict) else {})
-    return graph.with_metadata(
-        model=about.model,
-        data=about.data,
-        data_arguments=options,
-        steps=str(about.steps),
-        seed=str(about.seed),
+    return {
+        "model": about.model,
+        "data": about.data,
+        "data_arguments": options,
+        "steps": str(about.steps),
+        "seed": str(about.seed),
         **accuracy,
-    )
+    }

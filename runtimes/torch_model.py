@@ -1,0 +1,161 @@
+"""The trained model itself as a runtime: torch runs it as it is, and hooks on its layers see what its neurons do.
+
+Tracing says which call of which layer a population of the graph stands for, and proves that it computes the same; what is
+recorded here goes by the names of those populations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, populations, probe_names
+from tet_deploy.errors import DataError, ExecutionError, GraphError, first_line
+from tet_deploy.nn import LIF
+from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
+from tet_deploy.tracing.trace import trace_calls
+
+_VALUES_AT_ONCE = 2**24  # of the widest layer, over all steps and samples of one call
+
+
+class TorchRuntime:
+    """Runs a torch model in eval mode, with its own precision and on its own device, and leaves it as it was.
+
+    Parameters
+    ----------
+    model
+        One that `trace` takes.
+    input_shape, encoding
+        Of one sample in one step, and what the frames are; as in `trace`.
+
+    Attributes
+    ----------
+    graph
+        The model, traced.
+
+    Raises
+    ------
+    GraphError
+        The model cannot be traced, so that nobody knows which of its values are a node's.
+
+    Examples
+    --------
+    >>> recording = TorchRuntime(model, (2, 20, 20), "events").run(frames)  # doctest: +SKIP
+    """
+
+    name = "torch"
+
+    def __init__(self, model: nn.Module, input_shape: Sequence[int], encoding: str = "analog") -> None:
+        self.graph, self._calls = trace_calls(model, input_shape, encoding)
+        self.model = unwrapped(model)
+        self._widest = max(map(math.prod, self.graph.shapes.values()))
+
+    def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
+        """Run the model over frames [T, B, *shape]; see `contracts.Runtime`.
+
+        Membrane potentials are those that follow from the currents and the spikes of each layer of neurons, in its own
+        precision; a max pool of spikes keeps none, they are 0.
+
+        Raises
+        ------
+        DataError
+            The frames do not fit the network.
+        ExecutionError
+            The model stopped, or does not give the readout of every step.
+        """
+        frames = check_frames(frames, self.graph.input.shape, self.graph.input.encoding)
+        names = probe_names(populations(self.graph), probes)
+        steps, samples = frames.shape[:2]
+        size, parts = max(1, _VALUES_AT_ONCE // (steps * self._widest)), []
+        for start in range(0, samples, size):
+            parts.append(self._run_batch(frames[:, start : start + size], names))
+            if progress:
+                progress(min(start + size, samples), samples)
+        return concatenate(parts)
+
+    def _run_batch(self, frames: np.ndarray, names: ProbeNames) -> Recording:
+        dtype, device = _kind_of(self.model)
+        steps, samples = frames.shape[:2]
+        with in_eval_mode(self.model, as_float64=False), self._listening(names, steps, samples) as heard:
+            given = torch.from_numpy(np.ascontiguousarray(frames)).to(device, dtype)
+            try:
+                readout = self.model(given)
+            except (GraphError, DataError):
+                raise
+            except Exception as error:  # it is anybody's code
+                raise ExecutionError(
+                    f"{type(self.model).__name__}: stopped on frames {frames.shape} ({first_line(error)}). Does it run on "
+                    "other numbers of steps and samples?"
+                ) from error
+        classes = self.graph.shapes[self.graph.readout.name]
+        if not isinstance(readout, Tensor) or tuple(readout.shape) != (steps, samples, *classes):
+            raise ExecutionError(
+                f"{type(self.model).__name__}: must give the readout of every step, {(steps, samples, *classes)}; got "
+                f"{tuple(readout.shape) if isinstance(readout, Tensor) else type(readout).__name__}."
+            )
+        return Recording(
+            spikes={name: heard[name, "spikes"] for name in names.spikes},
+            potentials={name: heard[name, "potentials"] for name in names.potentials},
+            readout=_array(readout),
+            runtime=self.name,
+        )
+
+    @contextlib.contextmanager
+    def _listening(self, names: ProbeNames, steps: int, samples: int) -> Iterator[dict[tuple[str, str], np.ndarray]]:
+        """What the probed populations do while the model runs: spikes and potentials, [T, B, *shape]."""
+        heard: dict[tuple[str, str], np.ndarray] = {}
+        probed = {self._calls[name]: name for name in (*names.spikes, *names.potentials)}
+        called = Counter[nn.Module]()
+
+        def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            name = probed.get((layer, called[layer]))  # type: ignore[call-overload]  # a Call is a tuple
+            called[layer] += 1
+            if name is None:
+                return
+            shape = (steps, samples, *self.graph.shapes[name])
+            spikes = output.detach().reshape(shape)
+            heard[name, "spikes"] = spikes.to(torch.uint8).cpu().numpy()
+            if name in names.potentials:
+                current = (*args, *kwargs.values())[0].detach().reshape(shape) if isinstance(layer, LIF) else None
+                heard[name, "potentials"] = _array(_potentials(layer, current, spikes))
+
+        register: Callable[..., Any] = nn.Module.register_forward_hook
+        handles = [register(layer, hear, with_kwargs=True) for layer in {call.layer for call in probed}]
+        try:
+            yield heard
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _kind_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Type and device of the model's own numbers."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    return torch.float32, torch.device("cpu")
+
+
+def _potentials(layer: nn.Module, current: Tensor | None, spikes: Tensor) -> Tensor:
+    """u(t) = decay * v(t-1) + I(t) ;  v(t) = 0 where it spiked, u(t) elsewhere;  v = 0 for a max pool."""
+    if current is None:
+        return torch.zeros_like(spikes, dtype=torch.float32)
+    assert isinstance(layer, LIF)
+    current = current.float() if current.dtype.itemsize < 4 else current
+    found, v = torch.empty_like(current), torch.zeros_like(current[0])
+    for step, presynaptic in enumerate(current):
+        v = torch.where(spikes[step] > 0, 0, layer.decay * v + presynaptic)
+        found[step] = v
+    return found
+
+
+def _array(values: Tensor) -> np.ndarray:
+    values = values.detach()
+    return np.asarray((values.float() if values.dtype.itemsize < 4 else values).cpu().numpy())

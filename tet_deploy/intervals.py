@@ -1,0 +1,42 @@
+"""Confidence intervals of accuracies, and of the difference of two on the same samples."""
+
+from __future__ import annotations
+
+import math
+
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+def wilson(count: int, of: int, z: float = Z95) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson, JASA 22, 1927, p. 209): 95 % by default, inside [0, 1] for any count."""
+    p, spread = count / of, z * z / of
+    middle, half = p + spread / 2, z * math.sqrt(p * (1 - p) / of + spread / (4 * of))
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+
+
+def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
+    """95 % interval of second minus first proportion, counted on the same samples.
+
+    Newcombe, Statistics in Medicine 17 (1998), p. 2635, method 10: the score intervals of both, and their correlation.
+
+    Parameters
+    ----------
+    both, only_first, only_second, neither
+        Samples that both, only one or neither decided rightly.
+    """
+    of = both + only_first + only_second + neither
+    first, second = both + only_first, both + only_second
+    (low1, high1), (low2, high2) = wilson(first, of), wilson(second, of)
+    p1, p2 = first / of, second / of
+    margins = first * (of - first) * second * (of - second)
+    excess = float(both * neither - only_first * only_second)
+    if excess > 0:
+        excess = max(excess - of / 2, 0.0)
+    phi = excess / math.sqrt(margins) if margins else 0.0
+    down = _joined(p2 - low2, high1 - p1, phi)
+    up = _joined(high2 - p2, p1 - low1, phi)
+    return max(-1.0, p2 - p1 - down), min(1.0, p2 - p1 + up)
+
+
+def _joined(one: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
