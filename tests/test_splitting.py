@@ -23,6 +23,7 @@ SAMPLES = 60
 SETTINGS = {
     "run": {"runtime": "reference"},
     "validate": {"runtimes": ["reference", "onnx"], "snap_frames": False},
+    "compare": {"other": "FOLDER/float.safetensors"},
     "energy": {"table": None},
 }
 
@@ -35,13 +36,15 @@ def folder(tmp_path_factory):
     graph = random_float_network(rng, encoding="events")
     frames = random_frames(graph, rng, 4, SAMPLES)
     graph = td.lower(graph, frames)
-    td.save(td.quantize(graph, frames), folder / "net.safetensors")
+    td.save(graph, folder / "float.safetensors")
+    td.save(td.quantize(graph, frames, bits=4), folder / "net.safetensors")
     np.savez(folder / "frames.npz", frames=frames, labels=rng.integers(0, 2, SAMPLES))
     return folder
 
 
 def opened(folder, kind):
-    work = Work(kind=kind, network=f"{folder}/net.safetensors", frames=f"{folder}/frames.npz", settings=SETTINGS[kind])
+    settings = json.loads(json.dumps(SETTINGS[kind]).replace("FOLDER", str(folder)))
+    work = Work(kind=kind, network=f"{folder}/net.safetensors", frames=f"{folder}/frames.npz", settings=settings)
     return work.opened()
 
 

@@ -154,9 +154,7 @@ def validate(
         ]
         for name, recording in zip(others, rest, strict=True):
             if expected is not None and recording is not None:
-                both = validation.compare(
-                    expected.sample(0, recording.samples), recording, thresholds, start=part.start - batches.start
-                )
+                both = validation.compare(expected.sample(0, recording.samples), recording, thresholds, start=part.start)
                 found[name] = _plus(found[name], both)
     return {name: agreement for name, agreement in found.items() if agreement is not None}
 

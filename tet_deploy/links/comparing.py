@@ -117,7 +117,7 @@ def compared(
             labels=None if labels is None else labels[start : start + len(part)],
             same_units=pair.first.units == pair.second.units,
             equality_expected=expected,
-            start=start,
+            start=part.start,
         )
         total = here if total is None else total + here
     assert total is not None
