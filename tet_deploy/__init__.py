@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tet_deploy.ir.artifact import load, save
     from tet_deploy.ir.graph import Graph
     from tet_deploy.links.comparing import compare
+    from tet_deploy.links.diagnosing import diagnose
     from tet_deploy.passes import lower
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.passes.snap_to_grid import snap_frames
@@ -43,6 +44,7 @@ _HOMES = {
     "TetDeployError": "tet_deploy.errors",
     "TetDeployWarning": "tet_deploy.errors",
     "compare": "tet_deploy.links.comparing",
+    "diagnose": "tet_deploy.links.diagnosing",
     "energy": "tet_deploy.pipeline",
     "export": "tet_deploy.deployment",
     "load": "tet_deploy.ir.artifact",
@@ -66,6 +68,7 @@ __all__ = [
     "TetDeployWarning",
     "__version__",
     "compare",
+    "diagnose",
     "energy",
     "export",
     "load",

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tet_deploy as td
-from tet_deploy.debugging import diagnose
+from tet_deploy.debugging import diagnosis_of
 from tet_deploy.debugging.observed import Flow
 from tet_deploy.debugging.pieces import pieces
 from tet_deploy.errors import DataError
@@ -23,7 +23,7 @@ def test_planted_faults_are_found(plant, kinds):
         rng = np.random.default_rng(seed)
         kind = str(rng.choice(kinds))
         fault = plant(kind, rng)
-        found = diagnose(fault.expected, fault.found, fault.frames, described=fault.described)
+        found = diagnosis_of(fault.expected, fault.found, fault.frames, described=fault.described)
         first = found.causes[0] if found.causes else None
         if first is None or (first.node, first.cause) != (fault.node, fault.cause):
             missed[f"{seed}: {kind} in {fault.node}, taken for {first}"] += 1
@@ -34,7 +34,7 @@ def test_every_kind_is_named_with_its_way_out(plant, kinds):
     """Each kind is found in one network, and the message ends with what to do."""
     for kind in kinds:
         fault = plant(kind, np.random.default_rng(1))
-        found = diagnose(fault.expected, fault.found, fault.frames, described=fault.described)
+        found = diagnosis_of(fault.expected, fault.found, fault.frames, described=fault.described)
         assert (found.causes[0].node, found.causes[0].cause) == (fault.node, fault.cause), kind
         assert f"{fault.node}: {fault.cause}" in str(found)
         assert "To mend it: " in str(found)
@@ -48,7 +48,7 @@ def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, runtime):
     graph = (random_quantized_network if quantized else random_float_network)(rng)
     frames = random_frames(graph, rng)
     right = td.run(graph, frames)
-    found = diagnose(graph, td.run(graph, frames, runtime=runtime), frames, right=right)
+    found = diagnosis_of(graph, td.run(graph, frames, runtime=runtime), frames, right=right)
     assert not found.causes
     assert found.first is None
 
@@ -77,7 +77,7 @@ def test_the_first_difference_is_the_earliest_and_tells_both_sides():
     frames = random_frames(graph, rng, steps=12, samples=8)
     int8 = td.quantize(graph, frames, bits=3)
     right, found = td.run(graph, frames), td.run(int8, frames)
-    first = diagnose(graph, found, frames, described=int8, right=right).first
+    first = diagnosis_of(graph, found, frames, described=int8, right=right).first
     step, name = next(
         (step, name) for step in range(12) for name in right.spikes if (right.spikes[name] != found.spikes[name])[step].any()
     )
@@ -107,4 +107,4 @@ def test_what_cannot_be_diagnosed_is_refused(change, complaint):
     graph = random_float_network(rng)
     recording, frames = change(graph, random_frames(graph, rng))
     with pytest.raises(DataError, match=complaint):
-        diagnose(graph, recording, frames)
+        diagnosis_of(graph, recording, frames)

@@ -35,7 +35,7 @@ def trained_model(seed=0):
     )  # fmt: skip
     frames = torch.from_numpy(event_frames(seed, 32))
     with torch.no_grad():
-        for _ in range(5):
+        for _ in range(60):
             model.train()(frames)
     return model.eval()
 
@@ -54,7 +54,7 @@ def forms(model, frames):
         "folded": fold(traced),
         "snapped": snapped,
         "int8": td.quantize(snapped, frames),
-        "int4": td.quantize(snapped, frames, bits=4),
+        "int4": td.quantize(snapped, frames, bits=4, rounding_limit=2.0),
     }
 
 

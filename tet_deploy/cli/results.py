@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from tet_deploy import counting, terminal
+from tet_deploy.debugging import Diagnosis, cause_table
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.tables import deviation_tables, deviation_values
 from tet_deploy.pipeline import OFF_GRID
@@ -58,14 +59,17 @@ def show_validate(done: Done, as_json: bool) -> None:
     raise typer.Exit(0 if all(agreement.equal for agreement in agreements.values()) else 1)
 
 
-def show_compare(done: Done, as_json: bool) -> None:
+def show_compare(done: Done, as_json: bool, why: Diagnosis | None = None) -> None:
     """What `validate` of two links and a merge of its parts print; exit code 1 if values differ that must be equal."""
     found: Deviation = done.result
     if as_json:
-        print_json({"of": done.which, **deviation_values(found)})
+        causes = None if why is None else dataclasses.asdict(why)
+        print_json({"of": done.which, **deviation_values(found), "diagnosis": causes})
     else:
         for table in deviation_tables(found, done.which):
             terminal.say(table)
+        for line in () if why is None else (cause_table(why), str(why)):
+            terminal.say(line)
     raise typer.Exit(1 if found.equality_expected and not found.equal else 0)
 
 

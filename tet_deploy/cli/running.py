@@ -13,10 +13,14 @@ from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples,
 from tet_deploy.cli.results import show_compare, show_run, show_validate
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
 from tet_deploy.contracts import populations, probe_names
+from tet_deploy.debugging import Diagnosis
 from tet_deploy.errors import ArgumentError
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.links.comparing import Pair
+from tet_deploy.links.deviation import Deviation
+from tet_deploy.links.diagnosing import can_be_diagnosed, diagnosed
 from tet_deploy.links.link import of_graph
 from tet_deploy.links.recording_file import RECORDING, fingerprints, save_recording
 from tet_deploy.runtimes import RUNTIMES
@@ -76,6 +80,7 @@ def validate(
     frames: Frames = None,
     runtimes: Runtimes = None,
     samples: Samples = 64,
+    why: Annotated[bool, typer.Option("--why/--no-why", help="Beside OTHER: find out what makes them differ.")] = True,
     snap_frames: Annotated[
         bool,
         typer.Option("--snap-frames", help="First round the frames to a float network's grid; normalised images need it."),
@@ -90,13 +95,14 @@ def validate(
     """Prove that runtimes agree: every spike, every membrane potential, every step. Exit code 1 if a value differs.
 
     Without --runtimes, all that can run the network are compared with the reference. With OTHER, two links of the chain are
-    compared: values that must be equal are proved so, and what is lossy is measured.
+    compared: values that must be equal are proved so, and what is lossy is measured and traced back to its causes.
     """
     if other is not None:
         if runtimes is not None or snap_frames:
             raise ArgumentError("OTHER: is compared as it is. Leave out --runtimes and --snap-frames; see NETWORK:onnx.")
         compared = Work(kind="compare", network=str(network), frames=frames, settings={"other": other})
-        show_compare(carry_out(compared, samples, Split(range_, part, workers, cluster, resume)), as_json)
+        done = carry_out(compared, samples, Split(range_, part, workers, cluster, resume))
+        show_compare(done, as_json, _why(compared, done.result) if why else None)
         return
     work = Work(
         kind="validate",
@@ -105,3 +111,13 @@ def validate(
         settings={"runtimes": runtimes_of(runtimes), "snap_frames": snap_frames},
     )
     show_validate(carry_out(work, samples, Split(range_, part, workers, cluster, resume)), as_json)
+
+
+def _why(work: Work, found: Deviation) -> Diagnosis | None:
+    """The causes of what differs, looked for from the first sample on that shows it."""
+    opened = work.opened()
+    pair = opened.subject
+    if found.equal or not isinstance(pair, Pair) or not can_be_diagnosed(pair):
+        return None
+    start = 0 if found.first_spike is None else found.first_spike.sample
+    return diagnosed(pair, opened.frames, start=start, progress=lambda name: None)

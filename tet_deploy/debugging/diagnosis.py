@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.contracts import Frames, Progress, Recording, network_frames
+from tet_deploy.contracts import Frames, Recording, network_frames
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.first import First, first_difference
 from tet_deploy.debugging.hypotheses import guesses, steps_of
@@ -100,14 +100,14 @@ class Diagnosis:
         return "\n".join(str(line) for line in (self.first, *self.causes[:3]) if line is not None)
 
 
-def diagnose(
+def diagnosis_of(
     expected: Graph,
     found: Recording,
     frames: Frames,
     *,
     described: Graph | None = None,
     right: Recording | None = None,
-    progress: Progress | None = None,
+    first_sample: int = 0,
 ) -> Diagnosis:
     """Find the populations that differ by themselves, and the cause in each.
 
@@ -123,8 +123,8 @@ def diagnose(
         The network that the other one says it is; by default the one that is right.
     right
         What the right one did, for the first neuron that differs.
-    progress
-        Called as progress(done, total), in populations.
+    first_sample
+        The number that the first of the samples has in their source.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def diagnose(
     Examples
     --------
     >>> wrong = td.run(int8, frames, runtime="onnx")  # doctest: +SKIP
-    >>> print(diagnose(graph, wrong, frames, described=int8))  # doctest: +SKIP
+    >>> print(diagnosis_of(graph, wrong, frames, described=int8))  # doctest: +SKIP
     """
     other = expected if described is None else described
     x = network_frames(other, frames)
@@ -147,7 +147,7 @@ def diagnose(
     named = {node.name: node for node in expected if isinstance(node, Population)}
     causes_found: list[Cause] = []
     flips: dict[str, int] = {}
-    for done, node in enumerate(populations):
+    for node in populations:
         seen = Steps.of(node, found)
         strange = _strange(node, ran, seen)
         if strange is not None:
@@ -158,8 +158,6 @@ def diagnose(
             causes_found += _ablated(node, apart, seen, ran)
         else:
             flips[node.name] = 0 if strange is None else strange.flips
-        if progress:
-            progress(done + 1, len(populations))
     order = {node.name: index for index, node in enumerate(populations)}
     causes_found.sort(
         key=lambda cause: (not cause.ran, *((0, 0.0) if cause.ran else (-cause.flips, -cause.error)), order[cause.node])
@@ -168,7 +166,7 @@ def diagnose(
         causes=tuple(causes_found),
         flips=flips,
         values=sum(a.size for a in found.spikes.values()),
-        first=None if right is None else first_difference(before, right, other, found, x),
+        first=None if right is None else first_difference(before, right, other, found, x, first_sample),
     )
 
 

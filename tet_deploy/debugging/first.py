@@ -45,7 +45,7 @@ class First:
     Attributes
     ----------
     node, step, sample, neuron
-        Name of the population, step and sample from 0, index of the neuron, (c, h, w) or (n,).
+        Name of the population, step and sample from 0 (in the source), index of the neuron, (c, h, w) or (n,).
     expected, found
         The neuron in both runs.
     distance
@@ -67,7 +67,7 @@ class First:
 
 
 def first_difference(
-    expected: Graph, right: Recording, described: Graph, found: Recording, frames: np.ndarray
+    expected: Graph, right: Recording, described: Graph, found: Recording, frames: np.ndarray, first_sample: int = 0
 ) -> First | None:
     """The first spike that differs; where none does, the first readout that differs by more than float rounding.
 
@@ -79,6 +79,8 @@ def first_difference(
         The network that the other one is, and what that did; populations are compared by name.
     frames
         What both were shown, [T, B, *shape].
+    first_sample
+        The number that the first of these samples has in their source.
     """
     places = []
     for index, node in enumerate(described.of_kind(Population)):
@@ -107,7 +109,7 @@ def first_difference(
     return First(
         node=node.name,
         step=step,
-        sample=sample,
+        sample=first_sample + sample,
         neuron=tuple(neuron),
         expected=sides[0],
         found=sides[1],

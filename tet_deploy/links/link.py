@@ -146,7 +146,7 @@ def open_links(a: Any, b: Any, *, shape: Shape | None = None, encoding: str | No
         They take different frames, or decide between different numbers of classes.
     """
     if is_torch_model(a) and not is_torch_model(b):
-        second, first = reversed(open_links(b, a))
+        first, second = reversed(open_links(b, a))
     else:
         first = open_link(a, shape=shape, encoding=encoding)
         second = open_link(b, shape=first.shape, encoding=first.encoding)
