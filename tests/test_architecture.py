@@ -41,7 +41,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "models": CORE | {"nn"},
     "data": CORE,
     "recipes": set(),
-    "training": CORE | TORCH_SIDE | {"recipes"},
+    "training": CORE | TORCH_SIDE | {"recipes", "passes"},
     "tracing": CORE | {"nn"},
     "experiments": CORE | TORCH_SIDE | {"counting", "layout"},
     "terminal": {"contracts", "errors", "layout"},

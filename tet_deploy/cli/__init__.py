@@ -22,6 +22,10 @@ from tet_deploy.errors import TetDeployError, TetDeployWarning
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --help, each with an example
     "demo": (training.demo, "tet-deploy demo --data digits --seed 1 --out out/digits"),
     "train": (training.train, "tet-deploy train --recipe digits-tit --out net.ckpt.safetensors"),
+    "finetune": (
+        training.finetune,
+        "tet-deploy finetune checkpoint.safetensors --bits 4 --epochs 3 --out net.int4.safetensors",
+    ),
     "convert": (deploying.convert, "tet-deploy convert checkpoint.safetensors --out net.safetensors"),
     "quantize": (
         deploying.quantize,

@@ -1,4 +1,4 @@
-"""Commands that train: demo, train, experiment."""
+"""Commands that train: demo, train, finetune, experiment."""
 
 from __future__ import annotations
 
@@ -141,6 +141,78 @@ def train(
         },
         f"accuracy after 1..{chosen.steps} steps, {which}: {steps_text}\nwrote {out}",
     )
+
+
+def finetune(
+    checkpoint: Annotated[Path, typer.Argument(help="What `train` wrote.")],
+    bits: Annotated[int | None, typer.Option(min=2, max=8, help="Width of the signed weights; 8 by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="3 by default.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the start, in steps of the integers; 0.03 by default.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples per update; by default as in training.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="By default what the checkpoint was trained on.", autocompletion=_data_sets)
+    ] = None,
+    out: Out = Path("network.finetuned.safetensors"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the one of --out that was interrupted.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the finished or interrupted one that --out names.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read samples.")] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=0, help="Test accuracy for the log, every N epochs; 0: at the end.")
+    ] = 1,
+    save_every: Annotated[int, typer.Option(min=0, help="Keep the state every N batches too; 0: after epochs only.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Quantize a checkpoint and train its integers for a few epochs, so that few bits cost little accuracy.
+
+    It trains exactly what a Loihi core computes, and writes the integers that it ended with: there is no second rounding.
+    Beside the network lie a log, one JSON object an epoch, and until it is done its state, for --resume.
+    """
+    from tet_deploy.training import Settings, finetuning_session, session
+
+    files = session.files_beside(out)
+    settings = Settings(
+        precision="fp32",
+        evaluate_every=evaluate_every,
+        state_every=save_every,
+        resume=resume,
+        overwrite=force,
+        state=files["state"],
+        log=files["log"],
+    )
+    asked = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "data": data}
+    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    plan = finetuning_session.choose(settings, checkpoint, bits, changes)
+    try:
+        found = finetuning_session.finetune_into(
+            out, checkpoint, plan, settings, device=device, workers=workers, bar=terminal.progress_bar
+        )
+    except KeyboardInterrupt:
+        raise ExecutionError(f"interrupted. {finetuning_session.how_to_go_on(checkpoint, out)}") from None
+    if found is None:  # another process of the group prints
+        return
+    which = which_samples(found.test_samples, found.test_samples, f"test samples of {plan.recipe.data}")
+    values = {
+        "network": str(out),
+        "digest": found.graph.digest(),
+        "bits": plan.bits,
+        "trained": found.trained,
+        "quantized": found.before[-1],
+        "finetuned": found.accuracy_by_step[-1],
+        "accuracy_by_step": list(found.accuracy_by_step),
+        "of": which,
+        "seconds": found.result.seconds,
+    }
+    float_text = "" if found.trained is None else f"float {found.trained:.2%}, "
+    text = (
+        f"accuracy, {which}: {float_text}{plan.bits} bits {found.before[-1]:.2%}, "
+        f"fine-tuned {found.accuracy_by_step[-1]:.2%}\nwrote {out}"
+    )
+    print_result(as_json, values, text)
 
 
 def experiment(

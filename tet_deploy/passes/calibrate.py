@@ -159,13 +159,13 @@ def _base_scales(ports: Sequence[Port], limit: int) -> list[float]:
     def base(chosen: Sequence[Port]) -> float:
         return limit * min(port.scale / max(float(np.abs(port.node.weight).max()), 1e-12) for port in chosen)
 
-    others = [port for port in ports if not _is_uniform(port.node)]
+    others = [port for port in ports if not is_uniform(port.node)]
     return sorted({base(chosen) for chosen in (ports, others) if chosen})
 
 
 def _integers(node: Population, ports: Sequence[Port], scale: float, limit: int) -> Fit | None:
     """The population at one scale; None where the chip's integers cannot hold threshold or bias."""
-    uniform = [_is_uniform(port.node) and len(ports) > 1 for port in ports]
+    uniform = [is_uniform(port.node) and len(ports) > 1 for port in ports]
     population = _population(node, total_bias([port.node for port in ports]), scale)
     if population is None:
         return None
@@ -180,7 +180,7 @@ def _integers(node: Population, ports: Sequence[Port], scale: float, limit: int)
     return Fit(scale=scale, weights=weights, population=population, clipped=clipped / sum(array.size for array in exact))
 
 
-def _is_uniform(node: Conv | Linear) -> bool:
+def is_uniform(node: Conv | Linear) -> bool:
     """Whether all weights but zeros are equal, as those of an identity are."""
     used = node.weight[node.weight != 0]
     return used.size > 0 and bool((used == used[0]).all())

@@ -98,7 +98,7 @@ def quantize(
         if progress:
             progress(index + 1, len(graph))
     done = Graph(tuple(quantized.nodes), graph.metadata).with_metadata(**{CALIBRATION_KEY: json.dumps(quantized.seen)})
-    return _certified(done, quantized.summary)
+    return certified(done, quantized.summary)
 
 
 class _Quantizer:
@@ -192,7 +192,7 @@ def _summary(fit: Fit, layers: list[str]) -> dict[str, object]:
     }
 
 
-def _certified(graph: Graph, summary: dict[str, dict[str, object]]) -> Graph:
+def certified(graph: Graph, summary: dict[str, dict[str, object]]) -> Graph:
     """The graph with what happened on the calibration frames, and what can never happen, in its metadata."""
     for name, certificate in certificates(graph).items():
         summary[name] |= {

@@ -101,11 +101,7 @@ def choose(
         extra = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
         if extra:
             raise ArgumentError(f"--resume: goes on with what was begun, as it was begun. Leave out {', '.join(extra)}.")
-        begun = load_state(settings.state).about.get("recipe")
-        try:
-            return from_dict(begun if isinstance(begun, dict) else {}, source="of a training")
-        except ArgumentError as error:
-            raise ArtifactError(f"{settings.state}: holds no valid recipe ({first_line(error)}) Start anew.") from error
+        return recipe_begun(settings.state)
     chosen = recipe_for(data, recipe, **changes)
     chosen = one_stage(chosen, stage) if stage is not None else chosen
     if width is not None:
@@ -115,15 +111,30 @@ def choose(
     return chosen
 
 
+def recipe_begun(state: Path) -> Recipe:
+    """The recipe of a training that was interrupted.
+
+    Raises
+    ------
+    ArtifactError
+        There is none, or its state is damaged.
+    """
+    begun = load_state(state).about.get("recipe")
+    try:
+        return from_dict(begun if isinstance(begun, dict) else {}, source="of a training")
+    except ArgumentError as error:
+        raise ArtifactError(f"{state}: holds no valid recipe ({first_line(error)}) Start anew.") from error
+
+
 def files_beside(out: Path) -> dict[str, Path]:
     """Where a training that writes to `out` keeps its state and its log."""
     return {"state": out.with_suffix(".state.safetensors"), "log": out.with_suffix(".log.jsonl")}
 
 
-def how_to_go_on(out: Path) -> str:
+def how_to_go_on(out: Path, command: str = "tet-deploy train") -> str:
     """What to do after a training that writes to `out` was interrupted."""
     if files_beside(out)["state"].exists():
-        return f"Go on with: tet-deploy train --resume --out {shlex.quote(str(out))}"
+        return f"Go on with: {command} --resume --out {shlex.quote(str(out))}"
     return "Nothing was kept yet; start again. --save-every keeps the state within an epoch."
 
 
