@@ -178,6 +178,11 @@ def test_train_and_convert(tmp_path):
     assert "accuracy" not in about
     assert about["trained_accuracy"] == f"{trained['accuracy_by_step'][-1]:.4f}"
     assert about["trained_accuracy_of"] == "the float network as trained, on all 360 test samples of digits"
+    words = ("finetune", "ckpt.safetensors", "--bits", 3, "--epochs", 1, "--out", "int3.safetensors", "--json")
+    tuned = json.loads(command(*words, cwd=tmp_path)[0])
+    ran = json.loads(command("run", "int3.safetensors", "--json", cwd=tmp_path)[0])
+    assert (ran["accuracy"], ran["of"]) == (tuned["finetuned"], tuned["of"])
+    assert tuned["trained"] == trained["accuracy_by_step"][-1]
 
 
 MISTAKES = {
@@ -197,6 +202,8 @@ MISTAKES = {
     "learning rate": (["train", "--data", "digits", "--learning-rate", "-1"], "learning_rate: must be", 2),
     "nothing to resume": (["train", "--resume"], "nothing to resume", 2),
     "labels": (["train", "--data", "wrong_labels.npz"], "labels: must be at least 0", 2),
+    "bits": (["finetune", "net.safetensors", "--bits", "9"], "--bits", 2),
+    "a network for a checkpoint": (["finetune", "net.safetensors", "--out", "x"], "it is a network", 2),
     "unknown data": (["train", "--data", "mnist"], "data 'mnist': must be one of", 2),
     "usage": (["run"], "NETWORK", 2),
 }
@@ -212,7 +219,7 @@ def test_mistakes_get_a_short_error(case, folder):
     _, err = command(*words, cwd=folder, expect=code)
     assert message in err
     assert "Traceback" not in err
-    if case not in ("usage", "steps"):  # those print the command's usage as well
+    if case not in ("usage", "steps", "bits"):  # those print the command's usage as well
         lines = [line for line in err.splitlines() if line.startswith("error") or err.index("error") <= err.index(line)]
         assert 1 <= len(lines) <= 3
     assert sorted(folder.iterdir()) == before

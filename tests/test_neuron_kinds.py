@@ -53,12 +53,20 @@ def energy(graph, frames, folder):
     counting.estimate(graph, td.Recording(spikes=spikes, readout=readout, runtime="none"), frames)
 
 
+def finetuning(graph, frames, folder):
+    from tet_deploy.training.quantized import QuantizedNetwork
+
+    network = random_float_network(np.random.default_rng(0), encoding="events", layers=2)
+    QuantizedNetwork(with_resonators(td.quantize(network, frames)), with_resonators(network))
+
+
 FLOAT, INTEGERS = [random_float_network], [random_quantized_network]
 CASES = [
     ("reference", FLOAT + INTEGERS, lambda graph, frames, folder: td.run(graph, frames), "no equation"),
     ("onnx", FLOAT + INTEGERS, onnx, "no ONNX form"),
     ("lava", INTEGERS, lava, "no Lava process"),
     ("quantize", FLOAT, lambda graph, frames, folder: td.quantize(graph, frames), "no form in a Loihi core"),
+    ("finetuning", INTEGERS, finetuning, "cannot be trained in integers"),
     ("certificates", INTEGERS, lambda graph, frames, folder: certificates(graph), "no bound is known"),
     ("energy", FLOAT + INTEGERS, energy, "nothing is known of what a Resonator costs"),
 ]

@@ -36,14 +36,15 @@ class Finetuned:
 
     Attributes
     ----------
-    graph
-        Quantized; its integers are those that training ended with.
+    graph, model
+        Quantized; its integers are those that training ended with. And the module that trained, in eval mode.
     trained, before, accuracy_by_step
         Of the float network as trained, where that is known; as `td.quantize` left it; and with the weights of the last
         epoch. Empty where no samples were held out.
     """
 
     graph: Graph
+    model: QuantizedNetwork
     result: TrainingResult
     trained: float | None = None
     before: tuple[float, ...] = ()
@@ -128,6 +129,7 @@ def fit(
     result = run(model, recipe, lambda _: (feed, held_out), settings=settings, group=group, about=about, progress=progress)
     return Finetuned(
         graph=summarized(model, calibration),
+        model=model,
         result=result,
         before=before,
         accuracy_by_step=result.accuracy_by_step,
@@ -148,7 +150,7 @@ def summarized(model: QuantizedNetwork, calibration: FrameBatches) -> Graph:
     size = max(1, _AT_ONCE // (calibration.steps * max(map(math.prod, graph.shapes.values()))))
     for number, part in enumerate(calibration.batches(size)):
         frames = part.frames()
-        recording, seen = model.record(torch.as_tensor(frames, device=device))
+        recording, seen = model.record(torch.tensor(frames, device=device))
         largest = {name: max(total, largest.get(name, 0)) for name, total in seen.items()}
         if number == 0:
             _prove(graph, frames[:, :_PROVED_SAMPLES], recording)

@@ -54,6 +54,7 @@ class QuantizedNetwork(nn.Module):
         super().__init__()
         if not check(quantized, DEPLOYABLE).is_quantized or check(network, DEPLOYABLE).is_quantized:
             raise GraphError("fine-tuning: needs a quantized network, and the float network that it was made of.")
+        _check_pair(quantized, network)
         self.quantized = quantized
         sent = values(quantized)
         self.layers = nn.ModuleList()
@@ -120,6 +121,18 @@ class QuantizedNetwork(nn.Module):
         layers = [self._layer[name] for name in self.quantized[population].inputs]
         synapses = [layer for layer in layers if isinstance(layer, _Synapses)]
         return sum(layer.clipped() for layer in synapses) / sum(layer.weight.numel() for layer in synapses)
+
+
+def _check_pair(quantized: Graph, network: Graph) -> None:
+    """See that the quantized network has each node of the float one, with its shape."""
+
+    def sizes(graph: Graph) -> dict[str, tuple[tuple[int, ...], ...]]:
+        return {node.name: (graph.shapes[node.name], np.shape(getattr(node, "weight", ()))) for node in graph}
+
+    found = sizes(quantized)
+    for name, size in sizes(network).items():
+        if found.get(name) != size:
+            raise GraphError(f"node {name!r}: the quantized network was not made of this float one: it has no such node.")
 
 
 class _Rounded(torch.autograd.Function):
@@ -276,8 +289,9 @@ class _Readout(_Population):
         super().__init__(node, shape, bias, float(np.iinfo(np.int32).max))
 
     def forward(self, ports: list[Tensor], steps: int) -> Tensor:
-        total, bias = self.total(ports).double() * UNIT, self.added()
-        return (total if bias is None else total + bias).expand(steps, *total.shape[1:])
+        sent, bias = self.total(ports).double() * UNIT, self.added()
+        sent = sent if bias is None else sent + bias
+        return sent.expand(steps, *sent.shape[1:])
 
 
 @singledispatch
