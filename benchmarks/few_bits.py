@@ -88,7 +88,7 @@ def measure(task: str, seed: int, folder: Path) -> dict[str, Any]:
     frames = samples.test_frames[:, :COMPARED]
     found: dict[str, Any] = {"float": percent(read_description(checkpoint).accuracy), "bits": {}}
     for bits in BITS:
-        quantized = td.quantize(network, calibration, bits=bits)
+        quantized = finetuning_session.begin(network, calibration, bits)
         plan = finetuning_session.plan_for(checkpoint, bits)
         tuned = finetuning.fit(
             network, quantized, plan.recipe, feed_of(samples.train), calibration, held_out=feed_of(samples.test)

@@ -13,6 +13,7 @@ from tet_deploy.ir.certificates import certificates
 from tet_deploy.testing import random_float_network
 from tet_deploy.training import ArrayFeed, Recipe, Stage, finetune, finetuning
 
+pytestmark = pytest.mark.filterwarnings("ignore::tet_deploy.errors.QuantizationWarning")  # that few bits are coarse
 STAGE = Stage(steps=4, epochs=3, learning_rate=0.3, batch_size=16)
 
 

@@ -15,6 +15,7 @@ from tet_deploy.training import DEMO, Description, Settings, finetuning_session,
 from tet_deploy.training.checkpoints import load_checkpoint
 from tet_deploy.training.recipes import changed
 
+pytestmark = pytest.mark.filterwarnings("ignore::tet_deploy.errors.QuantizationWarning")  # that few bits are coarse
 RECIPE = changed(DEMO["digits"], epochs=2, model_arguments={"width": 0.5})
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from tet_deploy import dynamics
 from tet_deploy.nn.surrogate import surrogate_gradient
 
-UNIT = 2**dynamics.FRACTION_BITS  # steps of the membrane potential in one weight mantissa
+UNIT: int = 2**dynamics.FRACTION_BITS  # steps of the membrane potential in one weight mantissa
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.data.frames import which_samples
-from tet_deploy.errors import ArgumentError, ArtifactError, first_line
+from tet_deploy.errors import ArgumentError, ArtifactError, QuantizationWarning, first_line
 from tet_deploy.files import check_apart, check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
@@ -101,6 +103,16 @@ def choose(settings: Settings, checkpoint: Path, bits: int | None, changes: Mapp
     return plan_begun(settings.state)
 
 
+def begin(network: Graph, calibration: FrameBatches, bits: int, *, progress: Progress | None = None) -> Graph:
+    """The quantized network that training begins with; coarse thresholds and biases are no reason to stop or to warn.
+
+    Training sees them as they are held and makes the weights fit; what that gives is told as accuracy, before and after.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuantizationWarning)
+        return quantize(network, calibration, bits=bits, rounding_limit=math.inf, progress=progress)
+
+
 def how_to_go_on(checkpoint: Path, out: Path) -> str:
     """What to do after a fine-tuning that writes to `out` was interrupted."""
     return session.how_to_go_on(out, f"tet-deploy finetune {shlex.quote(str(checkpoint))}")
@@ -149,7 +161,7 @@ def finetune_into(
         with shown("quantizing") as progress:
             calibration = FrameBatches.of(traced := session.traced(checkpoint), samples.train).part(0, CALIBRATION_SAMPLES)
             network = lower(traced, calibration)
-            quantized = quantize(network, calibration, bits=plan.bits, progress=progress)
+            quantized = begin(network, calibration, plan.bits, progress=progress)
         with shown(f"fine-tuning {recipe.model}") as progress:
             found = finetuning.fit(
                 network,
