@@ -39,6 +39,8 @@ class TorchRuntime:
     ----------
     graph
         The model, traced.
+    precision
+        Rounding unit of its arithmetic.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class TorchRuntime:
     def __init__(self, model: nn.Module, input_shape: Sequence[int], encoding: str = "analog") -> None:
         self.graph, self._calls = trace_calls(model, input_shape, encoding)
         self.model = unwrapped(model)
+        self.precision = _precision(*_kind_of(self.model))
         self._widest = max(map(math.prod, self.graph.shapes.values()))
 
     def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
@@ -141,6 +144,12 @@ def _kind_of(model: nn.Module) -> tuple[torch.dtype, torch.device]:
         if tensor.is_floating_point():
             return tensor.dtype, tensor.device
     return torch.float32, torch.device("cpu")
+
+
+def _precision(dtype: torch.dtype, device: torch.device) -> float:
+    """Half the distance of 1 to the next number; convolutions on a GPU may round what they multiply to 11 bits (TF32)."""
+    tf32 = device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    return 2.0**-11 if tf32 else float(torch.finfo(dtype).eps) / 2
 
 
 def _potentials(layer: nn.Module, current: Tensor | None, spikes: Tensor) -> Tensor:

@@ -73,6 +73,15 @@ def real(state: Mapping[str, Any], key: str, name: str = "") -> float:
     return float(value)
 
 
+def reals(state: Mapping[str, Any], key: str, name: str = "") -> np.ndarray:
+    """float64 [N], finite numbers, at least one."""
+    value = get(state, key, name)
+    right = isinstance(value, list) and value and all(type(x) in (int, float) and math.isfinite(x) for x in value)
+    if not right:
+        raise _wrong(_join(name, key), "a list of numbers", value)
+    return np.array(value, dtype=np.float64)
+
+
 def counts(state: Mapping[str, Any], key: str, name: str = "", length: int | None = None) -> np.ndarray:
     """int64 [length], whole numbers of at least 0."""
     value = get(state, key, name)

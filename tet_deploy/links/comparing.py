@@ -13,6 +13,7 @@ from tet_deploy.data.frames import check_labels
 from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import DataError
 from tet_deploy.links.deviation import Deviation
+from tet_deploy.links.flips import flips
 from tet_deploy.links.link import Link, common_probes, open_links
 from tet_deploy.links.measure import deviation
 from tet_deploy.passes.snap_to_grid import frames_fit
@@ -110,11 +111,13 @@ def compared(
     total: Deviation | None = None
     for part, one, other in recordings_of(pair, batches, progress=progress):
         start = part.start - batches.start
+        one, other = pair.first.in_float_units(one), pair.second.in_float_units(other)
         here = deviation(
-            pair.first.in_float_units(one),
-            pair.second.in_float_units(other),
+            one,
+            other,
             (pair.first.thresholds, pair.second.thresholds),
             labels=None if labels is None else labels[start : start + len(part)],
+            flips=flips((pair.first, pair.second), one, other, part.frames()),
             same_units=pair.first.units == pair.second.units,
             equality_expected=expected,
             start=part.start,

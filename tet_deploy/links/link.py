@@ -24,7 +24,7 @@ from tet_deploy.errors import ArgumentError, DataError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.links.recording_file import Origin, Recorded, StoredRecording
-from tet_deploy.units import float_thresholds, in_float_units, units
+from tet_deploy.units import ByChannel, float_thresholds, in_float_units, units
 
 Opens = Callable[[Probes], AbstractContextManager[Runtime]]
 _RECORDED = ("none", "spikes", "all")  # what a link can record, the least first
@@ -49,8 +49,8 @@ class Link:
     populations
         Shape of each population that it can record.
     units
-        Per population, and for "readout": recorded units per unit of the float network; 1 in float networks, 64 * scale in
-        integers.
+        Per population, and for "readout": recorded units per unit of the float network, one or one for each channel; 1 in
+        float networks, 64 * scale in integers.
     thresholds
         Firing threshold of each population in units of the float network, as far as they are known.
     records
@@ -63,6 +63,8 @@ class Link:
         Given probes, makes what runs it.
     samples
         How many there are of a recording; None for what can be run.
+    precision
+        Rounding unit of its float arithmetic.
     """
 
     name: str
@@ -71,13 +73,14 @@ class Link:
     encoding: str
     classes: int
     populations: Mapping[str, Shape]
-    units: Mapping[str, float]
-    thresholds: Mapping[str, float]
+    units: Mapping[str, ByChannel]
+    thresholds: Mapping[str, ByChannel]
     records: str = "all"
     graph: Graph | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     opens: Opens
     samples: int | None = None
+    precision: float = 2.0**-24
 
     def deployed(self, probes: Probes) -> AbstractContextManager[Runtime]:
         """What runs it; see `deployment.Runnable`."""
@@ -191,7 +194,13 @@ def of_model(
     runtime = torch_runtime(model, shape, encoding)
     traced: Graph = runtime.graph  # type: ignore[attr-defined]  # a TorchRuntime's
     link = of_graph(traced, name=name)
-    return replace(link, digest=f"torch {link.digest}", metadata=metadata or link.metadata, opens=at_hand(runtime))
+    return replace(
+        link,
+        digest=f"torch {link.digest}",
+        metadata=metadata or link.metadata,
+        opens=at_hand(runtime),
+        precision=runtime.precision,  # type: ignore[attr-defined]  # as above
+    )
 
 
 def of_recording(stored: StoredRecording, name: str = "recording") -> Link:

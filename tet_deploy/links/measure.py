@@ -13,9 +13,10 @@ from tet_deploy.errors import DataError
 from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.deviation import BINS, BINS_PER_OCTAVE, LEAST, Deviation, NodeDeviation
 from tet_deploy.links.sizes import Spread
+from tet_deploy.units import ByChannel, along
 from tet_deploy.validation import Divergence, first_spike
 
-Thresholds = tuple[Mapping[str, float], Mapping[str, float]]  # of both links, in units of the float network
+Thresholds = tuple[Mapping[str, ByChannel], Mapping[str, ByChannel]]  # of both links, in units of the float network
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,9 +136,9 @@ def _node(
     distances = distances_of(name, first, second, thresholds)
     if distances is None:
         return found
-    unit = thresholds[0].get(name, thresholds[1].get(name, 1.0))
-    membrane = (second.potentials[name] - first.potentials[name])[~differs] / unit
-    bins = np.bincount(_bins(distances[differs] / unit), minlength=BINS)
+    unit = along(thresholds[0].get(name, thresholds[1].get(name, 1.0)), differs.ndim)
+    membrane = ((second.potentials[name] - first.potentials[name]) / unit)[~differs]
+    bins = np.bincount(_bins((distances / unit)[differs]), minlength=BINS)
     return dataclasses.replace(found, membrane=Spread.of(membrane), distances=tuple(map(int, bins)))
 
 
@@ -157,7 +158,8 @@ def distances_of(
     if None in limits:
         return None
     below_first, below_second = (
-        limit - recording.potentials[name] for limit, recording in zip(limits, (first, second), strict=True)
+        along(limit, recording.spikes[name].ndim) - recording.potentials[name]
+        for limit, recording in zip(limits, (first, second), strict=True)
     )
     return np.where(second.spikes[name] > 0, below_first, below_second)
 

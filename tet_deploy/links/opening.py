@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from tet_deploy import file_kinds
 from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.ir.artifact import load
 from tet_deploy.links.link import TAKEN, Link, at_hand, of_graph, of_model, of_recording
 from tet_deploy.links.recording_file import RECORDING, load_recording
-from tet_deploy.units import MANTISSA, READOUT
+from tet_deploy.units import MANTISSA, READOUT, ByChannel, by_channel
 
 _CHECKPOINT_FORMS = ("traced", "folded")
 
@@ -102,7 +103,10 @@ def _bundle(path: Path, name: str, form: str) -> Link:
         classes=plan.classes,
         populations=plan.populations,
         units=factors,
-        thresholds={each: mantissa * MANTISSA / factors[each] for each, mantissa in plan.thresholds.items()},
+        thresholds={
+            each: by_channel(np.asarray(mantissa) * MANTISSA / np.asarray(factors[each]))
+            for each, mantissa in plan.thresholds.items()
+        },
         metadata=plan.metadata,
         opens=at_hand(runtime),
     )
@@ -112,14 +116,14 @@ def _recording(path: Path, name: str, form: str) -> Link:
     return of_recording(load_recording(path), name)
 
 
-def _units_said(path: Path, names: tuple[str, ...], metadata: Mapping[str, str] | None) -> dict[str, float]:
+def _units_said(path: Path, names: tuple[str, ...], metadata: Mapping[str, str] | None) -> dict[str, ByChannel]:
     """Units of integers, as the metadata of what was exported says; 1 of floats, which have none."""
     if metadata is None:
         return dict.fromkeys((*names, READOUT), 1.0)
     try:
         said = json.loads(metadata.get("quantization", "{}"))
-        found = {name: MANTISSA * float(said[name]["scale"]) for name in (*names, READOUT)}
-        if all(0 < factor < math.inf for factor in found.values()):
+        found = {name: by_channel(MANTISSA * np.asarray(said[name]["scale"], np.float64)) for name in (*names, READOUT)}
+        if all(np.all((np.asarray(factor) > 0) & np.isfinite(factor)) for factor in found.values()):
             return found
     except (ValueError, TypeError, KeyError):
         pass

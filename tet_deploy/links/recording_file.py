@@ -24,6 +24,7 @@ from tet_deploy.contracts import Probes, Progress, Recording
 from tet_deploy.data.frames import check_claimed_size, unpacked_limit
 from tet_deploy.errors import ArtifactError, DataError, TetDeployError, first_line
 from tet_deploy.files import Kind, head, regular_file, written_whole
+from tet_deploy.units import ByChannel, by_channel
 
 FORMAT = 1
 RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
@@ -51,8 +52,8 @@ class Origin:
     digest: str
     shape: tuple[int, ...]
     encoding: str
-    units: Mapping[str, float]
-    thresholds: Mapping[str, float]
+    units: Mapping[str, ByChannel]
+    thresholds: Mapping[str, ByChannel]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -151,10 +152,15 @@ def _stored(arrays: dict[str, np.ndarray]) -> StoredRecording:
     return StoredRecording(recording=recording, origin=origin, frames=arrays["frames"])
 
 
-def _numbers(about: Mapping[str, Any], key: str) -> dict[str, float]:
+def _numbers(about: Mapping[str, Any], key: str) -> dict[str, ByChannel]:
     entries = plain.mapping(plain.get(about, key), key)
-    found = {name: plain.real(entries, name, key) for name in entries}
-    if not all(value > 0 for value in found.values()):
+    found = {
+        name: by_channel(
+            plain.reals(entries, name, key) if isinstance(entries[name], list) else plain.real(entries, name, key)
+        )
+        for name in entries
+    }
+    if not all(np.all(np.asarray(value) > 0) for value in found.values()):
         raise ArtifactError(f"{key}: must be positive. The file is damaged; run it again.")
     return found
 
