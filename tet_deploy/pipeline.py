@@ -145,7 +145,9 @@ def validate(
     others = names[1:]
     counts = [len(batches), *(min((samples or {}).get(name, len(batches)), len(batches)) for name in others)]
     units = units_of(graph) if "torch" in names else None
-    thresholds = validation.thresholds(graph) if units is None else float_thresholds(graph)
+    thresholds = validation.thresholds(graph)
+    if units is not None:
+        thresholds = {name: value for name, value in float_thresholds(graph).items() if isinstance(value, float)}
     found: dict[str, Agreement | None] = dict.fromkeys(others)
     for part, recordings in side_by_side(runs, batches, probes=probes, counts=counts, progress=progress):
         expected, *rest = [

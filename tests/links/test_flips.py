@@ -42,7 +42,7 @@ def test_first_causes_are_those_of_a_slow_loop(decay):
             "lif1": dataclasses.replace(graph["lif1"], threshold=0.6),
         }
     )
-    frames = (rng.integers(0, 3, (12, 40, 5)) / 2).astype(np.float32)
+    frames = rng.uniform(0, 2, (12, 40, 5)).astype(np.float32)
     links, one, two = both(graph, other, frames)
     found = flips(links, one, two, frames)
     sources = {"lif0": (None, "w0"), "lif1": ("lif0", "w1")}
@@ -61,8 +61,8 @@ def test_first_causes_are_those_of_a_slow_loop(decay):
                     touched = (touched or s != r) and not (s and r) and decay != 0
         assert np.array_equal(found[name].first_causes, expected)
         total[name] = (int(expected.sum()), int((one.spikes[name] != two.spikes[name]).sum()))
-    assert 0 < total["lif0"][0] <= total["lif0"][1]
-    assert 0 < total["lif1"][0] < total["lif1"][1]
+    assert all(causes > 0 for causes, _ in total.values())
+    assert total["lif1"][0] < total["lif1"][1]
 
 
 @pytest.mark.parametrize("bits", [8, 4])

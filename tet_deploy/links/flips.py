@@ -13,7 +13,6 @@ threshold than that is no matter of rounding.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import NamedTuple
@@ -262,7 +261,7 @@ def _half_step(node: Conv | Linear, ndim: int) -> np.ndarray:
 def _used(node: Conv | Linear, sizes: np.ndarray) -> np.ndarray:
     """What reaches each neuron, all weights being 1."""
     if isinstance(node, Linear):
-        return sizes.sum(axis=-1, keepdims=True)
+        return np.asarray(sizes.sum(axis=-1, keepdims=True))
     ones = np.ones((node.groups, *node.weight.shape[1:]))
     found = _over_time(dataclasses.replace(node, weight=ones, bias=None, quantization=None), [sizes])
     return np.repeat(found, len(node.weight) // node.groups, axis=2)
@@ -277,4 +276,4 @@ def _accumulated(steps: Sequence[_Step], together: np.ndarray) -> np.ndarray:
         error = decay * error + added
         found[step] = error
         error = np.where(together[step], 0.0, error)
-    return found * (1 + math.ulp(1.0)) + sum(step.threshold for step in steps)
+    return np.asarray(found + sum(step.threshold for step in steps))

@@ -154,14 +154,16 @@ def distances_of(
     """
     if name not in first.potentials or name not in second.potentials:
         return None
-    limits = [known.get(name, other.get(name)) for known, other in (thresholds, thresholds[::-1])]
-    if None in limits:
+    known = {**thresholds[1], **thresholds[0]}
+    if name not in known:
         return None
+    limits = [own.get(name, known[name]) for own in thresholds]
     below_first, below_second = (
         along(limit, recording.spikes[name].ndim) - recording.potentials[name]
         for limit, recording in zip(limits, (first, second), strict=True)
     )
-    return np.where(second.spikes[name] > 0, below_first, below_second)
+    distances: np.ndarray = np.where(second.spikes[name] > 0, below_first, below_second)
+    return distances
 
 
 def _bins(distances: np.ndarray) -> np.ndarray:
