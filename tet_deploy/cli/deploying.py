@@ -9,13 +9,25 @@ from typing import Annotated
 import typer
 
 from tet_deploy import deployment, terminal
+from tet_deploy.cli.changes import (
+    TestData,
+    TestSamples,
+    change_values,
+    check_loss,
+    held_out,
+    measured,
+    need_labels,
+    show_change,
+)
 from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.deployment import check_named
+from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import check_apart, check_writable
 from tet_deploy.ir.artifact import NETWORK, load, save
 from tet_deploy.layout import Table
+from tet_deploy.links.link import fast_runtime, of_graph
 
 
 def convert(
@@ -24,18 +36,30 @@ def convert(
         str | None, typer.Option(help="Frames it will see: an .npz, or a data set; by default its training samples.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Look at the first N samples.")] = 128,
+    test_data: TestData = None,
+    test_samples: TestSamples = None,
     out: Out = Path("network.safetensors"),
     as_json: Json = False,
 ) -> None:
-    """Trace a checkpoint, fold batch norm and pooling, snap to the frames' grid, and write a deployable float network."""
+    """Trace a checkpoint, fold batch norm and pooling, snap to the frames' grid, and write a deployable float network.
+
+    What that changed is measured against the trained model itself, on samples that it has not seen.
+    """
+    from tet_deploy.links.opening import of_checkpoint
     from tet_deploy.passes import lower
-    from tet_deploy.training import session
 
     check_writable(out, NETWORK)
-    traced = session.traced(checkpoint)
+    model = of_checkpoint(checkpoint)
+    assert model.graph is not None
+    traced = model.graph.with_metadata(**model.metadata)
     graph = lower(traced, samples_for(traced, frames, samples, split="train").frames)
     save(graph, out)
-    print_result(as_json, {"network": str(out), "digest": graph.digest()}, f"wrote {out}")
+    shown = held_out(graph, frames, samples, test_data, test_samples)
+    change = None if shown is None else measured(model, graph, str(out), shown)
+    result = {"network": str(out), "digest": graph.digest(), "change": change_values(change)}
+    print_result(as_json, result, f"wrote {out}")
+    if not as_json and test_samples != 0:
+        show_change(change)
 
 
 def quantize(
@@ -45,22 +69,49 @@ def quantize(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Calibrate on the first N samples.")] = 128,
     bits: Annotated[int, typer.Option(min=2, max=8, help="Width of the signed weights.")] = 8,
+    test_data: TestData = None,
+    test_samples: TestSamples = None,
+    max_loss: Annotated[
+        float | None, typer.Option(min=0, help="Points of accuracy that may be lost; exit code 1 if more are.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Rank the nodes by what is lost if only they are quantized.")
+    ] = False,
     out: Out = Path("network.int8.safetensors"),
     as_json: Json = False,
 ) -> None:
-    """Turn a float network into the integers of a Loihi core, calibrated on frames."""
+    """Turn a float network into the integers of a Loihi core, calibrated on frames.
+
+    What that changed is measured against the float network, on samples that it has not seen.
+    """
+    from tet_deploy.links.sensitivity import advice, sensitivities, sensitivity_table, sensitivity_values
     from tet_deploy.passes import quantize as quantize_graph
 
     check_writable(out, NETWORK)
     check_apart(out, network)
     graph = load(network)
     shown = samples_for(graph, calibration, samples, split="train")
+    unseen = held_out(graph, calibration, samples, test_data, test_samples)
+    if max_loss is not None:
+        need_labels(unseen)
+    if report and unseen is None:
+        raise ArgumentError("--report: needs samples that were not used to calibrate. Name some: --test-data.")
     with terminal.progress_bar("quantizing") as progress:
         quantized = quantize_graph(graph, shown.frames, bits=bits, progress=progress)
     save(quantized, out)
     populations = json.loads(quantized.metadata["quantization"])
+    change = None
+    if unseen is not None:
+        change = measured(of_graph(graph, fast_runtime(), name=str(network)), quantized, str(out), unseen)
+    ranked = None
+    if report and unseen is not None:
+        with terminal.progress_bar("quantizing one at a time") as progress:
+            ranked = sensitivities(graph, quantized, unseen.frames, progress=progress)
     if as_json:
-        print_json({"network": str(out), "digest": quantized.digest(), "populations": populations})
+        result = {"network": str(out), "digest": quantized.digest(), "populations": populations}
+        result["change"] = change_values(change)
+        print_json(result | ({} if ranked is None else {"report": sensitivity_values(ranked)}))
+        check_loss(change, max_loss)
         return
     rows = [
         (name, f"{p['scale']:.4g}", f"{p['membrane_error']:.2e}", f"{p['clipped_weights']:.2%}",
@@ -69,6 +120,12 @@ def quantize(
     ]  # fmt: skip
     columns = ("population", "scale", "membrane error", "clipped weights", "wrapping")
     terminal.say(Table(f"{out}: {bits}-bit weights, calibrated on {shown.which}", columns, rows))
+    if test_samples != 0:
+        show_change(change)
+    if ranked is not None and unseen is not None:
+        terminal.say(sensitivity_table(ranked, unseen.which))
+        terminal.say(advice(ranked, str(network)))
+    check_loss(change, max_loss)
 
 
 def export(

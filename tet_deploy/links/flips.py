@@ -238,7 +238,7 @@ class _Bounds:
             own = own.reshape(*sizes[0].shape[:2], *own.shape[1:])
         elif own.ndim:
             own = own[None]
-        return total + own
+        return np.asarray(total + own)
 
 
 def _added(node: Node, ndim: int) -> np.ndarray:

@@ -12,6 +12,7 @@ its own units of potential make one of the float network, so that any two links 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -162,6 +163,11 @@ def open_links(a: Any, b: Any, *, shape: Shape | None = None, encoding: str | No
     return first, second if second.name != first.name else replace(second, name=f"{second.name} (2)")
 
 
+def fast_runtime() -> str:
+    """The fastest runtime that is installed and runs every lowered network."""
+    return "onnx" if importlib.util.find_spec("onnxruntime") else "reference"
+
+
 def common_probes(links: tuple[Link, ...]) -> str:
     """What all of these links can record."""
     return min((link.records for link in links), key=_RECORDED.index)
@@ -203,8 +209,8 @@ def of_model(
     )
 
 
-def of_recording(stored: StoredRecording, name: str = "recording") -> Link:
-    """What was recorded; it is not run again, and refuses frames other than its own."""
+def of_recording(stored: StoredRecording, name: str = "recording", *, first: int = 0) -> Link:
+    """What was recorded, from this sample of its source on; it is not run again, and refuses frames other than its own."""
     recording, origin = stored.recording, stored.origin
     recorded = {**recording.spikes, **recording.potentials}
     return Link(
@@ -218,7 +224,7 @@ def of_recording(stored: StoredRecording, name: str = "recording") -> Link:
         thresholds=origin.thresholds,
         records="all" if recording.potentials else "spikes" if recording.spikes else "none",
         metadata=origin.metadata,
-        opens=at_hand(Recorded(stored, name)),
+        opens=at_hand(Recorded(stored, name, first)),
         samples=recording.samples,
     )
 

@@ -62,6 +62,11 @@ def _checkpoint(path: Path, name: str, form: str) -> Link:
     return of_model(model, tuple(about.shape), about.encoding, name=name, metadata=session.metadata_of(about))
 
 
+def of_checkpoint(path: Path) -> Link:
+    """A checkpoint, run by torch, and whatever else lies there an error as of `load_checkpoint`."""
+    return _checkpoint(path, str(path), "")
+
+
 def _onnx(path: Path, name: str, form: str) -> Link:
     from tet_deploy.onnx_file import READOUT as OUTPUT
     from tet_deploy.onnx_file import output_of

@@ -184,8 +184,8 @@ def _check(recording: Recording, origin: Origin, frames: np.ndarray) -> None:
 class Recorded:
     """A runtime that gives what was recorded, for the very frames that were."""
 
-    def __init__(self, stored: StoredRecording, name: str) -> None:
-        self._stored, self.name = stored, name
+    def __init__(self, stored: StoredRecording, name: str, first: int = 0) -> None:
+        self._stored, self.name, self._first = stored, name, first
 
     def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
         """The first samples, see `contracts.Runtime`."""
@@ -196,7 +196,7 @@ class Recorded:
     ) -> Iterator[Recording]:
         """What was recorded of these samples of the source; see `batches.OneGo`."""
         for part in frames.batches(size):
-            yield self._part(part.frames(), part.start)
+            yield self._part(part.frames(), part.start - self._first)
             if progress:
                 progress(part.stop - frames.start, len(frames))
 
