@@ -105,7 +105,15 @@ def test_a_fault_ends_with_exit_code_1(chain, tmp_path):
 def test_parts_of_a_comparison_merge_to_the_whole(chain, tmp_path, monkeypatch):
     """--range and merge print what one run prints."""
     monkeypatch.chdir(tmp_path)
-    words = ("validate", chain / "net.safetensors", chain / "int4.safetensors", "--data", chain / "frames.npz", "--json")
+    words = (
+        "validate",
+        chain / "net.safetensors",
+        chain / "int4.safetensors",
+        "--data",
+        chain / "frames.npz",
+        "--json",
+        "--no-why",
+    )
     whole = json.loads(run(*words, "--samples", 24))
     for part in ("0:10", "10:24"):
         run(*words, "--range", part)
