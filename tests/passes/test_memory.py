@@ -43,8 +43,8 @@ def test_memory_does_not_grow_with_the_samples(network, monkeypatch):
     """Three times the samples need no more memory: what edges carry lies in temporary files."""
     monkeypatch.setattr(messages, "_IN_MEMORY", 1)
     monkeypatch.setattr(calibrate, "_AT_ONCE", 2**12)
-    monkeypatch.setattr(calibrate, "_MANY", 2**12)
-    monkeypatch.setattr(calibrate, "_FEW", 2**11)
+    monkeypatch.setattr(calibrate, "_MANY", 2**14)
+    monkeypatch.setattr(calibrate, "_FEW", 2**14)
     monkeypatch.setattr(batches, "_VALUES_AT_ONCE", 2**12)
     monkeypatch.setattr(sys.modules["tet_deploy.passes.quantize"], "_AT_ONCE", 2**12)
     graph, frames = network

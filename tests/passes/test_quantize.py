@@ -51,7 +51,7 @@ def test_scaled_back_the_readout_is_near_the_float_one(seed):
     assert np.abs(logits - before.readout).mean() < 0.15 * spread
 
 
-def test_the_scale_with_the_smallest_membrane_error_is_taken():
+def test_the_scale_with_the_smallest_deviation_is_taken():
     """One huge weight does not ruin the others: it is clipped when that lowers the error."""
     rng = np.random.default_rng(1)
     graph = random_float_network(rng, layers=1, encoding="events")
@@ -62,7 +62,7 @@ def test_the_scale_with_the_smallest_membrane_error_is_taken():
     assert set(summary) == {"layer0.lif", "readout"}
     for entry in summary.values():
         assert entry["largest_sum_seen"] <= entry["largest_sum_possible"]
-        assert entry["membrane_error"] >= 0
+        assert 0 <= entry["differing"] <= 1 and entry["deviation"] < 0.05
 
 
 def test_bound_on_sums_is_reached():
@@ -107,13 +107,21 @@ def test_a_large_bias_forces_a_smaller_scale():
     assert quantized["layer0.lif"].quantization.bias_exponent >= 6
 
 
-def _huge_bias(graph, frames):
-    conv = graph["layer0.conv"]
-    return quantize(graph.replace({"layer0.conv": dataclasses.replace(conv, bias=np.full(len(conv.weight), 1e6))}), frames)
+def _changed(graph, frames, **changes):
+    """With other weights, bias or threshold in its first layer, each multiplied."""
+    conv, lif = graph["layer0.conv"], graph["layer0.lif"]
+    parts = {"weight": conv.weight * np.float32(changes.get("weight", 1)), "bias": None}
+    lif = dataclasses.replace(lif, threshold=lif.threshold * changes.get("threshold", 1))
+    return quantize(graph.replace({"layer0.conv": dataclasses.replace(conv, **parts), "layer0.lif": lif}), frames)
 
 
 BAD = {
-    "bias": (_huge_bias, GraphError, "no scale fits"),
+    "threshold": (
+        lambda g, f: _changed(g, f, threshold=1e6),
+        GraphError,
+        r"'layer0.lif': its threshold does not fit .* times too large for its weights .* weight decay makes it worse",
+    ),
+    "weights": (lambda g, f: _changed(g, f, weight=1e-7), GraphError, "its threshold does not fit"),
     "twice": (lambda g, f: quantize(quantize(g, f), f), GraphError, "quantized already"),
     "bits": (lambda g, f: quantize(g, f, bits=9), ArgumentError, "must lie in 2..8"),
     "zero": (lambda g, f: quantize(g, f * 0), DataError, "all zero"),

@@ -114,11 +114,11 @@ def quantize(
         check_loss(change, max_loss)
         return
     rows = [
-        (name, f"{p['scale']:.4g}", f"{p['membrane_error']:.2e}", f"{p['clipped_weights']:.2%}",
+        (name, f"{p['scale']:.4g}", f"{p['differing']:.2%}", f"{p['clipped_weights']:.2%}",
          "impossible" if p["wrap_impossible"] else f"{p['largest_sum_seen'] / 131071:.0%} of the limit seen")
         for name, p in populations.items()
     ]  # fmt: skip
-    columns = ("population", "scale", "membrane error", "clipped weights", "wrapping")
+    columns = ("population", "scale", "differs", "clipped weights", "wrapping")
     terminal.say(Table(f"{out}: {bits}-bit weights, calibrated on {shown.which}", columns, rows))
     if test_samples != 0:
         show_change(change)

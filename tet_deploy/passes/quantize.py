@@ -4,11 +4,12 @@ All synapses into one population (LIF or Readout) share a scale s, in integer un
 
     weight mantissa     round(W * s / s_in)     8 bit;  s_in is the scale of the messages, 1 for spikes
     threshold mantissa  round(Vth * s)          17 bit
-    bias                round(b * s * 64)       13 bit << 0..7, held by the population
+    bias                round(b * s * 64)       13 bit << 0..7, held by the population; clipped where that is least harm
 
-A neuron with hard reset does not care what s is, so s is free: for each population we take the one whose membrane
-potentials, on calibration frames, stay nearest to those of the float neuron fed by the same spikes. Upstream layers are
-already quantized when a population is calibrated, so errors do not add up unseen.
+A neuron with hard reset does not care what s is, so s is free: for each population we take the one whose spikes and membrane
+potentials, on calibration frames, stay nearest to those of the float neuron fed by the same spikes; among those at which the
+threshold is a whole number. Upstream layers are already quantized when a population is calibrated, so errors do not add up
+unseen.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.ir.values import Value
-from tet_deploy.passes.calibrate import Fit, Port, calibrate, total_bias
+from tet_deploy.passes.calibrate import Calibrated, calibrate
+from tet_deploy.passes.fit import Port, total_bias
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
 
@@ -65,8 +67,8 @@ def quantize(
     -------
     Graph
         The same nodes with integer arrays and their scales. `metadata["quantization"]` holds, as JSON, each population's
-        scale, membrane error, share of clipped weights, error from rounding its parameters, and how far its synaptic sums
-        stay from wrapping;
+        scale, share of spikes that differ, share of clipped weights, error from rounding its parameters, and how far its
+        synaptic sums stay from wrapping;
         `metadata["calibration"]`, of the input, the least and the greatest value seen, in how many samples, and the share of
         the values that were clipped.
 
@@ -162,8 +164,9 @@ class _Quantizer:
             layer = self.graph[name]
             assert isinstance(layer, WEIGHTED)
             messages, scale = self._take(layer.inputs[0])
-            ports.append(Port(node=layer, messages=messages, scale=scale))
-        fit = calibrate(node, ports, 2 ** (self.bits - 1) - 1)
+            ports.append(Port(node=layer, messages=messages, scale=scale, limit=2 ** (self.bits - 1) - 1))
+        found = calibrate(node, ports)
+        fit = found.fit
         names = []
         for port, weights in zip(ports, fit.weights, strict=True):
             for index, weight in enumerate(weights):
@@ -173,22 +176,24 @@ class _Quantizer:
                 self.nodes.append(dataclasses.replace(part, dense_macs=0) if index else part)
                 names.append(name)
         self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names)))
-        self.summary[node.name] = _summary(fit, names)
+        self.summary[node.name] = _summary(found, names)
         if isinstance(node, LIF) and isinstance(fit.population, LIF):
-            found = rounding(node, fit.population, total_bias([port.node for port in ports]), self.frames.steps)
-            check_rounding(node, found, self.rounding_limit)
-            self.summary[node.name]["rounding"] = as_summary(found)
-        if fit.sent is not None:
-            self.sent[node.name] = fit.sent, 1.0
+            rounded = rounding(node, fit.population, total_bias([port.node for port in ports]), self.frames.steps)
+            check_rounding(node, rounded, self.rounding_limit)
+            self.summary[node.name]["rounding"] = as_summary(rounded)
+        if found.sent is not None:
+            self.sent[node.name] = found.sent, 1.0
 
 
-def _summary(fit: Fit, layers: list[str]) -> dict[str, object]:
+def _summary(found: Calibrated, layers: list[str]) -> dict[str, object]:
     return {
         "layers": layers,
-        "scale": fit.scale,
-        "membrane_error": fit.error,
-        "clipped_weights": fit.clipped,
-        "largest_sum_seen": fit.largest_sum,
+        "scale": found.fit.scale,
+        "deviation": found.deviation,
+        "differing": found.differing,
+        "clipped_weights": found.fit.clipped_weights,
+        "clipped_biases": found.fit.clipped_biases,
+        "largest_sum_seen": found.largest_sum,
     }
 
 

@@ -56,8 +56,11 @@ def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Ro
     scale, decay = held.quantization.scale, 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
     cut = 1 / 2**dynamics.FRACTION_BITS if 0 < decay < 1 else 0.0
     gain, kept_gain = _gain(trained.decay, steps), _gain(decay, steps)
-    shifted = dynamics.shifted_bias(held.bias, held.quantization.bias_exponent) / 2**dynamics.FRACTION_BITS
-    off = 0.0 if bias is None else float(np.abs(shifted / scale - bias).max())
+    off = 0.0
+    if bias is not None and held.bias is not None:
+        shifted = dynamics.shifted_bias(held.bias, held.quantization.bias_exponent) / 2**dynamics.FRACTION_BITS
+        rounded = np.abs(held.bias) < dynamics.LARGEST_BIAS_MANTISSA  # the others were clipped, which is counted elsewhere
+        off = float(np.abs(shifted / scale - bias).max(where=rounded, initial=0.0))
     return Rounding(
         steps=steps,
         decay=decay,

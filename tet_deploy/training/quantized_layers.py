@@ -14,7 +14,7 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, Linear, Node, Population, Readout
 from tet_deploy.nn.fixed_point_lif import UNIT, FixedPointNeuron, fixed_point_lif, wrap24
-from tet_deploy.passes.calibrate import is_uniform, total_bias
+from tet_deploy.passes.fit import is_uniform, total_bias
 
 _EXACT = 2**24  # float32 holds all whole numbers up to here
 _NEAR = 0.49  # how far a latent number may begin from the integer that it rounds to
