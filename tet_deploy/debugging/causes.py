@@ -21,7 +21,7 @@ COMPARISON = "'>=' in place of '>'"
 UNKNOWN = "unknown"
 
 ANEW = "lower the traced network again: tet-deploy convert"
-LARGER = "calibrate on frames like these: tet-deploy quantize --data ..."
+LARGER = "calibrate on frames like these: tet-deploy quantize --calibration FRAMES"
 MEND = {
     WEIGHT_ROUNDING: "keep {layer} at more bits: tet-deploy quantize --bits {layer}=8",
     WEIGHT_CLIPPING: "keep {layer} at more bits, or calibrate on more frames: tet-deploy quantize --bits {layer}=8",
