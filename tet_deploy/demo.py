@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tet_deploy import counting, pipeline, terminal, validation
+from tet_deploy import counting, terminal, validation
+from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import Progress, Recording
 from tet_deploy.data.frames import which_samples
-from tet_deploy.deployment import export
+from tet_deploy.decisions import Decisions
+from tet_deploy.deployment import Run, Runnable, export, side_by_side
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 from tet_deploy.exporters.bundle_folder import check_bundle_folder
@@ -20,10 +23,11 @@ from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
 from tet_deploy.layout import Table
+from tet_deploy.links.opening import of_path
 from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.passes import fold, lower, quantize
+from tet_deploy.pipeline import plus
 from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, write_report
-from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.terminal import Stages
 from tet_deploy.validation import Agreement, agreement_table
 
@@ -152,48 +156,49 @@ def run_demo(
     with stages("export", "exporting"):
         _write(folded, int8, folder)
 
-    frames = samples.test_frames
+    frames, labels = FrameBatches.of(int8, samples.test_frames), samples.test_labels
+    decided: dict[str, Decisions] = {}
+    sample: SampleView | None = None
     with stages("reference", "reference runtime") as progress:
-        as_traced = pipeline.run(traced, frames)
-        as_folded = pipeline.run(folded, frames)
-        as_integers = pipeline.run(int8, frames, progress=progress)
-        result.folding = _agreement(traced, as_traced, pipeline.run(fold(traced), frames))
-        result.snapping = _agreement(traced, as_traced, as_folded)
+        networks = {"traced": traced, "folded alone": fold(traced), "folded": folded, "int8_reference": int8}
+        for part, seen in _observed({name: Run(graph=graph) for name, graph in networks.items()}, frames, progress):
+            result.folding = plus(result.folding, _compared(traced, seen["traced"], seen["folded alone"]))
+            result.snapping = plus(result.snapping, _compared(traced, seen["traced"], seen["folded"]))
+            for name in ("folded", "int8_reference"):
+                decided[name] = plus(decided.get(name), Decisions.of(seen[name], labels[part.start : part.stop]))
+            result.energy = plus(result.energy, counting.estimate(int8, seen["int8_reference"], part.frames()))
+            sample = sample or SampleView.of(seen["int8_reference"], part.frames(), 0, int(labels[0]))
 
-    compared = {
-        "onnx_float": ("onnx", folded, as_folded, frames.shape[1]),
-        "onnx_int8": ("onnx", int8, as_integers, frames.shape[1]),
-        "lava": ("lava", int8, as_integers, lava_samples or frames.shape[1]),
-    }
-    found: dict[str, Recording | None] = {}
-    for name, (runtime, graph, expected, count) in compared.items():
-        found[name] = None
+    for name, graph, runtime in (("onnx_float", folded, "onnx"), ("onnx_int8", int8, "onnx"), ("lava", int8, "lava")):
+        result.agreements[name] = None
+        chosen = frames.part(0, (lava_samples or len(frames)) if runtime == "lava" else len(frames))
         with stages(name, f"{name} against reference") as progress:
             try:
-                found[name] = _run(graph, frames[:, :count], runtime, folder, progress)
+                other = of_path(str(folder / "lava")) if runtime == "lava" else Run(graph=graph, runtime=runtime)
             except MissingDependencyError as error:
-                if runtime != "lava":
-                    raise
                 result.lava_missing = str(error)
-        result.agreements[name] = _agreement(graph, expected, found[name])
+                continue
+            for part, seen in _observed({"reference": Run(graph=graph), name: other}, chosen, progress):
+                if runtime == "onnx":
+                    _check_delivered(graph, part, seen[name], folder)
+                both = _compared(graph, seen["reference"], seen[name], part.start)
+                result.agreements[name] = plus(result.agreements[name], both)
+                decided[name] = plus(decided.get(name), Decisions.of(seen[name], labels[part.start : part.stop]))
 
     result.accuracy_by_step = {"sdt": list(baseline.accuracy_by_step), "tet": list(trained.accuracy_by_step)}
-    recordings = {"folded": as_folded, "int8_reference": as_integers, **found}
-    which, total = f"test samples of {data}", frames.shape[1]
+    which, total = f"test samples of {data}", len(frames)
     result.accuracy["trained"], result.accuracy_of["trained"] = (
         trained.accuracy_by_step[-1],
         which_samples(total, total, which),
     )
-    for name, recording in recordings.items():
-        result.accuracy[name] = None
-        if recording is not None:
-            result.accuracy[name] = float(np.mean(recording.decisions == samples.test_labels[: recording.samples]))
-            result.accuracy_of[name] = which_samples(recording.samples, total, which)
-    with stages("energy", "counting"):
-        result.energy = counting.estimate(int8, as_integers, frames)
+    for name in ("folded", "int8_reference", *result.agreements):
+        found = decided.get(name)
+        result.accuracy[name] = found and found.accuracy
+        if found:
+            result.accuracy_of[name] = which_samples(found.samples, total, which)
     result.digest, result.versions = int8.digest(), versions()
     with stages("report", "writing the report"):
-        _write_report(result, int8, as_integers, frames, samples.test_labels)
+        _write_report(result, int8, decided["int8_reference"], sample)
     return result
 
 
@@ -247,26 +252,30 @@ def _with_error(agreement: Agreement) -> dict[str, Any]:
     return agreement.counts() | {"largest_readout_error": agreement.largest_readout_error}
 
 
-def _run(graph: Graph, frames: np.ndarray, runtime: str, folder: Path, progress: Progress) -> Recording:
-    """Run with every probe, and check that what the user takes away gives the same readout."""
-    if runtime == "lava":
-        return LavaRuntime(folder / "lava").run(frames, progress=progress)
+def _observed(
+    runs: Mapping[str, Runnable], frames: FrameBatches, progress: Progress
+) -> Iterator[tuple[FrameBatches, dict[str, Recording]]]:
+    """What each run records, by its name, so many samples at a time as memory allows."""
+    last = list(runs)[-1]
+    told = {run.name: progress for name, run in runs.items() if name == last}
+    for part, recordings in side_by_side(list(runs.values()), frames, progress=told.get):
+        yield part, {name: found for name, found in zip(runs, recordings, strict=True) if found is not None}
+
+
+def _check_delivered(graph: Graph, part: FrameBatches, found: Recording, folder: Path) -> None:
+    """See that the file that the user takes away gives the readout of the network with probes."""
     from tet_deploy.runtimes.onnx_session import OnnxRuntime
 
-    found = pipeline.run(graph, frames, runtime=runtime, progress=progress)
     delivered = OnnxRuntime(folder / f"network.{'int8' if graph.is_quantized else 'float'}.onnx")
-    if not np.array_equal(delivered.run(frames, probes="none").readout, found.readout):
+    if not np.array_equal(delivered.run(part.frames(), probes="none").readout, found.readout):
         raise ExecutionError(f"{delivered.path}: gives another readout than the network with probes. Please report it.")
-    return found
 
 
-def _agreement(graph: Graph, expected: Recording, found: Recording | None) -> Agreement | None:
-    if found is None:
-        return None
-    return validation.compare(expected.sample(0, found.samples), found, validation.thresholds(graph))
+def _compared(graph: Graph, expected: Recording, found: Recording, start: int = 0) -> Agreement:
+    return validation.compare(expected, found, validation.thresholds(graph), start=start)
 
 
-def _write_report(result: DemoResult, int8: Graph, recording: Recording, frames: np.ndarray, labels: np.ndarray) -> None:
+def _write_report(result: DemoResult, int8: Graph, decided: Decisions, sample: SampleView | None) -> None:
     assert result.energy is not None
     agreements = {name: agreement for name, agreement in result.agreements.items() if agreement is not None}
     data = ReportData(
@@ -280,8 +289,8 @@ def _write_report(result: DemoResult, int8: Graph, recording: Recording, frames:
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
         divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
         energy=result.energy,
-        energy_accuracy_by_step=list(np.mean(recording.decisions_by_step == labels, axis=1)),
-        sample=SampleView.of(recording, frames, 0, int(labels[0])),
+        energy_accuracy_by_step=decided.accuracy_by_step,
+        sample=sample,
         graph=int8,
         seconds=result.seconds,
     )

@@ -157,7 +157,7 @@ def validate(
         for name, recording in zip(others, rest, strict=True):
             if expected is not None and recording is not None:
                 both = validation.compare(expected.sample(0, recording.samples), recording, thresholds, start=part.start)
-                found[name] = _plus(found[name], both)
+                found[name] = plus(found[name], both)
     return {name: agreement for name, agreement in found.items() if agreement is not None}
 
 
@@ -250,12 +250,12 @@ def report(
     for part, (recording, *recordings) in side_by_side(runs, batches, progress=progress):
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
-        decided = _plus(decided, Decisions.of(recording, y))
-        spent = _plus(spent, counting.estimate(graph, recording, x, table=table))
+        decided = plus(decided, Decisions.of(recording, y))
+        spent = plus(spent, counting.estimate(graph, recording, x, table=table))
         for name, other in zip(others, recordings, strict=True):
             assert other is not None
             both = validation.compare(recording, other, thresholds, start=part.start - batches.start)
-            agreements[name] = _plus(agreements[name], both)
+            agreements[name] = plus(agreements[name], both)
         sample = sample or reporting.SampleView.of(recording, x, 0, None if y is None else int(y[0]))
     assert decided is not None and spent is not None
     by_step, agreed = decided.accuracy_by_step, {name: found for name, found in agreements.items() if found is not None}
@@ -296,7 +296,7 @@ def _of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> n
     return None if labels is None else labels[part.start - whole.start : part.stop - whole.start]
 
 
-def _plus(total: _Result | None, part: _Result) -> _Result:
+def plus(total: _Result | None, part: _Result) -> _Result:
     """A fold's next total, so that no list of parts is kept."""
     return part if total is None else _sum((total, part))
 
