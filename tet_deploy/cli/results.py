@@ -66,7 +66,8 @@ def show_compare(done: Done, as_json: bool, why: Diagnosis | None = None) -> Non
         causes = None if why is None else dataclasses.asdict(why)
         print_json({"of": done.which, **deviation_values(found), "diagnosis": causes})
     else:
-        for table in deviation_tables(found, done.which):
+        told_below = why is not None and why.first is not None
+        for table in deviation_tables(dataclasses.replace(found, first_spike=None) if told_below else found, done.which):
             terminal.say(table)
         for line in () if why is None else (cause_table(why), str(why)):
             terminal.say(line)

@@ -48,7 +48,7 @@ class Cause:
     flips
         Spikes that the population's own difference flips and that would be right without the cause.
     error
-        Root mean square of what the cause adds to the potential, in thresholds.
+        Root mean square of what the cause adds to the potential, in thresholds; of a readout, in parts of what it sends.
     ran
         Whether the population did not even do what its own network says.
     detail, mend
@@ -234,13 +234,21 @@ def _ablated(node: Population, apart: Pieces, seen: Steps, ran: Flow) -> Iterato
     flipped = _flipped(node, apart, seen)
     shares = apart.shares(flipped if flipped.any() else np.ones(flipped.shape, bool))
     fires = apart.expected > 0
-    threshold = float(np.max(_threshold(node) / unit(node) * (64 if node.quantization is not None else 1)))
+    whole = _yardstick(node, apart)
     for cause, part in apart.added.items():
-        error = float(np.sqrt(np.mean(np.square(part)))) / threshold
+        error = float(np.sqrt(np.mean(np.square(part)))) / whole
         mended = int((flipped & ((apart.found - part > 0) == fires)).sum())
         if error < _NEGLIGIBLE and not mended:
             continue
         yield _cause(node, ran, cause, share=shares[cause], flips=mended, error=error)
+
+
+def _yardstick(node: Population, apart: Pieces) -> float:
+    """A threshold in units of the float network; of a readout, the root mean square of what it sends."""
+    if not isinstance(node, LIF):
+        return float(np.sqrt(np.mean(np.square(apart.expected)))) or 1.0
+    mantissas = 1.0 if node.quantization is None else 2.0**dynamics.FRACTION_BITS
+    return float(np.max(np.asarray(node.threshold) * mantissas / unit(node)))
 
 
 def _cause(
