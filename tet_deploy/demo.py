@@ -193,8 +193,9 @@ def run_demo(
     )
     for name in ("folded", "int8_reference", *result.agreements):
         found = decided.get(name)
-        result.accuracy[name] = found and found.accuracy
+        result.accuracy[name] = None
         if found:
+            result.accuracy[name] = found.accuracy
             result.accuracy_of[name] = which_samples(found.samples, total, which)
     result.digest, result.versions = int8.digest(), versions()
     with stages("report", "writing the report"):
