@@ -23,20 +23,19 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Progress
-from tet_deploy.errors import ArgumentError, DataError, GraphError
+from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
-from tet_deploy.ir.values import Value
 from tet_deploy.passes.calibrate import Calibrated, calibrate
 from tet_deploy.passes.fit import Port, total_bias
+from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
 
 METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
 WEIGHT_BITS = 8
-MESSAGE_LIMIT = 127
 _AT_ONCE = 2**22  # values of the largest edge that are held at a time
 
 
@@ -85,7 +84,8 @@ def quantize(
     Warns
     -----
     QuantizationWarning
-        Decay, threshold and bias are rounded by more than little, or a decay becomes 0 or 1.
+        Decay, threshold and bias are rounded by more than little, or a decay becomes 0 or 1; event counts are sent at a
+        scale below 1.
     """
     if need_graph(graph).is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
@@ -138,7 +138,7 @@ class _Quantizer:
 
     def _add_input(self, node: Input) -> None:
         values = self.frames.values()
-        quantization = _input_quantization(values)
+        quantization = input_units(self.graph, self.frames, values)
         largest = (dynamics.largest_message(quantization) + 0.5) / quantization.scale  # what lies beyond is clipped
         sent, clipped = Messages(self.frames.steps, node.shape, np.int8), 0
         for part in self.frames.batches(self.at_once):
@@ -206,13 +206,3 @@ def certified(graph: Graph, summary: dict[str, dict[str, object]]) -> Graph:
             "saturation_impossible": certificate.cannot_saturate,
         }
     return graph.with_metadata(**{METADATA_KEY: json.dumps(summary)})
-
-
-def _input_quantization(seen: Value) -> Quantization:
-    """Messages that stand for the frames exactly, where a power of two makes whole numbers of them; else the finest."""
-    if seen.magnitude == 0:
-        raise DataError("calibration frames: must not be all zero. Take some that the network will really see.")
-    for power in range(8):
-        if seen.magnitude * 2**power <= MESSAGE_LIMIT and seen.fraction_bits is not None and seen.fraction_bits <= power:
-            return Quantization(scale=float(2**power))
-    return Quantization(scale=MESSAGE_LIMIT / seen.magnitude)
