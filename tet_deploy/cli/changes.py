@@ -9,7 +9,6 @@ import typer
 from tet_deploy import terminal
 from tet_deploy.batches import FrameBatches
 from tet_deploy.cli.options import Shown, samples_for
-from tet_deploy.data import DATA
 from tet_deploy.errors import ArgumentError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED
@@ -43,6 +42,8 @@ class Change(NamedTuple):
 
 def held_out(graph: Graph, used: str | None, count: int, test_data: str | None, test_samples: int | None) -> Shown | None:
     """Samples that were not used: of the test split, or behind the first `count` of a file; None where there are none."""
+    from tet_deploy.data import DATA
+
     if test_samples == 0:
         return None
     if test_data is not None or used is None or used in DATA:

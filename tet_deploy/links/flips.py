@@ -124,7 +124,7 @@ class _Reach:
             sources = [] if isinstance(node, Input) else [self._of(source) for source in node.inputs]
             samples = np.flatnonzero(sum(source.any(axis=(0, *range(2, source.ndim))) for source in sources))
             if len(samples):
-                found[:, samples] = _sum_of_magnitudes(node, [source[:, samples] for source in sources]) > 0
+                found[:, samples] = _passed_on(node, [source[:, samples] for source in sources])
             self._found[name] = found
         return self._found[name]
 
@@ -162,6 +162,13 @@ def _(node: BatchNorm) -> Node:
 @_magnitudes.register(Readout)
 def _(node: Node) -> Node:
     return node
+
+
+def _passed_on(node: Node, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Where a node's output depends on any of what is marked; a weight of 0 passes nothing on."""
+    if isinstance(node, (Conv, Linear)) and node.weight.all():
+        return _used(node, masks[0]) > 0
+    return _sum_of_magnitudes(node, masks) > 0
 
 
 def _sum_of_magnitudes(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -217,28 +224,31 @@ class _Bounds:
             return frames, off + frames * 2.0**-24  # messages are rounded in float32
         sources = [self._sent(source, samples) for source in node.inputs]
         sizes, errors = [size for size, _ in sources], [error for _, error in sources]
-        found = _sum_of_magnitudes(node, sizes)
-        error = np.zeros(())
-        if any(np.any(part) for part in errors):
-            error = _sum_of_magnitudes(
-                node, [np.broadcast_to(part, size.shape) for part, size in zip(errors, sizes, strict=True)]
-            )
-        return found + _added(node, found.ndim), error + self._own(node, sizes)
-
-    def _own(self, node: Node, sizes: Sequence[np.ndarray]) -> np.ndarray:
-        """What rounding of the node's own numbers and arithmetic adds."""
-        total = np.zeros(())
         if isinstance(node, (Conv, Linear)):
-            total = _half_step(node, sizes[0].ndim) * _used(node, sizes[0])
-        if isinstance(node, (Conv, Linear)) and node.quantization is not None:
-            return total
-        flat = [size.reshape(-1, *size.shape[2:]) for size in sizes]
-        own = np.asarray(rounding(node, flat, self.precision))
-        if own.ndim and own.shape[0] == flat[0].shape[0] and own.shape[0] > 1:
-            own = own.reshape(*sizes[0].shape[:2], *own.shape[1:])
-        elif own.ndim:
-            own = own[None]
-        return np.asarray(total + own)
+            return self._weighted(node, sizes[0], errors[0])
+        found, error = _sum_of_magnitudes(node, sizes) + _added(node, sizes[0].ndim), np.zeros(())
+        if any(np.any(part) for part in errors):
+            wide = [np.broadcast_to(part, size.shape) for part, size in zip(errors, sizes, strict=True)]
+            error = _sum_of_magnitudes(node, wide)
+        return found, error + self._arithmetic(node, sizes)
+
+    def _weighted(self, node: Conv | Linear, size: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of a layer; the size, which only float rounding is a share of, as if all its weights were the largest."""
+        used, largest = _used(node, size), _largest(node, size.ndim)
+        found = largest * used + _added(node, size.ndim)
+        total = _half_step(node, size.ndim) * used
+        if np.any(error):
+            wide = np.broadcast_to(error, size.shape)
+            exact = isinstance(self.graph[node.inputs[0]], Input)  # what messages round is no trifle
+            total = total + (_sum_of_magnitudes(node, [wide]) if exact else largest * _used(node, wide))
+        return found, total if node.quantization is not None else total + self._arithmetic(node, [size])
+
+    def _arithmetic(self, node: Node, sizes: Sequence[np.ndarray]) -> np.ndarray:
+        """What float arithmetic and the storage of a node's numbers add."""
+        own = np.asarray(rounding(node, [size.reshape(-1, *size.shape[2:]) for size in sizes], self.precision))
+        if own.ndim and len(own) > 1:
+            return own.reshape(*sizes[0].shape[:2], *own.shape[1:])
+        return own[None] if own.ndim else own
 
 
 def _added(node: Node, ndim: int) -> np.ndarray:
@@ -258,13 +268,22 @@ def _half_step(node: Conv | Linear, ndim: int) -> np.ndarray:
     return np.asarray(0.0 if bits is None else 2.0 ** -(bits + 1))
 
 
+def _largest(node: Conv | Linear, ndim: int) -> np.ndarray:
+    """The largest magnitude of the weights of each output channel, in units of the float network."""
+    layer = _magnitudes(node)
+    assert isinstance(layer, (Conv, Linear))
+    return along(by_channel(layer.weight.reshape(len(layer.weight), -1).max(axis=1)), ndim)
+
+
 def _used(node: Conv | Linear, sizes: np.ndarray) -> np.ndarray:
-    """What reaches each neuron, all weights being 1."""
+    """What reaches each neuron, all weights being 1; broadcasts against the output."""
     if isinstance(node, Linear):
         return np.asarray(sizes.sum(axis=-1, keepdims=True))
-    ones = np.ones((node.groups, *node.weight.shape[1:]))
-    found = _over_time(dataclasses.replace(node, weight=ones, bias=None, quantization=None), [sizes])
-    return np.repeat(found, len(node.weight) // node.groups, axis=2)
+    groups, shape = node.groups, sizes.shape
+    summed = sizes.reshape(*shape[:2], groups, -1, *shape[3:]).sum(axis=3, dtype=np.float64)
+    ones = np.ones((groups, 1, *node.weight.shape[2:]))
+    found = _over_time(dataclasses.replace(node, weight=ones, bias=None, quantization=None), [summed])
+    return found if groups == 1 else np.repeat(found, len(node.weight) // groups, axis=2)
 
 
 def _accumulated(steps: Sequence[_Step], together: np.ndarray) -> np.ndarray:
