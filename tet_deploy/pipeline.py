@@ -21,16 +21,12 @@ from tet_deploy.deployment import Run, check_options, side_by_side
 from tet_deploy.errors import ArgumentError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
-from tet_deploy.passes.snap_to_grid import frames_fit
+from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
 from tet_deploy.units import float_thresholds, in_float_units
 from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
 
 _Result = TypeVar("_Result")
-OFF_GRID = (
-    "The frames lie off the network's grid, where float runtimes may differ by rounding; "
-    "td.snap_frames(graph, frames) puts them on it."
-)
 
 
 def run(

@@ -101,7 +101,8 @@ def _energy(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], pro
 
 
 def _compare(pair: Pair, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> Deviation:
-    return compared(pair, frames, progress=lambda _: progress)
+    x = pair.snapped(frames) if settings.get("snap_frames") else frames
+    return compared(pair, x, progress=lambda _: progress)
 
 
 def _pair(work: Work) -> Pair:
@@ -130,7 +131,7 @@ class Work:
         As `data.opened.open_samples` takes it; by default what the network was trained on.
     settings
         Plain JSON values. For "run" `runtime`; for "validate" `runtimes`, by default all that can run the network, and
-        `snap_frames`; for "compare" `other`, the second link; for "energy" `table`.
+        `snap_frames`; for "compare" `other`, the second link, and `snap_frames`; for "energy" `table`.
     """
 
     kind: str

@@ -11,6 +11,7 @@ import tet_deploy as td
 from tet_deploy.cli import app
 from tet_deploy.data import load
 from tet_deploy.models import build
+from tet_deploy.testing import random_float_network, random_frames
 from tet_deploy.training import Description, save_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::tet_deploy.errors.TetDeployWarning")
@@ -121,8 +122,20 @@ def test_parts_of_a_comparison_merge_to_the_whole(chain, tmp_path, monkeypatch):
     assert merged == whole
 
 
+def test_floats_off_their_grid_differ_until_they_are_put_on_it(tmp_path):
+    """Of one network, exit code 1 and the way out; with it, every value is equal."""
+    rng = np.random.default_rng(0)
+    graph = td.lower(random_float_network(rng, encoding="analog", layers=2))
+    td.save(graph, tmp_path / "net.safetensors")
+    np.savez(tmp_path / "frames.npz", frames=random_frames(graph, rng, 4, 16) / 3)
+    words = ("validate", tmp_path / "net.safetensors", f"{tmp_path}/net.safetensors:onnx", "--data", tmp_path / "frames.npz")
+    out = run(*words, "--no-why", expect=1)
+    assert "lie off the network's grid" in out and "--snap-frames" in out and "fault" not in out
+    assert "in every value" in run(*words, "--snap-frames")
+
+
 BAD = {
-    "runtimes too": (["int4.safetensors", "int4.onnx", "--runtimes", "onnx"], "Leave out --runtimes"),
+    "runtimes too": (["int4.safetensors", "int4.onnx", "--runtimes", "onnx"], "Leave out --runtimes;"),
     "no such form": (["net.ckpt.safetensors:snapped", "int4.onnx"], "a checkpoint has the forms traced, folded"),
     "nothing there": (["int4.safetensors", "absent.onnx"], "no such file"),
     "frames for a link": (["int4.safetensors", "frames.npz"], "must be a link of the chain"),

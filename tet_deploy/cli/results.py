@@ -13,7 +13,7 @@ from tet_deploy import counting, terminal
 from tet_deploy.debugging import Diagnosis, cause_table
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.tables import deviation_tables, deviation_values
-from tet_deploy.pipeline import OFF_GRID
+from tet_deploy.passes.snap_to_grid import OFF_GRID
 from tet_deploy.validation import Agreement, agreement_table
 from tet_deploy.work import Done
 
@@ -60,7 +60,7 @@ def show_validate(done: Done, as_json: bool) -> None:
 
 
 def show_compare(done: Done, as_json: bool, why: Diagnosis | None = None) -> None:
-    """What `validate` of two links and a merge of its parts print; exit code 1 if values differ that must be equal."""
+    """What `validate` of two links and a merge of its parts print; exit code 1 if links of one network differ."""
     found: Deviation = done.result
     if as_json:
         causes = None if why is None else dataclasses.asdict(why)
@@ -71,7 +71,7 @@ def show_compare(done: Done, as_json: bool, why: Diagnosis | None = None) -> Non
             terminal.say(table)
         for line in () if why is None else (cause_table(why), str(why)):
             terminal.say(line)
-    raise typer.Exit(1 if found.equality_expected and not found.equal else 0)
+    raise typer.Exit(1 if found.same_network and not found.equal else 0)
 
 
 def show_energy(done: Done, as_json: bool) -> None:

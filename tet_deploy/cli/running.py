@@ -98,9 +98,11 @@ def validate(
     compared: values that must be equal are proved so, and what is lossy is measured and traced back to its causes.
     """
     if other is not None:
-        if runtimes is not None or snap_frames:
-            raise ArgumentError("OTHER: is compared as it is. Leave out --runtimes and --snap-frames; see NETWORK:onnx.")
-        compared = Work(kind="compare", network=str(network), frames=frames, settings={"other": other})
+        if runtimes is not None:
+            raise ArgumentError("OTHER: is run as it is. Leave out --runtimes; see NETWORK:onnx.")
+        compared = Work(
+            kind="compare", network=str(network), frames=frames, settings={"other": other, "snap_frames": snap_frames}
+        )
         done = carry_out(compared, samples, Split(range_, part, workers, cluster, resume))
         show_compare(done, as_json, _why(compared, done.result) if why else None)
         return
@@ -120,4 +122,5 @@ def _why(work: Work, found: Deviation) -> Diagnosis | None:
     if found.equal or not isinstance(pair, Pair) or not can_be_diagnosed(pair):
         return None
     start = 0 if found.first_spike is None else found.first_spike.sample
-    return diagnosed(pair, opened.frames, start=start, progress=lambda name: None)
+    frames = pair.snapped(opened.frames) if work.settings["snap_frames"] else opened.frames
+    return diagnosed(pair, frames, start=start, progress=lambda name: None)

@@ -16,7 +16,7 @@ from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.flips import flips
 from tet_deploy.links.link import Link, common_probes, open_links
 from tet_deploy.links.measure import deviation
-from tet_deploy.passes.snap_to_grid import frames_fit
+from tet_deploy.passes.snap_to_grid import frames_fit, snapped
 
 Bars = Callable[[str], Progress | None]
 
@@ -36,12 +36,21 @@ class Pair(NamedTuple):
         """Of both networks."""
         return f"{self.first.digest} {self.second.digest}"
 
+    @property
+    def same_network(self) -> bool:
+        """Whether both execute the same network."""
+        return self.first.digest == self.second.digest
+
     def equality_expected(self, batches: FrameBatches) -> bool:
         """Whether both must agree in every bit: the same integers, or the same floats on their grid."""
         graph = self.first.graph or self.second.graph
-        same = self.first.digest == self.second.digest
         integers = all(factor != 1 for factor in self.first.units.values())
-        return same and (integers or (graph is not None and frames_fit(graph, batches)))
+        return self.same_network and (integers or (graph is not None and frames_fit(graph, batches)))
+
+    def snapped(self, batches: FrameBatches) -> FrameBatches:
+        """The frames on the grid of the float network among the two, if there is one; see `snap_frames`."""
+        graph = next((link.graph for link in self if link.graph is not None and not link.graph.is_quantized), None)
+        return batches if graph is None else snapped(graph, batches)
 
     def batches(self, frames: Frames | Source) -> FrameBatches:
         """Frames for both, no more than were recorded."""
@@ -119,6 +128,7 @@ def compared(
             labels=None if labels is None else labels[start : start + len(part)],
             flips=flips((pair.first, pair.second), one, other, part.frames()),
             same_units=pair.first.units == pair.second.units,
+            same_network=pair.same_network,
             equality_expected=expected,
             start=part.start,
         )

@@ -112,8 +112,10 @@ class Deviation:
         The first spike that differs, potentials and distance in units of the float network.
     equal
         Whether both record integers of the same units, or floats, and every value is equal.
+    same_network
+        Whether both execute the same network.
     equality_expected
-        Whether anything but equality is a fault: both execute the same network, in numbers that runtimes must agree on.
+        Whether anything but equality is then a fault: numbers that runtimes must agree on, not floats off the grid.
     """
 
     first: str
@@ -127,6 +129,7 @@ class Deviation:
     rounding: bool = False
     first_spike: Divergence | None = None
     equal: bool
+    same_network: bool = False
     equality_expected: bool = False
 
     def __repr__(self) -> str:
@@ -162,7 +165,7 @@ class Deviation:
 
     def __add__(self, other: Deviation) -> Deviation:
         """That of both runs' samples together."""
-        alike = ("first", "second", "causes", "rounding")
+        alike = ("first", "second", "causes", "rounding", "same_network")
         if [getattr(self, name) for name in alike] != [getattr(other, name) for name in alike] or [*self.nodes] != [
             *other.nodes
         ]:
@@ -198,6 +201,7 @@ class Deviation:
             "rounding": self.rounding,
             "first_spike": self.first_spike and dataclasses.asdict(self.first_spike),
             "equal": self.equal,
+            "same_network": self.same_network,
             "equality_expected": self.equality_expected,
         }
 
@@ -222,7 +226,10 @@ class Deviation:
             samples=plain.count(state, "samples", least=1),
             accuracy=None if accuracy is None else Accuracy.from_state(accuracy),
             first_spike=None if first is None else Divergence.from_state(first),
-            **{name: plain.flag(state, name) for name in ("causes", "rounding", "equal", "equality_expected")},
+            **{
+                name: plain.flag(state, name)
+                for name in ("causes", "rounding", "equal", "same_network", "equality_expected")
+            },
         )
         wrong = found.accuracy is not None and found.accuracy.samples != found.samples
         if wrong or (found.first_spike is not None and found.first_spike.node not in nodes):

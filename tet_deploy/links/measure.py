@@ -43,6 +43,7 @@ def deviation(
     labels: np.ndarray | None = None,
     flips: Mapping[str, Flips] | None = None,
     same_units: bool = False,
+    same_network: bool = False,
     equality_expected: bool = False,
     start: int = 0,
 ) -> Deviation:
@@ -60,7 +61,7 @@ def deviation(
         What is known of the differing spikes, for every population that both record.
     same_units
         Whether values that are equal here were so before they were converted.
-    equality_expected
+    same_network, equality_expected
         See `Deviation`.
     start
         Number of the recordings' first sample.
@@ -99,6 +100,7 @@ def deviation(
         rounding=told and all(entry.explained is not None for entry in (flips or {}).values()),
         first_spike=_first_spike(names, first, second, thresholds, start),
         equal=equal and same_units,
+        same_network=same_network,
         equality_expected=equality_expected,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.deviation import Deviation, NodeDeviation
+from tet_deploy.passes.snap_to_grid import OFF_GRID
 
 _SHARES = (0.5, 0.9, 1.0)  # quantiles of the distance to threshold
 
@@ -43,6 +44,8 @@ def _in_words(found: Deviation) -> Iterator[str]:
     if found.first_spike is not None:
         first = str(found.first_spike)
         yield f"{first[:1].upper()}{first[1:]}."
+    if found.same_network and not found.equal and not found.equality_expected:
+        yield f"{OFF_GRID} Here: --snap-frames."
     if found.equality_expected and not found.equal:
         yield "Both are the same network, so that every value must be equal: this is a fault."
 
@@ -64,6 +67,7 @@ def deviation_values(found: Deviation) -> dict[str, Any]:
         "second": found.second,
         "samples": found.samples,
         "equal": found.equal,
+        "same_network": found.same_network,
         "equality_expected": found.equality_expected,
         "spikes": {"compared": found.spikes, "differ": found.differing},
         "readout": {"rms": found.readout.rms, "largest": found.readout.largest},

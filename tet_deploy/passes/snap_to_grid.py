@@ -26,6 +26,10 @@ from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
 from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, values
 
 SIGNIFICANT_BITS = 24  # of float32
+OFF_GRID = (
+    "The frames lie off the network's grid, where float runtimes may differ by rounding; "
+    "td.snap_frames(graph, frames) puts them on it."
+)
 _ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that leaves half of float32's bits to the weights
     "events": Value(kind=EVENTS, least=0.0, greatest=255.0, fraction_bits=0),
     "analog": Value(kind=ANALOG, least=-4.0, greatest=4.0, fraction_bits=8),
