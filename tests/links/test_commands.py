@@ -203,4 +203,9 @@ def test_quantize_ranks_its_nodes(chain, tmp_path):
     out = json.loads(run(*words, "--report", "--json"))["report"]
     assert {row["node"] for row in out} == {"input", "lif1", "lif2", "lif3", "readout"}
     assert [row["readout_rms"] for row in out] == sorted((row["readout_rms"] for row in out), reverse=True)
-    assert f"--bits {out[0]['layers'][0]}=8" in run(*words, "--report")
+    wider = f"3,{out[0]['layers'][0]}=8"
+    assert f"--bits {wider}" in run(*words, "--report")
+    mixed = json.loads(run(*words[:-4], "--bits", wider, "--out", tmp_path / "mixed.safetensors", "--report", "--json"))[
+        "report"
+    ]
+    assert {row["layers"][0]: row["bits"] for row in mixed if row["layers"]}[out[0]["layers"][0]] == 8

@@ -82,7 +82,7 @@ def test_the_advice_is_a_command(networks, frames):
     found = sensitivities(networks["snapped"], networks["int4"], batches)
     dearest = next(each for each in found if each.layers)
     wider = ",".join(f"{name}=8" for name in dearest.layers)
-    assert advice(found, "net.safetensors").endswith(f"tet-deploy quantize net.safetensors --bits {wider}")
+    assert advice(found, "net.safetensors").endswith(f"tet-deploy quantize net.safetensors --bits 4,{wider}")
     assert "all 8 bits" in advice(sensitivities(networks["snapped"], networks["int8"], batches), "net.safetensors")
 
 

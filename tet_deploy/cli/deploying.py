@@ -68,7 +68,10 @@ def quantize(
         str | None, typer.Option(help="An .npz with 'frames', or digits, or event-digits: the training samples.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Calibrate on the first N samples.")] = 128,
-    bits: Annotated[int, typer.Option(min=2, max=8, help="Width of the signed weights.")] = 8,
+    bits: Annotated[
+        list[str] | None,
+        typer.Option(help="Width of the signed weights, 2 to 8 (default 8): of all, or NAME=BITS for some."),
+    ] = None,
     test_data: TestData = None,
     test_samples: TestSamples = None,
     max_loss: Annotated[
@@ -86,10 +89,12 @@ def quantize(
     """
     from tet_deploy.links.sensitivity import advice, sensitivities, sensitivity_table, sensitivity_values
     from tet_deploy.passes import quantize as quantize_graph
+    from tet_deploy.passes.widths import WIDEST, parsed, widths
 
     check_writable(out, NETWORK)
     check_apart(out, network)
-    graph = load(network)
+    graph, wanted = load(network), parsed(bits) if bits else WIDEST
+    widths(graph, wanted)  # before frames are read
     shown = samples_for(graph, calibration, samples, split="train")
     unseen = held_out(graph, calibration, samples, test_data, test_samples)
     if max_loss is not None:
@@ -97,7 +102,7 @@ def quantize(
     if report and unseen is None:
         raise ArgumentError("--report: needs samples that were not used to calibrate. Name some: --test-data.")
     with terminal.progress_bar("quantizing") as progress:
-        quantized = quantize_graph(graph, shown.frames, bits=bits, progress=progress)
+        quantized = quantize_graph(graph, shown.frames, bits=wanted, progress=progress)
     save(quantized, out)
     populations = json.loads(quantized.metadata["quantization"])
     change = None
@@ -119,7 +124,7 @@ def quantize(
         for name, p in populations.items()
     ]  # fmt: skip
     columns = ("population", "scale", "differs", "clipped weights", "wrapping")
-    terminal.say(Table(f"{out}: {bits}-bit weights, calibrated on {shown.which}", columns, rows))
+    terminal.say(Table(f"{out}: {', '.join(bits or ['8'])}-bit weights, calibrated on {shown.which}", columns, rows))
     if test_samples != 0:
         show_change(change)
     if ranked is not None and unseen is not None:

@@ -194,7 +194,9 @@ def advice(found: Sequence[Sensitivity], network: str) -> str:
             if each.bits >= WIDEST:
                 return f"{each.node} costs the most, and has all {WIDEST} bits that the chip holds. Train with them."
             wider = ",".join(f"{name}={WIDEST}" for name in each.layers)
-            return f"{each.node} costs the most. Keep it at more bits: tet-deploy quantize {network} --bits {wider}"
+            return (
+                f"{each.node} costs the most. Keep it at more bits: tet-deploy quantize {network} --bits {each.bits},{wider}"
+            )
     return "No population costs anything on these samples."
 
 

@@ -2,7 +2,7 @@
 
 All synapses into one population (LIF or Readout) share a scale s, in integer units per unit of membrane potential:
 
-    weight mantissa     round(W * s / s_in)     8 bit;  s_in is the scale of the messages, 1 for spikes
+    weight mantissa     round(W * s / s_in)     2 to 8 bit;  s_in is the scale of the messages, 1 for spikes
     threshold mantissa  round(Vth * s)          17 bit
     bias                round(b * s * 64)       13 bit << 0..7, held by the population; clipped where that is least harm
 
@@ -33,9 +33,9 @@ from tet_deploy.passes.fit import Port, total_bias
 from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
+from tet_deploy.passes.widths import WIDEST, Bits, widths
 
 METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
-WEIGHT_BITS = 8
 _AT_ONCE = 2**22  # values of the largest edge that are held at a time
 
 
@@ -43,7 +43,7 @@ def quantize(
     graph: Graph,
     calibration: Frames | Source,
     *,
-    bits: int = WEIGHT_BITS,
+    bits: Bits = WIDEST,
     rounding_limit: float = REFUSED,
     progress: Progress | None = None,
 ) -> Graph:
@@ -57,7 +57,8 @@ def quantize(
         Frames [T, B, *shape] to calibrate on, or a source of them; a few dozen training samples are enough. Memory does not
         grow with their number.
     bits
-        Width of the signed weights, 2 to 8.
+        Width of the signed weights, 2 to 8: of all, or by the names of synapse nodes, as in {"conv1": 8, "default": 4}; what
+        is not named has the default, or 8.
     rounding_limit
         Largest error, as a share of the threshold, that rounding decay, threshold and bias may make over the T steps of the
         frames (see `passes.rounding`); beyond it the network is refused.
@@ -74,7 +75,7 @@ def quantize(
     Raises
     ------
     ArgumentError
-        Another number of bits than 2..8.
+        Another number of bits than 2..8, or a name that no synapse node has.
     GraphError
         The graph is not deployable or is quantized already, a population fits no scale, or its parameters do not survive
         rounding.
@@ -89,12 +90,11 @@ def quantize(
     """
     if need_graph(graph).is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
-    if not isinstance(bits, int) or not 2 <= bits <= WEIGHT_BITS:
-        raise ArgumentError(f"bits: must lie in 2..{WEIGHT_BITS}, the widest signed weight on the chip; got {bits!r}.")
+    bits_of = widths(graph, bits)
     frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration)
     if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, (int, float)) or not rounding_limit >= 0:
         raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")
-    quantized = _Quantizer(graph, frames, bits, rounding_limit)
+    quantized = _Quantizer(graph, frames, bits_of, rounding_limit)
     for index, node in enumerate(graph):
         quantized.add(node)
         if progress:
@@ -106,7 +106,7 @@ def quantize(
 class _Quantizer:
     """Walks the graph in order; holds the integers that each node sends on the calibration frames while others need them."""
 
-    def __init__(self, graph: Graph, frames: FrameBatches, bits: int, rounding_limit: float) -> None:
+    def __init__(self, graph: Graph, frames: FrameBatches, bits: dict[str, int], rounding_limit: float) -> None:
         self.graph, self.frames, self.bits, self.rounding_limit = graph, frames, bits, rounding_limit
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
@@ -164,14 +164,14 @@ class _Quantizer:
             layer = self.graph[name]
             assert isinstance(layer, WEIGHTED)
             messages, scale = self._take(layer.inputs[0])
-            ports.append(Port(node=layer, messages=messages, scale=scale, limit=2 ** (self.bits - 1) - 1))
+            ports.append(Port(node=layer, messages=messages, scale=scale, limit=2 ** (self.bits[name] - 1) - 1))
         found = calibrate(node, ports)
         fit = found.fit
         names = []
         for port, weights in zip(ports, fit.weights, strict=True):
             for index, weight in enumerate(weights):
                 name = port.node.name if index == 0 else f"{port.node.name}.part{index + 1}"
-                units = Quantization(scale=fit.scale / port.scale, bits=self.bits)
+                units = Quantization(scale=fit.scale / port.scale, bits=self.bits[port.node.name])
                 part = dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=units)
                 self.nodes.append(dataclasses.replace(part, dense_macs=0) if index else part)
                 names.append(name)
