@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --he
     "train": (training.train, "tet-deploy train --recipe digits-tit --out net.ckpt.safetensors"),
     "finetune": (
         training.finetune,
-        "tet-deploy finetune checkpoint.safetensors --bits 4 --epochs 3 --out net.int4.safetensors",
+        "tet-deploy finetune checkpoint.safetensors --bits 4 --out net.int4.safetensors",
     ),
     "convert": (deploying.convert, "tet-deploy convert checkpoint.safetensors --out net.safetensors"),
     "quantize": (
