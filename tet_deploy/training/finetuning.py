@@ -160,7 +160,8 @@ def summarized(model: QuantizedNetwork, calibration: FrameBatches) -> Graph:
         summary[node.name] = {
             "layers": list(node.inputs),
             "scale": node.quantization.scale,
-            "clipped_weights": model.clipped(node.name),
+            "clipped_weights": model.clipped_weights(node.name),
+            "clipped_biases": model.clipped_biases(node.name),
             "largest_sum_seen": largest[node.name],
         }
     return certified(graph, summary)

@@ -112,11 +112,17 @@ class QuantizedNetwork(nn.Module):
         readout = sent.long().cpu().numpy()
         return Recording(spikes=spikes, potentials=potentials, readout=readout, runtime="torch"), largest
 
-    def clipped(self, population: str) -> float:
+    def clipped_weights(self, population: str) -> float:
         """Share of the weights into a population that are held at the largest integer."""
         layers = [self._layer[name] for name in self.quantized[population].inputs]
         synapses = [layer for layer in layers if isinstance(layer, Synapses)]
         return sum(layer.clipped() for layer in synapses) / sum(layer.weight.numel() for layer in synapses)
+
+    def clipped_biases(self, population: str) -> float:
+        """Share of its biases that are held at the largest integer."""
+        layer = self._layer[population]
+        assert isinstance(layer, PopulationLayer)
+        return layer.clipped()
 
 
 def _check_pair(quantized: Graph, network: Graph) -> None:

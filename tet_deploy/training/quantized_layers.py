@@ -95,6 +95,7 @@ class Synapses(nn.Module):
         return _rounded(self.weight, self.limit)
 
     def clipped(self) -> int:
+        """Number of weights that are clipped."""
         return int((self.weight.detach().round().abs() > self.limit).sum())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,6 +132,13 @@ class PopulationLayer(nn.Module):
 
     def integers(self) -> Tensor | None:
         return None if self.bias is None else _rounded(self.bias * self.unit, self.limit)
+
+    def clipped(self) -> float:
+        """Share of the biases that are clipped."""
+        if self.bias is None:
+            return 0.0
+        beyond = (self.bias.detach() * self.unit).round().abs() > self.limit
+        return float(beyond.double().mean())
 
     def added(self) -> Tensor | None:
         """The bias in 64ths of a weight mantissa, broadcasting against [C, ...]."""
