@@ -124,7 +124,7 @@ def quantize(
         for name, p in populations.items()
     ]  # fmt: skip
     columns = ("population", "scale", "differs", "clipped weights", "wrapping")
-    terminal.say(Table(f"{out}: {', '.join(bits or ['8'])}-bit weights, calibrated on {shown.which}", columns, rows))
+    terminal.say(Table(f"{out}: weights of {', '.join(bits or ['8'])} bits, calibrated on {shown.which}", columns, rows))
     if test_samples != 0:
         show_change(change)
     if ranked is not None and unseen is not None:

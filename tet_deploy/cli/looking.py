@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tet_deploy import terminal
+from tet_deploy.cli.calibration import calibration_table
 from tet_deploy.cli.options import Json, NetworkFile
 from tet_deploy.cli.results import print_json
 from tet_deploy.exporters.lava_latency import schedule
@@ -26,6 +27,8 @@ def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
         terminal.say(graph_table(graph, str(network)))
         if graph.is_quantized:
             terminal.say(certificate_table(graph, schedule(graph).latency))
+            if (table := calibration_table(graph.metadata)) is not None:
+                terminal.say(table)
         known = {key: value for key, value in graph.metadata.items() if not value.startswith("{")}
         terminal.say(", ".join(f"{key} {value}" for key, value in known.items()))
 

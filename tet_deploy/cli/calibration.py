@@ -1,0 +1,53 @@
+"""What quantization did, as a table, from the metadata that it left in the file; none of it is trusted to be there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tet_deploy.errors import cut
+from tet_deploy.layout import Table
+
+_COLUMNS = {  # of the metadata -> column, and how it is written
+    "scale": ("scale", "{:.4g}"),
+    "differing": ("differs", "{:.2%}"),
+    "clipped_weights": ("clipped weights", "{:.2%}"),
+    "clipped_biases": ("clipped biases", "{:.2%}"),
+}
+
+
+def calibration_table(metadata: Mapping[str, str]) -> Table | None:
+    """Of each population its scale, what differs, what is clipped and what is rounded; None if nothing is known."""
+    populations, seen = (_read(metadata.get(key, "")) for key in ("quantization", "calibration"))
+    rows = []
+    for name, entry in populations.items():
+        rounding = entry.get("rounding", {})
+        parts = (
+            [rounding.get(f"{what}_error") for what in ("decay", "threshold", "bias")] if isinstance(rounding, dict) else []
+        )
+        numbers = [part for part in parts if isinstance(part, (int, float))]
+        error = f"{sum(numbers):.2%}" if numbers else "-"
+        rows.append((cut(name), *(_text(entry.get(key), form) for key, (_, form) in _COLUMNS.items()), error))
+    if not rows:
+        return None
+    frames = "; ".join(
+        f"{cut(name)}: {_text(entry.get('least'), '{:.4g}')} to {_text(entry.get('greatest'), '{:.4g}')} in "
+        f"{_text(entry.get('samples'), '{:,}')} samples, {_text(entry.get('clipped'), '{:.2%}')} clipped"
+        for name, entry in seen.items()
+    )
+    title = f"Calibrated on {frames}" if frames else "Calibrated"
+    return Table(title, ("population", *(column for column, _ in _COLUMNS.values()), "rounding, of the threshold"), rows)
+
+
+def _read(text: str) -> dict[str, dict[str, Any]]:
+    """Entries by name; of any other text none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
+
+
+def _text(value: object, form: str) -> str:
+    return form.format(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else "-"
