@@ -123,4 +123,5 @@ def _why(work: Work, found: Deviation) -> Diagnosis | None:
         return None
     start = 0 if found.first_spike is None else found.first_spike.sample
     frames = pair.snapped(opened.frames) if work.settings["snap_frames"] else opened.frames
-    return diagnosed(pair, frames, start=start, progress=lambda name: None)
+    with terminal.progress_bar("looking for the cause") as progress:
+        return diagnosed(pair, frames, start=start, progress=progress)

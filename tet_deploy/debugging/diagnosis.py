@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.contracts import Frames, Recording, network_frames
+from tet_deploy.contracts import Frames, Progress, Recording, network_frames
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.first import First, first_difference
 from tet_deploy.debugging.hypotheses import guesses, steps_of
@@ -108,6 +108,7 @@ def diagnosis_of(
     described: Graph | None = None,
     right: Recording | None = None,
     first_sample: int = 0,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Find the populations that differ by themselves, and the cause in each.
 
@@ -125,6 +126,8 @@ def diagnosis_of(
         What the right one did, for the first neuron that differs.
     first_sample
         The number that the first of the samples has in their source.
+    progress
+        Called as progress(done, total), in populations.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def diagnosis_of(
     named = {node.name: node for node in expected if isinstance(node, Population)}
     causes_found: list[Cause] = []
     flips: dict[str, int] = {}
-    for node in populations:
+    for done, node in enumerate(populations):
         seen = Steps.of(node, found)
         strange = _strange(node, ran, seen)
         if strange is not None:
@@ -158,6 +161,8 @@ def diagnosis_of(
             causes_found += _ablated(node, apart, seen, ran)
         else:
             flips[node.name] = 0 if strange is None else strange.flips
+        if progress:
+            progress(done + 1, len(populations))
     order = {node.name: index for index, node in enumerate(populations)}
     causes_found.sort(
         key=lambda cause: (not cause.ran, *((0, 0.0) if cause.ran else (-cause.flips, -cause.error)), order[cause.node])

@@ -6,18 +6,18 @@ import math
 from typing import Any
 
 from tet_deploy.batches import FrameBatches, Source
-from tet_deploy.contracts import Frames, concatenate
+from tet_deploy.contracts import Frames, Progress, concatenate
 from tet_deploy.debugging import Diagnosis, diagnosis_of
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.links.comparing import Bars, Pair, recordings_of
+from tet_deploy.links.comparing import Pair, recordings_of
 from tet_deploy.links.link import common_probes, open_links
 
 _SAMPLES = 16  # enough to meet every population many times
-_VALUES = 2**26  # that all nodes send, over all steps and samples looked at
+_VALUES = 2**24  # that all nodes send, over all steps and samples looked at
 
 
-def diagnose(first: Any, second: Any, frames: Frames | Source, *, progress: Bars | None = None) -> Diagnosis:
+def diagnose(first: Any, second: Any, frames: Frames | Source, *, progress: Progress | None = None) -> Diagnosis:
     """Find the first neuron that goes wrong in the second of two links, and in each population the cause.
 
     Each step is looked at by itself: given the same potential and the same spikes, what does each link make of them? What
@@ -31,7 +31,7 @@ def diagnose(first: Any, second: Any, frames: Frames | Source, *, progress: Bars
     frames
         [T, B, *shape], or a source of them; the first 16 samples are looked at, fewer of large networks.
     progress
-        Given a link's name, returns its progress callback.
+        Called as progress(done, total), in populations.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def diagnose(first: Any, second: Any, frames: Frames | Source, *, progress: Bars
     return diagnosed(pair, pair.batches(frames), progress=progress)
 
 
-def diagnosed(pair: Pair, batches: FrameBatches, *, start: int = 0, progress: Bars | None = None) -> Diagnosis:
+def diagnosed(pair: Pair, batches: FrameBatches, *, start: int = 0, progress: Progress | None = None) -> Diagnosis:
     """As `diagnose`, of links at hand; `start` is the first sample that is looked at, counted in the source."""
     expected, described = _networks(pair)
     if common_probes(pair) != "all":
@@ -67,7 +67,7 @@ def diagnosed(pair: Pair, batches: FrameBatches, *, start: int = 0, progress: Ba
     count = min(_SAMPLES, max(1, _VALUES // (batches.steps * sizes)))
     begin = max(0, min(start - batches.start, len(batches) - count))
     chosen = batches.part(begin, begin + count)
-    parts = [(one, other) for _, one, other in recordings_of(pair, chosen, progress=progress)]
+    parts = [(one, other) for _, one, other in recordings_of(pair, chosen)]
     return diagnosis_of(
         expected,
         concatenate([other for _, other in parts]),
@@ -75,6 +75,7 @@ def diagnosed(pair: Pair, batches: FrameBatches, *, start: int = 0, progress: Ba
         described=described,
         right=concatenate([one for one, _ in parts]),
         first_sample=chosen.start,
+        progress=progress,
     )
 
 
