@@ -54,7 +54,7 @@ def forms(model, frames):
         "folded": fold(traced),
         "snapped": snapped,
         "int8": td.quantize(snapped, frames),
-        "int4": td.quantize(snapped, frames, bits=4, rounding_limit=2.0),
+        "int4": td.quantize(snapped, frames, bits=4),
     }
 
 
