@@ -20,7 +20,11 @@ EXPORTERS = {
         writes="an ONNX file",
         suffix=".onnx",
         quantized=False,
-        options={"probes": "outputs besides the readout: none, spikes, all, or names", "states": "inputs for single steps"},
+        options={
+            "probes": "outputs besides the readout: none, spikes, all, or names",
+            "states": "inputs for single steps",
+            "ranges": "outputs that count what left its range",
+        },
     ),
     "lava": ExporterEntry(
         location="tet_deploy.exporters.to_lava:to_lava", writes="a Lava bundle", suffix="", quantized=True

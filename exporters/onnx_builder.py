@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import FunctionProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tet_deploy.ir.nodes import Node
 from tet_deploy.onnx_file import FRAMES
@@ -78,6 +78,40 @@ class OnnxBuilder:
         """Make a value an output of the graph; `dtype` is one of TensorProto's."""
         self.outputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
 
+    def wrapped(self, sums: str, inside: tuple[int, int], wrap: Callable[[], str], count: str, axes: int) -> str:
+        """Sums [T, B, ...], of so many more axes, as `wrap` makes them, and an output of how many it changed: int64 [T, B].
+
+        `wrap` appends its operators and returns what they give. They stand in a branch that is not taken while the least and
+        the greatest sum lie inside the range; to look at those costs less than to wrap.
+        """
+        least, greatest = (self.op(kind, [sums], f"/{count}/{kind}", keepdims=0) for kind in ("ReduceMin", "ReduceMax"))
+        below = self.op("Less", [least, self.scalar(inside[0], np.int32)], f"/{count}/below")
+        above = self.op("Greater", [greatest, self.scalar(inside[1], np.int32)], f"/{count}/above")
+        outside = self.op("Or", [below, above], f"/{count}/outside")
+        nodes, self.nodes = self.nodes, []
+        changed = wrap()
+        same = self.op("Equal", [sums, changed], f"/{count}/same")
+        ones = self.op("Cast", [self.op("Not", [same], f"/{count}/differ")], f"/{count}/ones", to=TensorProto.INT64)
+        total = self.op("ReduceSum", [ones, self.integers(list(range(2, 2 + axes)))], f"/{count}/total", keepdims=0)
+        then = _branch(self.nodes, changed, total)
+        self.nodes = []
+        zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
+        self.op("Identity", [sums], f"/{count}/unchanged")
+        self.op("ConstantOfShape", [FRAMES_TB], f"/{count}/none", value=zero)
+        otherwise = _branch(self.nodes, f"/{count}/unchanged", f"/{count}/none")
+        self.nodes = nodes
+        result = f"/{count}/sums"
+        self.nodes.append(
+            helper.make_node("If", [outside], [result, count], name=result, then_branch=then, else_branch=otherwise)
+        )
+        self.output(count, TensorProto.INT64, ["T", "B"])
+        return result
+
     def declare(self, name: str, dtype: int, shape: Sequence[int | str]) -> None:
         """State the type and shape of a value inside the graph, for runtimes that cannot infer them."""
         self.declared[name] = helper.make_tensor_value_info(name, dtype, list(shape))
+
+
+def _branch(nodes: Sequence[NodeProto], sums: str, count: str) -> GraphProto:
+    infos = [(sums, TensorProto.INT32), (count, TensorProto.INT64)]
+    return helper.make_graph(list(nodes), "branch", [], [helper.make_tensor_value_info(*info, None) for info in infos])

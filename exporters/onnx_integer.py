@@ -24,6 +24,7 @@ from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Po
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
+from tet_deploy.ranges import KINDS, SATURATED, WRAPPED, Possible, possible
 
 # What int32 holds besides a population's shifted sum: the potential that is left, and the bias.
 LARGEST_TOTAL = (2**31 - 2 * dynamics.STATE_LIMIT) >> dynamics.FRACTION_BITS
@@ -36,6 +37,7 @@ class _Network:
     graph: Graph
     probes: ProbeNames
     states: bool
+    counted: Possible
     sent: Mapping[str, Value]
     values: dict[str, Messages] = field(default_factory=dict)
 
@@ -46,15 +48,15 @@ class _Network:
         return self.build.added(terms, own(node, "presynaptic")), bounds
 
 
-def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool) -> None:
-    """Append the whole quantized network to the ONNX graph.
+def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool, ranges: bool) -> None:
+    """Append the whole quantized network to the ONNX graph; with `ranges`, outputs that count what left its range.
 
     Raises
     ------
     GraphError
         A kind of node that has no ONNX form here, or integers beyond what the chip holds.
     """
-    network = _Network(build, graph, probes, states, values(graph))
+    network = _Network(build, graph, probes, states, possible(graph) if ranges else dict.fromkeys(KINDS, ()), values(graph))
     for node in graph:
         network.values[node.name] = _emit(node, network)
 
@@ -90,8 +92,9 @@ def _(node: Input, network: _Network) -> Messages:
 @_emit.register(Conv)
 @_emit.register(Linear)
 def _(node: Conv | Linear, network: _Network) -> Messages:
-    source = node.inputs[0]
-    return synaptic_sums(node, network.values[source], network.sent[source], network.graph.shapes[node.name], network.build)
+    source, counted = node.inputs[0], node.name in network.counted[WRAPPED]
+    x, sent, shape = network.values[source], network.sent[source], network.graph.shapes[node.name]
+    return synaptic_sums(node, x, sent, shape, network.build, counted)
 
 
 @_emit.register
@@ -123,16 +126,17 @@ def _(node: LIF, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     need_within(node, "threshold", int(node.threshold), dynamics.LARGEST_THRESHOLD)
     need_within(node, "bias exponent", quantization.bias_exponent, dynamics.LARGEST_BIAS_EXPONENT)
-    sums = _wrapped_once(node, *network.presynaptic(node), build)
+    sums = _wrapped_once(node, *network.presynaptic(node), network)
     channels, *rest = network.graph.shapes[name]
     build.declare(sums, TensorProto.INT32, ["T", "B", *rest, channels])
     bias = np.atleast_1d(dynamics.shifted_bias(node.bias, quantization.bias_exponent)).astype(np.int32)
     potentials = name in network.probes.potentials
-    outputs = [own(node, "messages"), *([own(node, "membrane")] if potentials else [])]
+    saturated = [output_of(name, SATURATED)] if name in network.counted[SATURATED] else []
+    outputs = [own(node, "messages"), *([own(node, "membrane")] if potentials else []), *saturated]
     before = [_state_before(node, network)] if network.states else []
     after = [own(node, "after")] if network.states else []
     build.call(
-        fixed_point_lif_function(potentials=potentials, states=network.states),
+        fixed_point_lif_function(potentials=potentials, states=network.states, saturated=bool(saturated)),
         [sums, build.constant(own(node, "bias"), bias), _kept_share(node, build), *before],
         [*outputs, *after],
         threshold=int(node.threshold) << dynamics.FRACTION_BITS,
@@ -141,6 +145,8 @@ def _(node: LIF, network: _Network) -> Messages:
         _show(outputs[1], output_of(name, "potentials"), network.graph.shapes[name], ["T", "B"], TensorProto.INT32, build)
     if name in network.probes.spikes:
         _show(outputs[0], output_of(name, "spikes"), network.graph.shapes[name], ["T", "B"], TensorProto.UINT8, build)
+    for output in saturated:
+        build.output(output, TensorProto.INT64, ["T", "B"])
     if after:
         _show(after[0], output_of(name, "after"), network.graph.shapes[name], ["B"], TensorProto.INT32, build)
     return Messages(outputs[0])
@@ -163,21 +169,28 @@ def _kept_share(node: LIF, build: OnnxBuilder) -> str:
     return build.scalar(kept / dynamics.DECAY_ONE, np.float32 if power_of_two else np.float64)
 
 
-def _wrapped_once(node: LIF, sums: str, bounds: Value, build: OnnxBuilder) -> str:
+def _wrapped_once(node: LIF, sums: str, bounds: Value, network: _Network) -> str:
     """`dynamics.wrap_once` before the shift by 6 instead of after it, left out where no sum can reach 2^17.
 
     (a << 6) > 2^23 is a > 2^17, and (a << 6) - 2^24 is (a - 2^18) << 6.
     """
     if bounds.magnitude <= dynamics.LARGEST_SYNAPTIC_SUM:
         return sums
-    limit = dynamics.STATE_LIMIT >> dynamics.FRACTION_BITS
-    period = build.scalar(2 * limit, np.int32)
-    above = build.op("Greater", [sums, build.scalar(limit, np.int32)], own(node, "above"))
-    lowered = build.op("Sub", [sums, period], own(node, "lowered"))
-    a = build.op("Where", [above, lowered, sums], own(node, "not_above"))
-    below = build.op("LessOrEqual", [a, build.scalar(-limit, np.int32)], own(node, "below"))
-    raised = build.op("Add", [a, period], own(node, "raised"))
-    return build.op("Where", [below, raised, a], own(node, "wrapped"))
+    build, limit = network.build, dynamics.STATE_LIMIT >> dynamics.FRACTION_BITS
+
+    def wrap() -> str:
+        period = build.scalar(2 * limit, np.int32)
+        above = build.op("Greater", [sums, build.scalar(limit, np.int32)], own(node, "above"))
+        lowered = build.op("Sub", [sums, period], own(node, "lowered"))
+        a = build.op("Where", [above, lowered, sums], own(node, "not_above"))
+        below = build.op("LessOrEqual", [a, build.scalar(-limit, np.int32)], own(node, "below"))
+        raised = build.op("Add", [a, period], own(node, "raised"))
+        return build.op("Where", [below, raised, a], own(node, "wrapped"))
+
+    if node.name not in network.counted[WRAPPED]:
+        return wrap()
+    axes = len(network.graph.shapes[node.name])
+    return build.wrapped(sums, (-limit + 1, limit), wrap, output_of(node.name, WRAPPED), axes)
 
 
 def _show(tensor: str, output: str, shape: Shape, axes: list[int | str], dtype: int, build: OnnxBuilder) -> None:

@@ -8,9 +8,10 @@ request they begin with a given membrane potential [B, ...] and give the last on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper
 
 from tet_deploy import dynamics
 
@@ -31,10 +32,11 @@ def lif_function(*, potentials: bool, states: bool) -> FunctionProto:
         _node("Sub", ["u", "removed"], ["v_next"]),
     ]
     attributes = [_attribute("decay", AttributeProto.FLOAT), _attribute("threshold", AttributeProto.FLOAT)]
-    return _over_time("LIF", step, TensorProto.FLOAT, TensorProto.FLOAT, ["current"], attributes, potentials, states)
+    scan = _Scan("current", TensorProto.FLOAT, _seen(TensorProto.FLOAT, TensorProto.FLOAT, potentials))
+    return _function("LIF", ["current"], [*attributes, scan.over(step)], scan, states)
 
 
-def fixed_point_lif_function(*, potentials: bool, states: bool) -> FunctionProto:
+def fixed_point_lif_function(*, potentials: bool, states: bool, saturated: bool) -> FunctionProto:
     """`dynamics.fixed_point_lif_step` over time in int32, fed by synaptic sums that are wrapped already; spikes are uint8.
 
     Inputs besides the sums: `bias`, shifted, broadcasts along the last axis; `share` = (4096 - decay_v) / 4096 in a float
@@ -43,71 +45,128 @@ def fixed_point_lif_function(*, potentials: bool, states: bool) -> FunctionProto
     No value leaves int32: |v| < 2^23, |x| <= 2^23 so that |x << 6| <= 2^29, |bias| <= 2^22 (16 bit << 7).
 
     The upper limit of v needs no operator: a larger v exceeds every 17-bit threshold << 6, so it fires and is reset.
+
+    With `saturated`, an output behind the potentials tells how many were held at the lower limit, int64 [T, B]. A first scan
+    does not hold them but looks at the least of each step, which costs the same; only where one lies below the limit a
+    second one holds and counts.
     """
-    step = [
+    constants = [
+        _attribute("threshold", AttributeProto.INT, "threshold_int64"),
+        _node("Cast", ["threshold_int64"], ["threshold"], to=TensorProto.INT32),
+        _int32("fraction", 2**dynamics.FRACTION_BITS),
+        _int32("lowest", dynamics.LOWEST_POTENTIAL),
+    ]
+    scan = _Scan("sums", TensorProto.INT32, _seen(TensorProto.UINT8, TensorProto.INT32, potentials))
+    name, inputs = "FixedPointLIF", ["sums", "bias", "share"]
+    if not saturated:
+        return _function(name, inputs, [*constants, scan.over(_fixed_point_step())], scan, states)
+    counted = _Scan("sums", TensorProto.INT32, {**scan.seen, "saturated": ("held", TensorProto.INT64)})
+    return _function(f"{name}Counted", inputs, [*constants, *_counted_where_held(scan, counted, states)], counted, states)
+
+
+def _fixed_point_step(limited: bool = True) -> list[NodeProto]:
+    """v, x -> v_next, spike; if not `limited`, v may fall below what 24 bit hold."""
+    return [
         # A Cast to an integer truncates toward zero, as the chip does. Faster than Div.
         _node("CastLike", ["v", "share"], ["v_float"]),
         _node("Mul", ["v_float", "share"], ["product"]),
         _node("Cast", ["product"], ["kept"], to=TensorProto.INT32),
         _node("Mul", ["x", "fraction"], ["u"]),
         _node("Add", ["kept", "bias"], ["biased"]),
-        _node("Add", ["biased", "u"], ["unlimited"]),
-        _node("Max", ["unlimited", "lowest"], ["v_full"]),
+        _node("Add", ["biased", "u"], ["unlimited" if limited else "v_full"]),
+        *([_node("Max", ["unlimited", "lowest"], ["v_full"])] if limited else []),
         _node("Greater", ["v_full", "threshold"], ["fires"]),
         _node("Cast", ["fires"], ["spike"], to=TensorProto.UINT8),
         _node("Cast", ["fires"], ["fired"], to=TensorProto.INT32),
         _node("Mul", ["v_full", "fired"], ["removed"]),
         _node("Sub", ["v_full", "removed"], ["v_next"]),
     ]
-    attributes = [
-        _attribute("threshold", AttributeProto.INT, "threshold_int64"),
-        _node("Cast", ["threshold_int64"], ["threshold"], to=TensorProto.INT32),
-        _int32("fraction", 2**dynamics.FRACTION_BITS),
-        _int32("lowest", -(dynamics.STATE_LIMIT - 1)),
+
+
+def _counted_where_held(scan: _Scan, counted: _Scan, states: bool) -> list[NodeProto]:
+    """What `counted` gives: that of a scan without the lower limit, and zeros, if no potential has fallen below it."""
+    least = {**scan.seen, "least_by_step": ("least", TensorProto.INT32)}
+    quick = [*_fixed_point_step(limited=False), _node("ReduceMin", ["v_full"], ["least"], keepdims=0)]
+    count = [
+        *_fixed_point_step(),
+        _node("Less", ["unlimited", "lowest"], ["is_held"]),
+        _node("Cast", ["is_held"], ["ones"], to=TensorProto.INT64),
+        _node("Flatten", ["ones"], ["flat"], axis=1),
+        _node("ReduceSum", ["flat", "last_axis"], ["held"], keepdims=0),
     ]
-    inputs = ["sums", "bias", "share"]
-    return _over_time("FixedPointLIF", step, TensorProto.INT32, TensorProto.UINT8, inputs, attributes, potentials, states)
+    outputs = {name: kind for name, (_, kind) in counted.seen.items()} | ({"after": scan.state_type} if states else {})
+    zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
+    again = counted.over(count, "counted/")
+    passed = [_node("Identity", [f"quick/{name}"], [f"passed/{name}"]) for name in outputs if name != "saturated"]
+    none = _node("ConstantOfShape", ["layout"], ["passed/saturated"], value=zero)
+    return [
+        _node("Shape", [scan.x], ["layout"], start=0, end=2),
+        _node("Constant", [], ["last_axis"], value=helper.make_tensor("last_axis", TensorProto.INT64, [1], [1])),
+        _Scan(scan.x, scan.state_type, least).over(quick, "quick/"),
+        _node("ReduceMin", ["quick/least_by_step"], ["least_of_all"], keepdims=0),
+        _node("Less", ["least_of_all", "lowest"], ["any_held"]),
+        _node(
+            "If",
+            ["any_held"],
+            list(outputs),
+            then_branch=_branch([again], {f"counted/{name}": kind for name, kind in outputs.items()}),
+            else_branch=_branch([*passed, none], {f"passed/{name}": kind for name, kind in outputs.items()}),
+        ),
+    ]
 
 
-def _over_time(
-    name: str,
-    step: Sequence[NodeProto],
-    state_type: int,
-    spike_type: int,
-    inputs: Sequence[str],
-    constants: Sequence[NodeProto],
-    potentials: bool,
-    states: bool,
-) -> FunctionProto:
-    """A function that scans `step` (v, x -> v_next, spike) over the first axis of its first input.
+def _branch(nodes: Sequence[NodeProto], outputs: Mapping[str, int]) -> GraphProto:
+    infos = [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items()]
+    return helper.make_graph(list(nodes), "branch", [], infos)
+
+
+def _seen(spike_type: int, state_type: int, potentials: bool) -> dict[str, tuple[str, int]]:
+    """What a scan gives of each step: by output the value of a step, and its type."""
+    spikes = {"spikes": ("spike", spike_type)}
+    return spikes | ({"potentials": ("potential", state_type)} if potentials else {})
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A step (v, x -> v_next and what is seen of it) over the first axis of `x`, from the state `before` to `after`."""
+
+    x: str
+    state_type: int
+    seen: Mapping[str, tuple[str, int]]
+
+    def over(self, step: Sequence[NodeProto], prefix: str = "") -> NodeProto:
+        """The scan of such a step; its outputs are `after` and what is seen, behind the prefix."""
+        step = [*step]
+        if "potentials" in self.seen:
+            step.append(_node("Identity", ["v_next"], ["potential"]))
+        body = helper.make_graph(
+            step,
+            "step",
+            [helper.make_tensor_value_info(value, self.state_type, None) for value in ("v", "x")],
+            [
+                helper.make_tensor_value_info(value, kind, None)
+                for value, kind in (("v_next", self.state_type), *self.seen.values())
+            ],
+        )
+        outputs = [f"{prefix}{name}" for name in ("after", *self.seen)]
+        return _node("Scan", ["before", self.x], outputs, body=body, num_scan_inputs=1)
+
+
+def _function(name: str, inputs: Sequence[str], nodes: Sequence[NodeProto], scan: _Scan, states: bool) -> FunctionProto:
+    """A function that gives what a scan sees.
 
     It begins with v = 0; with `states`, with its last input, `before`, and its last output, `after`, is what v then is.
     """
-    step, scanned = list(step), [helper.make_tensor_value_info("spike", spike_type, None)]
-    outputs = ["spikes"]
-    if potentials:
-        name = f"{name}WithPotentials"
-        step.append(_node("Identity", ["v_next"], ["potential"]))
-        scanned.append(helper.make_tensor_value_info("potential", state_type, None))
-        outputs.append("potentials")
-    body = helper.make_graph(
-        step,
-        "step",
-        [helper.make_tensor_value_info(value, state_type, None) for value in ("v", "x")],
-        [helper.make_tensor_value_info("v_next", state_type, None), *scanned],
-    )
+    name, outputs = f"{name}WithPotentials" if "potentials" in scan.seen else name, [*scan.seen]
     zeros = [
-        _node("Shape", [inputs[0]], ["step_shape"], start=1),
-        _node("ConstantOfShape", ["step_shape"], ["before"], value=helper.make_tensor("zero", state_type, [1], [0])),
+        _node("Shape", [scan.x], ["step_shape"], start=1),
+        _node("ConstantOfShape", ["step_shape"], ["before"], value=helper.make_tensor("zero", scan.state_type, [1], [0])),
     ]
-    scan = _node("Scan", ["before", inputs[0]], ["after", *outputs], body=body, num_scan_inputs=1)
-    nodes = [*constants, *([] if states else zeros), scan]
     if states:
-        name, inputs, outputs = f"{name}WithStates", [*inputs, "before"], [*outputs, "after"]
-    attributes = sorted({a.ref_attr_name for node in constants for a in node.attribute if a.ref_attr_name})
-    return helper.make_function(
-        DOMAIN, name, list(inputs), outputs, nodes, [helper.make_opsetid("", OPSET)], attributes=attributes
-    )
+        name, inputs, outputs, zeros = f"{name}WithStates", [*inputs, "before"], [*outputs, "after"], []
+    attributes = sorted({a.ref_attr_name for node in nodes for a in node.attribute if a.ref_attr_name})
+    imports = [helper.make_opsetid("", OPSET)]
+    return helper.make_function(DOMAIN, name, list(inputs), outputs, [*zeros, *nodes], imports, attributes=attributes)
 
 
 def _attribute(name: str, kind: AttributeProto.AttributeType, output: str | None = None) -> NodeProto:

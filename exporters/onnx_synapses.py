@@ -20,6 +20,8 @@ from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
 from tet_deploy.ir.nodes import Conv, Linear, Node
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, weighted_bounds
+from tet_deploy.onnx_file import output_of
+from tet_deploy.ranges import WRAPPED
 
 LARGEST_OPERAND = 127
 LARGEST_SUM = 2**31 - 1 - dynamics.STATE_LIMIT  # wrap24 adds 2^23 before it takes the remainder, in int32
@@ -33,11 +35,13 @@ class Messages:
     parts: int = 1
 
 
-def synaptic_sums(node: Conv | Linear, x: Messages, sent: Value, shape: Shape, build: OnnxBuilder) -> Messages:
+def synaptic_sums(
+    node: Conv | Linear, x: Messages, sent: Value, shape: Shape, build: OnnxBuilder, counted: bool
+) -> Messages:
     """`dynamics.wrap24` of the weighted sums, int32 [T, B, H', W', O] or [T, B, K]; `shape` is the node's output shape.
 
-    `sent` are the bounds of the messages. No operand but the weights is negative, so that every partial sum keeps to the
-    bounds of the whole one.
+    Where they are to be `counted`, an output tells how many wrapped. `sent` are the bounds of the messages. No operand but
+    the weights is negative, so that every partial sum keeps to the bounds of the whole one.
     """
     if isinstance(node, Linear):
         matrix = _weight_matrix(node, node.weight.T, x.parts)
@@ -51,7 +55,8 @@ def synaptic_sums(node: Conv | Linear, x: Messages, sent: Value, shape: Shape, b
         matrix = _weight_matrix(node, node.weight.transpose(2, 3, 1, 0), x.parts)
         columns = _im2col(node, x.tensor, shape, build)
         sums = _product(node, columns, matrix, build) if node.groups == 1 else _by_group(node, columns, matrix, shape, build)
-    return _wrapped24(node, sums, _largest_sum(node, sent), build)
+    count = output_of(node.name, WRAPPED) if counted else None
+    return _wrapped24(sums, _largest_sum(node, sent), count, node, shape, build)
 
 
 def _is_gain(node: Conv) -> bool:
@@ -124,11 +129,18 @@ def _largest_sum(node: Conv | Linear, sent: Value) -> int:
     return largest
 
 
-def _wrapped24(node: Conv | Linear, sums: str, largest: int, build: OnnxBuilder) -> Messages:
+def _wrapped24(
+    sums: str, largest: int, count: str | None, node: Conv | Linear, shape: Shape, build: OnnxBuilder
+) -> Messages:
     """`dynamics.wrap24`, left out where no input can make a sum leave 24 bit."""
     if largest < dynamics.STATE_LIMIT:
         return Messages(sums)
-    half = build.scalar(dynamics.STATE_LIMIT, np.int32)
-    lifted = build.op("Add", [sums, half], own(node, "lifted"))
-    remainder = build.op("Mod", [lifted, build.scalar(2 * dynamics.STATE_LIMIT, np.int32)], own(node, "remainder"))
-    return Messages(build.op("Sub", [remainder, half], own(node, "wrapped")))
+
+    def wrap() -> str:
+        half = build.scalar(dynamics.STATE_LIMIT, np.int32)
+        lifted = build.op("Add", [sums, half], own(node, "lifted"))
+        remainder = build.op("Mod", [lifted, build.scalar(2 * dynamics.STATE_LIMIT, np.int32)], own(node, "remainder"))
+        return build.op("Sub", [remainder, half], own(node, "wrapped"))
+
+    inside = (-dynamics.STATE_LIMIT, dynamics.STATE_LIMIT - 1)
+    return Messages(wrap() if count is None else build.wrapped(sums, inside, wrap, count, len(shape)))

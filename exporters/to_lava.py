@@ -19,6 +19,7 @@ from tet_deploy._version import __version__
 from tet_deploy.exporters.bundle_folder import write_bundle
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ranges import possible
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import ARRAYS, FORMAT, README, VERSION
 
 LAVA_VERSION = "0.10.0"
@@ -33,7 +34,8 @@ _README = """# A spiking network for Lava
 `frames.npy` holds numbers [T, B, {frame_layout}]: T steps of B samples. `recording.npz` then holds `readout`
 [T, B, {classes}] (sum it over T, the largest is the decision), and `spikes/<name>` and `potentials/<name>` for each
 population. All samples stream through the network in one run. `--probes none` records the readout only; `--stock` uses
-Lava's own process models, which give the same integers much slower; `--help` says the rest.
+Lava's own process models, which give the same integers much slower; `--help` says the rest. Where messages are clipped, sums
+wrap or potentials are held at the chip's limit, a line says so, and `ranges/<kind>/<name>` [T, B] hold how many.
 
 plan.json lists the bundle's files with their SHA-256 and has a checksum over itself: a bundle that was changed does not run.
 Exporting again replaces these files, unless you changed them, and leaves whatever else you put here.
@@ -79,6 +81,7 @@ def to_lava(graph: Graph, path: Path) -> Path:
         "input": plan.input,
         "nodes": plan.nodes,
         "readout": plan.readout,
+        "ranges": {kind: list(names) for kind, names in possible(graph).items()},
     }
     files = {**_code(), ARRAYS: _npz(plan.arrays), README: _readme(content).encode()}
     write_bundle(path, content, files)

@@ -35,7 +35,14 @@ from tet_deploy.onnx_file import FRAMES, ONNX_FILE, metadata_of, sealed
 IR_VERSION = 10  # with opset 21: onnx 1.16, ONNX Runtime 1.18 and later
 
 
-def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "none", states: bool = False) -> Path:
+def to_onnx(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    probes: Probes = "none",
+    states: bool = False,
+    ranges: bool = False,
+) -> Path:
     """Write a deployable network, float or quantized, to an ONNX file, whole or not at all.
 
     Parameters
@@ -71,17 +78,19 @@ def to_onnx(graph: Graph, path: str | os.PathLike[str], *, probes: Probes = "non
     >>> OnnxRuntime("net.onnx").run(frames).decisions  # doctest: +SKIP
     """
     check(graph, DEPLOYABLE)
-    model = _model(graph, probe_names(populations(graph), probes), states)
+    model = _model(graph, probe_names(populations(graph), probes), states, ranges)
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path, ONNX_FILE) as temporary:
         temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return Path(path)
 
 
-def _model(graph: Graph, probes: ProbeNames, states: bool) -> onnx.ModelProto:
+def _model(graph: Graph, probes: ProbeNames, states: bool, ranges: bool) -> onnx.ModelProto:
     build = OnnxBuilder()
-    add_network = add_integer_network if graph.is_quantized else add_float_network
-    add_network(build, graph, probes, states)
+    if graph.is_quantized:
+        add_integer_network(build, graph, probes, states, ranges)
+    else:
+        add_float_network(build, graph, probes, states)
     frames = helper.make_tensor_value_info(FRAMES, onnx.TensorProto.FLOAT, ["T", "B", *graph.input.shape])
     model = helper.make_model(
         helper.make_graph(

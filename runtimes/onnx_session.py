@@ -32,6 +32,7 @@ from tet_deploy.errors import (
 )
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, UNSEALED_FORMAT, Description, check_seal, output_of, read_metadata
+from tet_deploy.ranges import SATURATED, WRAPPED, Possible, Ranges, clipped_messages, joined
 
 try:
     import onnxruntime
@@ -107,6 +108,8 @@ class OnnxRuntime:
         self.populations, self.metadata, self._format = tuple(about.populations), about.metadata, about.format
         self.is_quantized = any(value.name == READOUT and "int64" in value.type for value in self._session.get_outputs())
         self._states = _states(self._session, about)
+        self._messages = about.messages
+        self._counted, self._unknown = _counted(self._session, about)
         self._largest = max([1, *map(math.prod, about.populations.values())])
         self._micro_batch = micro_batch
 
@@ -158,6 +161,7 @@ class OnnxRuntime:
             spikes={name: array[0] for name, array in seen.spikes.items()},
             potentials={name: array[0] for name, array in seen.potentials.items()},
             readout=seen.readout[0],
+            ranges=joined([seen.ranges], lambda parts: parts[0][0]),
         )
         return step, after
 
@@ -171,7 +175,9 @@ class OnnxRuntime:
         spikes = {name: output_of(name, "spikes") for name in names.spikes}
         potentials = {name: output_of(name, "potentials") for name in names.potentials}
         states = {name: output_of(name, "after") for name in state} if after else {}
-        wanted = [READOUT, *spikes.values(), *potentials.values(), *states.values()]
+        counts = {kind: {name: output_of(name, kind) for name in names} for kind, names in self._counted.items()}
+        outputs = (spikes, potentials, states, *counts.values())
+        wanted = [READOUT, *(output for group in outputs for output in group.values())]
         before = {output_of(name, "before"): array for name, array in state.items()}
         try:
             arrays = self._session.run(wanted, {FRAMES: np.ascontiguousarray(frames), **before})
@@ -190,6 +196,11 @@ class OnnxRuntime:
             spikes={name: found[output] for name, output in spikes.items()},
             potentials={name: found[output] for name, output in potentials.items()},
             readout=found[READOUT],
+            ranges=Ranges(
+                clipped={name: clipped_messages(frames, units, axes=2) for name, units in self._messages.items()},
+                **{kind: {name: found[output] for name, output in group.items()} for kind, group in counts.items()},
+                unknown=self._unknown,
+            ),
             runtime=self.name,
         )
         return recording, {name: found[output] for name, output in states.items()}
@@ -247,6 +258,8 @@ def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
         for what in ("before", "after"):
             expected[output_of(name, what)] = (state, shape)
             over_samples.add(output_of(name, what))
+    for name, kind in _range_outputs(about):
+        expected[output_of(name, kind)] = ("tensor(int64)", ())
     for name in expected.keys() & values.keys():
         found = (values[name].type, tuple(values[name].shape[1 if name in over_samples else 2 :]))
         if found != expected[name]:
@@ -256,6 +269,27 @@ def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
             )
         shapes[name] = expected[name][1]
     return shapes
+
+
+def _range_outputs(about: Description) -> list[tuple[str, str]]:
+    """Nodes that may leave the chip's range and the kind of it, which an output of that name may count."""
+    possible = about.possible or {}
+    return [(name, kind) for kind in (WRAPPED, SATURATED) for name in possible.get(kind, ())]
+
+
+def _counted(session: Any, about: Description) -> tuple[Possible, tuple[str, ...]]:
+    """The nodes that outputs count, by kind, and those that the file does not count: in an older one all that it names."""
+    outputs = {value.name: value.type for value in session.get_outputs()}
+    if about.possible is None and outputs[READOUT] == "tensor(int64)":
+        return {}, (FRAMES, *about.populations)
+    counted: dict[str, tuple[str, ...]] = {WRAPPED: (), SATURATED: ()}
+    unknown: dict[str, None] = {}
+    for name, kind in _range_outputs(about):
+        if output_of(name, kind) in outputs:
+            counted[kind] += (name,)
+        else:
+            unknown[name] = None
+    return counted, tuple(unknown)
 
 
 def _states(session: Any, about: Description) -> dict[str, tuple[type, Shape]]:

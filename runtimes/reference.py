@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tet_deploy import dynamics
 from tet_deploy.contracts import (
     ProbeNames,
     Probes,
@@ -23,8 +24,9 @@ from tet_deploy.contracts import (
     recorded,
 )
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import Population
+from tet_deploy.ir.nodes import WEIGHTED, Input, Node, Population
 from tet_deploy.meaning import State, evaluate
+from tet_deploy.ranges import CLIPPED, KINDS, SATURATED, WRAPPED, Ranges, clipped_messages, per_sample, possible
 
 _MICRO_BATCH = 64  # samples at a time, so that memory stays small
 
@@ -45,6 +47,7 @@ class ReferenceRuntime:
     def __init__(self, graph: Graph, dtype: type[np.floating[Any]] = np.float32) -> None:
         self.graph = graph
         self.dtype = np.dtype(np.int64 if graph.is_quantized else dtype)
+        self._possible = possible(graph)
 
     def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
         """Run the network over frames [T, B, C, H, W]; see `contracts.Runtime`."""
@@ -84,13 +87,43 @@ class ReferenceRuntime:
     def _step(self, state: State, frame: np.ndarray, names: ProbeNames) -> tuple[Step, State]:
         values: dict[str, np.ndarray] = {}
         after = dict(state)  # `evaluate` exchanges potentials, it does not change them
+        counts: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
         for node in self.graph:
             inputs = [values[source] for source in node.inputs] or [frame]
-            values[node.name] = np.asarray(evaluate(node, inputs, after)).astype(self.dtype, copy=False)
+            kinds = [kind for kind in KINDS if node.name in self._possible[kind]]
+            sent = _counted(node, inputs, after, kinds, counts) if kinds else evaluate(node, inputs, after)
+            values[node.name] = np.asarray(sent).astype(self.dtype, copy=False)
         potential_type = np.int32 if self.graph.is_quantized else self.dtype
         seen = Step(
             spikes={name: values[name].astype(np.uint8) for name in names.spikes},
             potentials={name: after[name].astype(potential_type) for name in names.potentials},
             readout=values[self.graph.readout.name],
+            ranges=Ranges(clipped=counts[CLIPPED], wrapped=counts[WRAPPED], saturated=counts[SATURATED]),
         )
         return seen, after
+
+
+def _counted(
+    node: Node, inputs: list[np.ndarray], state: State, kinds: list[str], counts: dict[str, dict[str, np.ndarray]]
+) -> np.ndarray:
+    """`evaluate`, and how many values of each sample left their range on the way."""
+    found: dict[str, np.ndarray] = {}
+    if isinstance(node, WEIGHTED):
+        sums = dynamics.synaptic_sum(node, inputs[0]).astype(np.int64)
+        found[WRAPPED] = per_sample(dynamics.wraps24(sums))
+        sent = dynamics.wrap24(sums)
+    elif isinstance(node, Population):
+        before, presynaptic = state[node.name], np.asarray(sum(inputs[1:], start=inputs[0]))
+        sent = evaluate(node, inputs, state)
+        found = dict.fromkeys(kinds, np.zeros(len(before), np.int64))
+        if WRAPPED in kinds and dynamics.wraps_once(np.array([presynaptic.min(), presynaptic.max()])).any():
+            found[WRAPPED] = per_sample(dynamics.wraps_once(presynaptic))
+        if SATURATED in kinds and state[node.name].min() == dynamics.LOWEST_POTENTIAL:  # held, or there by itself
+            found[SATURATED] = per_sample(dynamics.is_held(node, before, presynaptic))
+    else:
+        assert isinstance(node, Input) and node.quantization is not None
+        sent = evaluate(node, inputs, state)
+        found[CLIPPED] = clipped_messages(inputs[0], node.quantization)
+    for kind in kinds:
+        counts[kind][node.name] = found[kind]
+    return sent

@@ -22,7 +22,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "exporters").is_dir():
 if TYPE_CHECKING:
     from tet_deploy.contracts import Recording
     from tet_deploy.deployment import export
-    from tet_deploy.errors import TetDeployError, TetDeployWarning
+    from tet_deploy.errors import RangeWarning, TetDeployError, TetDeployWarning
     from tet_deploy.ir.artifact import load, save
     from tet_deploy.ir.graph import Graph
     from tet_deploy.links.comparing import compare
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Agreement": "tet_deploy.validation",
     "Graph": "tet_deploy.ir.graph",
+    "RangeWarning": "tet_deploy.errors",
     "Recording": "tet_deploy.contracts",
     "Stream": "tet_deploy.stream",
     "TetDeployError": "tet_deploy.errors",
@@ -62,6 +63,7 @@ _HOMES = {
 __all__ = [
     "Agreement",
     "Graph",
+    "RangeWarning",
     "Recording",
     "Stream",
     "TetDeployError",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, DataError, TetDeployWarning, cut, first_line, shown
+from tet_deploy.errors import ArgumentError, DataError, RangeWarning, TetDeployWarning, cut, first_line, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Spiking
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.range_totals import RangeTotals
+from tet_deploy.ranges import Ranges, joined
 
 Progress = Callable[[int, int], None]  # (done, total)
 Frames = Any  # a numpy array or a torch tensor, [T, B, C, H, W] or [T, B, N]: time first, then samples
@@ -34,6 +38,8 @@ class Recording:
         Per probed LIF: membrane potential after the reset, [T, B, *shape]; float32, or int32 for quantized networks.
     readout
         [T, B, K]; float32, or int64 in units of 64 * scale for quantized networks.
+    ranges
+        How many values left the chip's range, of the nodes of a quantized network that may.
     runtime
         Name of the runtime.
     """
@@ -41,6 +47,7 @@ class Recording:
     spikes: Mapping[str, np.ndarray] = field(default_factory=dict)
     potentials: Mapping[str, np.ndarray] = field(default_factory=dict)
     readout: np.ndarray
+    ranges: Ranges = field(default_factory=Ranges)
     runtime: str
 
     def __repr__(self) -> str:
@@ -75,6 +82,7 @@ class Recording:
             spikes={name: array[:, part] for name, array in self.spikes.items()},
             potentials={name: array[:, part] for name, array in self.potentials.items()},
             readout=self.readout[:, part],
+            ranges=self.ranges.sample(start, stop),
             runtime=self.runtime,
         )
 
@@ -90,6 +98,7 @@ def concatenate(parts: Sequence[Recording]) -> Recording:
         spikes={name: np.concatenate([part.spikes[name] for part in parts], axis=1) for name in first.spikes},
         potentials={name: np.concatenate([part.potentials[name] for part in parts], axis=1) for name in first.potentials},
         readout=np.concatenate([part.readout for part in parts], axis=1),
+        ranges=joined([part.ranges for part in parts], functools.partial(np.concatenate, axis=1)),
         runtime=first.runtime,
     )
 
@@ -101,6 +110,7 @@ class Step:
     spikes: Mapping[str, np.ndarray] = field(default_factory=dict)
     potentials: Mapping[str, np.ndarray] = field(default_factory=dict)
     readout: np.ndarray
+    ranges: Ranges = field(default_factory=Ranges)
 
 
 def recorded(steps: Sequence[Step], runtime: str) -> Recording:
@@ -110,6 +120,7 @@ def recorded(steps: Sequence[Step], runtime: str) -> Recording:
         spikes={name: np.stack([step.spikes[name] for step in steps]) for name in first.spikes},
         potentials={name: np.stack([step.potentials[name] for step in steps]) for name in first.potentials},
         readout=np.stack([step.readout for step in steps]),
+        ranges=joined([step.ranges for step in steps], np.stack),
         runtime=runtime,
     )
 
@@ -219,6 +230,20 @@ def tell_other_steps(graph: Graph, steps: int, samples: int) -> None:
             TetDeployWarning,
             stacklevel=_first_outside(),
         )
+
+
+def tell_ranges(totals: RangeTotals) -> None:
+    """Warn where numbers left the chip's range, or may have done so uncounted: once, of a whole call."""
+    if totals.said:
+        warnings.warn(f"{totals}. {totals.advice()}", RangeWarning, stacklevel=_first_outside())
+
+
+@contextlib.contextmanager
+def ranges_untold() -> Iterator[None]:
+    """Within it no `tell_ranges` is heard: whoever shows the result tells."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RangeWarning)
+        yield
 
 
 def _first_outside() -> int:

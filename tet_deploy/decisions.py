@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from tet_deploy import plain
 from tet_deploy.contracts import Recording
 from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reprs import short_repr
 
 
@@ -27,20 +28,29 @@ class Decisions:
         int64 [B]: class of each sample after the last step.
     correct
         int64 [T]: samples that were decided rightly if the run ended after step 1..T; None where no labels are known.
+    ranges
+        How many values left the chip's range.
     """
 
     runtime: str
     steps: int
     decisions: np.ndarray
     correct: np.ndarray | None = None
+    ranges: RangeTotals = field(default_factory=RangeTotals)
     __repr__ = short_repr
 
     @classmethod
-    def of(cls, recording: Recording, labels: np.ndarray | None) -> Decisions:
-        """Those of a recording whose samples have these labels, int64 [B]."""
+    def of(cls, recording: Recording, labels: np.ndarray | None, ranges: RangeTotals | None = None) -> Decisions:
+        """Those of a recording whose samples have these labels, int64 [B], and whose values left their range like that."""
         by_step = recording.decisions_by_step
         correct = None if labels is None else np.count_nonzero(by_step == labels, axis=1)
-        return cls(runtime=recording.runtime, steps=recording.steps, decisions=by_step[-1], correct=correct)
+        return cls(
+            runtime=recording.runtime,
+            steps=recording.steps,
+            decisions=by_step[-1],
+            correct=correct,
+            ranges=ranges or RangeTotals(),
+        )
 
     @property
     def samples(self) -> int:
@@ -67,12 +77,19 @@ class Decisions:
             steps=self.steps,
             decisions=np.concatenate([self.decisions, other.decisions]),
             correct=None if self.correct is None or other.correct is None else self.correct + other.correct,
+            ranges=self.ranges + other.ranges,
         )
 
     def to_state(self) -> dict[str, Any]:
         """In plain JSON values, without loss."""
         correct = None if self.correct is None else self.correct.tolist()
-        return {"runtime": self.runtime, "steps": self.steps, "decisions": self.decisions.tolist(), "correct": correct}
+        return {
+            "runtime": self.runtime,
+            "steps": self.steps,
+            "decisions": self.decisions.tolist(),
+            "correct": correct,
+            "ranges": self.ranges.to_state(),
+        }
 
     @classmethod
     def from_state(cls, state: Any) -> Decisions:
@@ -89,5 +106,9 @@ class Decisions:
         if correct is not None and (correct > samples).any():
             raise ArtifactError(f"correct: more than the {samples} samples. The file is damaged; do the work again.")
         return cls(
-            runtime=plain.text(state, "runtime"), steps=steps, decisions=plain.counts(state, "decisions"), correct=correct
+            runtime=plain.text(state, "runtime"),
+            steps=steps,
+            decisions=plain.counts(state, "decisions"),
+            correct=correct,
+            ranges=RangeTotals.from_state(plain.get(state, "ranges")),
         )

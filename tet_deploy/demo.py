@@ -293,6 +293,7 @@ def _write_report(result: DemoResult, int8: Graph, decided: Decisions, sample: S
         energy_accuracy_by_step=decided.accuracy_by_step,
         sample=sample,
         graph=int8,
+        ranges=result.energy.ranges,
         seconds=result.seconds,
     )
     write_report(data, result.folder / "report.html")

@@ -40,7 +40,8 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     to
         "onnx" or "lava".
     options
-        For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; and `states`.
+        For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; `states` and
+        `ranges`, see `exporters.to_onnx`.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def deployed(
         yield cast(Runtime, make(graph))
         return
     exporter = EXPORTERS[form]
-    asked = {"probes": probes, "states": states}
+    asked = {"probes": probes, "states": states, "ranges": True}
     with tempfile.TemporaryDirectory(prefix="tet_deploy-") as folder:
         path = Path(folder) / f"network{exporter.suffix}"
         yield cast(Runtime, make(export(graph, path, to=form, **{k: v for k, v in asked.items() if k in exporter.options})))

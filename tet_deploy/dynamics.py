@@ -16,6 +16,7 @@ from tet_deploy.ir.shapes import conv_size
 
 FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
 STATE_LIMIT = 2**23  # u and v are 24 bit
+LOWEST_POTENTIAL = -(STATE_LIMIT - 1)
 DECAY_ONE = 4096  # decays are 12 bit: state * (4096 - decay) / 4096
 LARGEST_THRESHOLD = 2**17 - 1
 LARGEST_BIAS_MANTISSA = 2**12 - 1  # 13 bit signed
@@ -117,10 +118,31 @@ def fixed_point_lif_step(
         Booleans, and the int64 membrane potential after the reset.
     """
     u = wrap_once(np.left_shift(a, FRACTION_BITS))
-    kept = np.sign(v) * ((np.abs(v) * (DECAY_ONE - decay_v)) >> 12)  # truncates toward zero
-    v = np.clip(kept + u + bias, -(STATE_LIMIT - 1), STATE_LIMIT - 1)
+    v = np.clip(_decayed(v, decay_v) + u + bias, LOWEST_POTENTIAL, STATE_LIMIT - 1)
     spikes = v > (threshold << FRACTION_BITS)
     return spikes, np.where(spikes, 0, v)
+
+
+def _decayed(v: np.ndarray, decay_v: int) -> np.ndarray:
+    return np.asarray(np.sign(v) * ((np.abs(v) * (DECAY_ONE - decay_v)) >> 12))  # truncates toward zero
+
+
+@singledispatch
+def is_held(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    """Which potentials of a quantized population `step` holds at their lower limit; parameters as there.
+
+    Raises
+    ------
+    GraphError
+        A kind of population that has no equation here.
+    """
+    raise GraphError(f"node {node.name!r}: there is no equation for a {node.kind}.")
+
+
+@is_held.register
+def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    u = wrap_once(np.left_shift(presynaptic, FRACTION_BITS))
+    return np.asarray(_decayed(v, decay_v(node)) + u + _bias(node, presynaptic.ndim) < LOWEST_POTENTIAL)
 
 
 def wrap24(a: np.ndarray) -> np.ndarray:
@@ -128,10 +150,20 @@ def wrap24(a: np.ndarray) -> np.ndarray:
     return (a + STATE_LIMIT) % (2 * STATE_LIMIT) - STATE_LIMIT
 
 
+def wraps24(a: np.ndarray) -> np.ndarray:
+    """Which synaptic sums `wrap24` changes."""
+    return np.asarray((a < -STATE_LIMIT) | (a >= STATE_LIMIT))
+
+
 def wrap_once(u: np.ndarray) -> np.ndarray:
     """Add or subtract 2^24 once where u left (-2^23, 2^23]; larger excursions stay outside, as they do in Lava."""
     u = np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, u)
     return np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u)
+
+
+def wraps_once(a: np.ndarray) -> np.ndarray:
+    """Which presynaptic sums `wrap_once` changes, once they are shifted by 6."""
+    return np.asarray((a > LARGEST_SYNAPTIC_SUM + 1) | (a < -LARGEST_SYNAPTIC_SUM))
 
 
 def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int:
@@ -157,8 +189,17 @@ def to_messages(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
         int64, of the same shape.
     """
     limit = largest_message(quantization)
-    scaled = frames.astype(np.float32) * np.float32(quantization.scale)
-    return np.asarray(np.clip(np.rint(scaled), -limit, limit).astype(np.int64))
+    return np.asarray(np.clip(_rounded(frames, quantization), -limit, limit).astype(np.int64))
+
+
+def is_clipped(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
+    """Which messages of frames `to_messages` holds at the limit."""
+    return np.asarray(np.abs(_rounded(frames, quantization)) > largest_message(quantization))
+
+
+def _rounded(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity lies beyond the limit as well
+        return np.asarray(np.rint(frames.astype(np.float32) * np.float32(quantization.scale)))
 
 
 def largest_message(quantization: Quantization) -> int:

@@ -45,6 +45,10 @@ class TetDeployWarning(UserWarning):
     """Something that is allowed and seldom meant."""
 
 
+class RangeWarning(TetDeployWarning):
+    """Numbers of a quantized network left the chip's range in a run, so that it computed others; says where and how many."""
+
+
 class GraphError(TetDeployError):
     """A network, a node or an edge that cannot be built, lowered or exported."""
 

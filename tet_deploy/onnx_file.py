@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tet_deploy.errors import ArtifactError, shown
 from tet_deploy.files import Kind, head
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import LIF
+from tet_deploy.ir.nodes import LIF, Quantization
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.ranges import CLIPPED, KINDS, Possible, possible
 
 FORMAT = 2
 UNSEALED_FORMAT = 1  # what version 0.1 wrote: the same but for the seal
@@ -32,17 +34,25 @@ _SEAL_BEGINS = bytes([10, len(_SEAL)]) + _SEAL.encode() + bytes([18, len(_EMPTY_
 _STRING_OF_8_BEGINS = re.compile(rb"(\n|\x8a\x80*\0)(\x08|\x88\x80*\0)\Z")  # the key "location", however it is encoded
 
 
-def output_of(population: str, what: str) -> str:
+def output_of(node: str, what: str) -> str:
     """Name of the output that carries the "spikes", "potentials" or state "after" the run of a population.
 
-    The state "before" the run is an input.
+    The state "before" the run is an input. "wrapped" and "saturated" count what left its range, of synapses too.
     """
-    return f"{population}.{what}"
+    return f"{node}.{what}"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a file's metadata says of the network: its digest, its input, the shape of each LIF node, its own metadata."""
+    """What a file's metadata says of the network: its digest, its input, the shape of each LIF node, its own metadata.
+
+    Attributes
+    ----------
+    messages
+        What the messages of the input stand for, by the input's name; empty in a float network.
+    possible
+        Nodes that may leave the chip's range, see `ranges.possible`; None in a file that does not say so, as older ones.
+    """
 
     format: int
     digest: str
@@ -50,6 +60,8 @@ class Description:
     encoding: str
     populations: Mapping[str, Shape]
     metadata: Mapping[str, str]
+    messages: Mapping[str, Quantization] = field(default_factory=dict)
+    possible: Possible | None = None
 
 
 def metadata_of(graph: Graph, version: str) -> dict[str, str]:
@@ -61,6 +73,7 @@ def metadata_of(graph: Graph, version: str) -> dict[str, str]:
         "tet_deploy.graph_digest": graph.digest(),
         "tet_deploy.input": json.dumps({"shape": list(graph.input.shape), "encoding": graph.input.encoding}),
         "tet_deploy.populations": json.dumps(shapes),
+        "tet_deploy.ranges": json.dumps({"messages": _messages(graph), **possible(graph)}),
         "tet_deploy.metadata": json.dumps(dict(graph.metadata), sort_keys=True),
         _SEAL: _EMPTY_SEAL,
     }
@@ -99,7 +112,36 @@ def read_metadata(metadata: Mapping[str, str]) -> Description:
         encoding=source["encoding"],
         populations={name: _shape("populations", shape) for name, shape in populations.items()},
         metadata=_texts(metadata) if "tet_deploy.metadata" in metadata else {},
+        **(_ranges(_entry(metadata, "ranges")) if "tet_deploy.ranges" in metadata else {}),
     )
+
+
+def _messages(graph: Graph) -> dict[str, list[float]]:
+    units = graph.input.quantization
+    return {} if units is None else {graph.input.name: [units.scale, units.bits]}
+
+
+def _ranges(entry: dict[str, Any]) -> dict[str, Any]:
+    messages, found = entry.get("messages"), {kind: entry.get(kind) for kind in KINDS}
+    if not isinstance(messages, dict) or not all(map(_is_units, messages.values())):
+        raise _damaged("ranges", "the scale and bits of messages", messages)
+    for names in (list(messages), *found.values()):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _damaged("ranges", "names of nodes", names)
+        for name in names:
+            check_name(name)
+    if not set(found[CLIPPED] or ()) <= messages.keys():
+        raise _damaged("ranges", "the messages of each node that may clip them", messages)
+    return {
+        "messages": {name: Quantization(scale=scale, bits=bits) for name, (scale, bits) in messages.items()},
+        "possible": {kind: tuple(names or ()) for kind, names in found.items()},
+    }
+
+
+def _is_units(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or [type(each) for each in value] != [float, int]:
+        return False
+    return bool(0 < value[0] < math.inf and 2 <= value[1] <= 32)
 
 
 def sealed(content: bytes) -> bytes:

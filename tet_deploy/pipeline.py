@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 from tet_deploy import counting, reporting, validation
 from tet_deploy.batches import FrameBatches, Source
-from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate
+from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate, tell_ranges
 from tet_deploy.counting import EnergyReport, EnergyTable
 from tet_deploy.data.frames import check_labels
 from tet_deploy.decisions import Decisions
@@ -22,6 +23,7 @@ from tet_deploy.errors import ArgumentError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
+from tet_deploy.range_totals import RangeTotals
 from tet_deploy.units import float_thresholds, in_float_units
 from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
@@ -58,7 +60,13 @@ def run(
     Returns
     -------
     Recording
-        Spikes, potentials and readout, time first.
+        Spikes, potentials and readout, time first; and `ranges`, how many values left the chip's range.
+
+    Warns
+    -----
+    RangeWarning
+        Values left the chip's range: messages were clipped, sums wrapped, potentials held at the limit. So do `validate`,
+        `energy` and `report`; each once.
 
     Examples
     --------
@@ -67,7 +75,9 @@ def run(
     """
     runs, batches = [Run(graph=graph, runtime=runtime, options=options)], FrameBatches.of(graph, frames)
     parts = side_by_side(runs, batches, probes=probes, progress=lambda _: progress)
-    return concatenate([recording for _, (recording,) in parts if recording is not None])
+    recording = concatenate([recording for _, (recording,) in parts if recording is not None])
+    tell_ranges(RangeTotals.of(graph, recording.ranges, batches.start))
+    return recording
 
 
 def decide(
@@ -97,12 +107,20 @@ def decide(
     parts = side_by_side(
         [Run(graph=graph, runtime=runtime, options=options)], batches, probes="none", progress=lambda _: progress
     )
-    return _sum(Decisions.of(found, _of(known, part, batches)) for part, (found,) in parts if found is not None)
+    decisions = _sum(
+        Decisions.of(found, _of(known, part, batches), RangeTotals.of(graph, found.ranges, part.start))
+        for part, (found,) in parts
+        if found is not None
+    )
+    tell_ranges(decisions.ranges)
+    return decisions
 
 
 def decided(graph: Graph, frames: Frames | Source, recording: Recording, labels: Any = None) -> Decisions:
     """What a recorded run decided."""
-    return Decisions.of(recording, _labels(graph, FrameBatches.of(graph, frames), labels))
+    batches = FrameBatches.of(graph, frames)
+    ranges = RangeTotals.of(graph, recording.ranges, batches.start)
+    return Decisions.of(recording, _labels(graph, batches, labels), ranges)
 
 
 def validate(
@@ -152,9 +170,19 @@ def validate(
         ]
         for name, recording in zip(others, rest, strict=True):
             if expected is not None and recording is not None:
-                both = validation.compare(expected.sample(0, recording.samples), recording, thresholds, start=part.start)
-                found[name] = plus(found[name], both)
-    return {name: agreement for name, agreement in found.items() if agreement is not None}
+                found[name] = plus(found[name], _compared(graph, expected, recording, thresholds, part))
+    agreements = {name: agreement for name, agreement in found.items() if agreement is not None}
+    tell_ranges(validation.ranges(agreements))
+    return agreements
+
+
+def _compared(
+    graph: Graph, expected: Recording, found: Recording, thresholds: Mapping[str, float], part: FrameBatches
+) -> Agreement:
+    """How two recordings of the samples of a part agree, and what left its range there."""
+    expected = expected.sample(0, found.samples)
+    known, other = (RangeTotals.of(graph, each.ranges, part.start) for each in (expected, found))
+    return dataclasses.replace(validation.compare(expected, found, thresholds, start=part.start), ranges=known | other)
 
 
 def energy(
@@ -190,11 +218,16 @@ def energy(
     check_options("energy", counting.estimate, policies)
     batches = FrameBatches.of(graph, frames)
     parts = side_by_side([Run(graph=graph, runtime=runtime)], batches, probes="spikes", progress=lambda _: progress)
-    return _sum(
-        counting.estimate(graph, found, part.frames(), table=table, **policies)
+    spent = _sum(
+        dataclasses.replace(
+            counting.estimate(graph, found, part.frames(), table=table, **policies),
+            ranges=RangeTotals.of(graph, found.ranges, part.start),
+        )
         for part, (found,) in parts
         if found is not None
     )
+    tell_ranges(spent.ranges)
+    return spent
 
 
 def report(
@@ -246,12 +279,11 @@ def report(
     for part, (recording, *recordings) in side_by_side(runs, batches, progress=progress):
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
-        decided = plus(decided, Decisions.of(recording, y))
+        decided = plus(decided, Decisions.of(recording, y, RangeTotals.of(graph, recording.ranges, part.start)))
         spent = plus(spent, counting.estimate(graph, recording, x, table=table))
         for name, other in zip(others, recordings, strict=True):
             assert other is not None
-            both = validation.compare(recording, other, thresholds, start=part.start - batches.start)
-            agreements[name] = plus(agreements[name], both)
+            agreements[name] = plus(agreements[name], _compared(graph, recording, other, thresholds, part))
         sample = sample or reporting.SampleView.of(recording, x, 0, None if y is None else int(y[0]))
     assert decided is not None and spent is not None
     by_step, agreed = decided.accuracy_by_step, {name: found for name, found in agreements.items() if found is not None}
@@ -269,8 +301,11 @@ def report(
         energy_accuracy_by_step=by_step,
         sample=sample,
         graph=graph,
+        ranges=validation.ranges(agreed) | decided.ranges,
     )
-    return reporting.write_report(data, Path(path))
+    written = reporting.write_report(data, Path(path))
+    tell_ranges(data.ranges)
+    return written
 
 
 def equality_expected(graph: Graph, frames: Frames | Source) -> bool:

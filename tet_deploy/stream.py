@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from tet_deploy.contracts import Probes, Step, StreamingRuntime, as_array
+from tet_deploy.contracts import Probes, Step, StreamingRuntime, as_array, tell_ranges
 from tet_deploy.deployment import deployed
 from tet_deploy.errors import ArgumentError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.range_totals import RangeTotals
+from tet_deploy.ranges import joined
 
 
 class Stream:
@@ -60,7 +62,8 @@ class Stream:
             self.close()
             raise ArgumentError(f"runtime {runtime!r}: takes whole runs, not single steps. Use 'reference' or 'onnx'.")
         self._runner, self._probes, self._shape = cast(StreamingRuntime, runner), probes, tuple(graph.input.shape)
-        self.samples = samples
+        self._graph, self.samples = graph, samples
+        self._told: frozenset[tuple[str, str]] = frozenset()
         self.reset()
 
     def reset(self) -> None:
@@ -75,14 +78,27 @@ class Stream:
         ------
         DataError
             A frame that does not fit; the state stays as it was.
+
+        Warns
+        -----
+        RangeWarning
+            Values of a node left the chip's range for the first time in this stream; `ranges` of each step has the numbers.
         """
         array = as_array(frame)
         if self.samples == 1 and array.shape == self._shape:
             array = array[None]
         seen, self._state = self._runner.step(self._state, array, probes=self._probes)
+        self._tell_ranges(seen)
         self.steps += 1
         self._total = self._total + seen.readout.astype(np.int64 if seen.readout.dtype.kind == "i" else np.float64)
         return seen
+
+    def _tell_ranges(self, seen: Step) -> None:
+        """Warn where a node leaves its range for the first time, however long the stream; each step has its numbers."""
+        left = seen.ranges.left
+        if not left <= self._told:
+            self._told |= left
+            tell_ranges(RangeTotals.of(self._graph, joined([seen.ranges], np.stack)))
 
     @property
     def mean_readout(self) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from tet_deploy.errors import ArtifactError, DataError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
 from tet_deploy.layout import Table
+from tet_deploy.range_totals import RangeTotals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,8 @@ class Agreement:
         Largest absolute difference of the readout, in the graph's own units.
     first
         The first divergence, or None.
+    ranges
+        How many values left the chip's range on these samples, as far as one of the two counted it.
     """
 
     runtime: str
@@ -99,6 +104,7 @@ class Agreement:
     samples: int
     largest_readout_error: float
     first: Divergence | None
+    ranges: RangeTotals = field(default_factory=RangeTotals)
 
     def __repr__(self) -> str:
         return f"<Agreement: {self}>"
@@ -127,6 +133,7 @@ class Agreement:
             },
             largest_readout_error=max(self.largest_readout_error, other.largest_readout_error),
             first=min(found, key=self._order, default=None),
+            ranges=self.ranges + other.ranges,
             **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
         )
 
@@ -148,6 +155,7 @@ class Agreement:
             by_node={name: tuple(map(int, plain.counts(nodes, name, "by_node", length=2))) for name in nodes},  # type: ignore[misc]
             largest_readout_error=plain.real(state, "largest_readout_error"),
             first=None if first is None else Divergence.from_state(first),
+            ranges=RangeTotals.from_state(plain.get(state, "ranges")),
             **{name: plain.count(state, name) for name in _COUNTS},
         )
         if found.first is not None and found.first.node not in (*nodes, "readout"):
@@ -170,6 +178,13 @@ class Agreement:
 
 
 _COUNTS = ("spikes", "potentials", "readout", "compared", "decisions", "samples")
+
+
+def ranges(agreements: Mapping[str, Agreement]) -> RangeTotals:
+    """What left the chip's range on the samples that were compared with one reference; on the most, where some saw fewer."""
+    most = max((agreement.samples for agreement in agreements.values()), default=0)
+    found = (agreement.ranges for agreement in agreements.values() if agreement.samples == most)
+    return functools.reduce(operator.or_, found, RangeTotals())
 
 
 def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "") -> Table:

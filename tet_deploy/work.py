@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tet_deploy import pipeline, plain
+from tet_deploy import pipeline, plain, validation
 from tet_deploy.batches import FrameBatches
-from tet_deploy.contracts import Progress
+from tet_deploy.contracts import Progress, ranges_untold
 from tet_deploy.counting import EnergyReport
 from tet_deploy.counting.state import from_state, to_state
 from tet_deploy.data.opened import Opened, open_samples
@@ -26,6 +26,7 @@ from tet_deploy.links.comparing import Pair, compared
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.link import open_links
 from tet_deploy.passes.snap_to_grid import snapped
+from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Agreement
 
 Result = Any  # Decisions, Validation, Deviation or EnergyReport
@@ -58,6 +59,11 @@ class Validation:
     def samples(self) -> int:
         """Number of samples that were compared."""
         return max(agreement.samples for agreement in self.agreements.values())
+
+    @property
+    def ranges(self) -> RangeTotals:
+        """What left the chip's range on these samples."""
+        return validation.ranges(self.agreements)
 
     def __add__(self, other: Validation) -> Validation:
         return Validation(
@@ -172,7 +178,8 @@ class OpenedWork(NamedTuple):
 
     def do(self, start: int, stop: int, progress: Progress | None = None) -> Done:
         """Samples start..stop-1."""
-        result = KINDS[self.work.kind].do(self.subject, self.frames.part(start, stop), self.work.settings, progress)
+        with ranges_untold():
+            result = KINDS[self.work.kind].do(self.subject, self.frames.part(start, stop), self.work.settings, progress)
         return Done(self.what(), (Span(start, stop, result),))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tet_deploy.errors import ArtifactError
+from tet_deploy.ranges import CLIPPED, KINDS, SATURATED, WRAPPED, Possible
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import read_bundle
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.reading import Refused
 
@@ -22,6 +23,8 @@ class BundlePlan:
         What the frames must be; see `ir.nodes.Input`.
     populations
         Shape of each LIF population, in order.
+    possible
+        Nodes that may leave the chip's range, see `ranges.possible`; of an older bundle, which does not say, all.
     classes
         Values in the readout of one step.
     digest
@@ -35,6 +38,7 @@ class BundlePlan:
     input_shape: tuple[int, ...]
     encoding: str
     populations: Mapping[str, tuple[int, ...]]
+    possible: Possible
     classes: int
     digest: str
     thresholds: Mapping[str, int]
@@ -57,6 +61,7 @@ def read_plan(bundle: Path) -> BundlePlan:
         input_shape=tuple(plan["input"]["shape"]),
         encoding=plan["input"]["encoding"],
         populations={node["name"]: tuple(node["shape"]) for node in plan["nodes"] if node["kind"] == "lif"},
+        possible=_possible(plan),
         classes=plan["readout"]["shape"][0],
         digest=plan["digest"],
         thresholds={node["name"]: node["threshold"] for node in plan["nodes"] if node["kind"] == "lif"},
@@ -67,3 +72,11 @@ def read_plan(bundle: Path) -> BundlePlan:
 def _texts(metadata: Any) -> dict[str, str]:
     """For people, so that nobody has checked it."""
     return {key: value for key, value in metadata.items() if isinstance(value, str)} if isinstance(metadata, dict) else {}
+
+
+def _possible(plan: Mapping[str, Any]) -> Possible:
+    if "ranges" in plan:
+        return {kind: tuple(plan["ranges"].get(kind, ())) for kind in KINDS}
+    populations = [node["name"] for node in plan["nodes"] if node["kind"] == "lif"]
+    synapses = [node["name"] for node in plan["nodes"] if node["kind"] == "conv"]
+    return {CLIPPED: (plan["input"]["name"],), WRAPPED: (*synapses, *populations), SATURATED: tuple(populations)}

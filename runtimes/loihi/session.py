@@ -16,6 +16,7 @@ from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, probe_names
 from tet_deploy.errors import ExecutionError, cut
 from tet_deploy.mapped import map_array, stored_at
+from tet_deploy.ranges import Ranges
 from tet_deploy.runtimes.loihi.child import run_child
 from tet_deploy.runtimes.loihi.interpreter import check_lava_python, find_lava_python
 from tet_deploy.runtimes.loihi.plan import read_plan
@@ -119,8 +120,16 @@ class LavaRuntime:
             spikes={name: arrays[f"spikes/{name}"] for name in names.spikes},
             potentials={name: arrays[f"potentials/{name}"] for name in names.potentials},
             readout=arrays["readout"],
+            ranges=self._ranges(arrays),
             runtime=self.name,
         )
+
+    def _ranges(self, arrays: Mapping[str, np.ndarray]) -> Ranges:
+        """What the run counted; Lava's own models and older bundles do not."""
+        places = {kind: {name: f"ranges/{kind}/{name}" for name in names} for kind, names in self.plan.possible.items()}
+        counts = {kind: {name: arrays[key] for name, key in keys.items() if key in arrays} for kind, keys in places.items()}
+        unknown = dict.fromkeys(name for keys in places.values() for name, key in keys.items() if key not in arrays)
+        return Ranges(**counts, unknown=tuple(unknown))
 
     def _run(self, scratch: Path, probes: Probes, progress: Progress | None) -> _Log:
         """Run frames.npy of a folder into its recording.npz."""

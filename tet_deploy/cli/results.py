@@ -14,6 +14,7 @@ from tet_deploy.debugging import Diagnosis, cause_table
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.tables import deviation_tables, deviation_values
 from tet_deploy.passes.snap_to_grid import OFF_GRID
+from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Agreement, agreement_table
 from tet_deploy.work import Done
 
@@ -40,7 +41,8 @@ def show_run(done: Done, as_json: bool) -> None:
         result["accuracy"] = found.accuracy
         text += f"; accuracy {found.accuracy:.2%}"
     result["decisions"] = found.decisions.tolist()
-    print_result(as_json, result, text)
+    print_result(as_json, result | _ranges(found.ranges), text)
+    tell_ranges(found.ranges)
 
 
 def show_validate(done: Done, as_json: bool) -> None:
@@ -48,7 +50,7 @@ def show_validate(done: Done, as_json: bool) -> None:
     agreements, on_grid = done.result.agreements, done.result.equality_expected
     if as_json:
         result = {name: _agreement(agreement) for name, agreement in agreements.items()}
-        print_json({"of": done.which, "equality_expected": on_grid} | result)
+        print_json({"of": done.which, "equality_expected": on_grid} | result | _ranges(done.result.ranges))
     else:
         terminal.say(agreement_table(agreements, done.which))
         for agreement in agreements.values():
@@ -56,6 +58,7 @@ def show_validate(done: Done, as_json: bool) -> None:
                 terminal.say(f"{agreement.runtime}: {agreement.first}")
         if not on_grid:
             terminal.say(f"{OFF_GRID} Here: --snap-frames.")
+    tell_ranges(done.result.ranges)
     raise typer.Exit(0 if all(agreement.equal for agreement in agreements.values()) else 1)
 
 
@@ -64,23 +67,35 @@ def show_compare(done: Done, as_json: bool, why: Diagnosis | None = None) -> Non
     found: Deviation = done.result
     if as_json:
         causes = None if why is None else dataclasses.asdict(why)
-        print_json({"of": done.which, **deviation_values(found), "diagnosis": causes})
+        print_json({"of": done.which, **deviation_values(found), **_ranges(found.ranges), "diagnosis": causes})
     else:
         told_below = why is not None and why.first is not None
         for table in deviation_tables(dataclasses.replace(found, first_spike=None) if told_below else found, done.which):
             terminal.say(table)
         for line in () if why is None else (cause_table(why), str(why)):
             terminal.say(line)
+    tell_ranges(found.ranges)
     raise typer.Exit(1 if found.same_network and not found.equal else 0)
 
 
 def show_energy(done: Done, as_json: bool) -> None:
     """What `energy` and a merge of its parts print."""
     if as_json:
-        print_json({"of": done.which, **counting.to_dict(done.result)})
+        print_json({"of": done.which, **counting.to_dict(done.result), **_ranges(done.result.ranges)})
     else:
         terminal.say(counting.energy_table(done.result, done.which))
         terminal.say(counting.layer_table(done.result))
+    tell_ranges(done.result.ranges)
+
+
+def tell_ranges(totals: RangeTotals) -> None:
+    """Say in a line that values left the chip's range."""
+    if totals.said:
+        terminal.tell(f"warning: {totals}. {totals.advice('tet-deploy quantize --calibration')}")
+
+
+def _ranges(totals: RangeTotals) -> dict[str, Any]:
+    return {"ranges": totals.to_state()}
 
 
 SHOW: dict[str, Callable[[Done, bool], None]] = {

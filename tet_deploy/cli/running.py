@@ -12,7 +12,7 @@ from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples, any_of, probes_of, runtimes_of
 from tet_deploy.cli.results import show_compare, show_run, show_validate
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
-from tet_deploy.contracts import populations, probe_names
+from tet_deploy.contracts import populations, probe_names, ranges_untold
 from tet_deploy.debugging import Diagnosis
 from tet_deploy.errors import ArgumentError
 from tet_deploy.files import check_writable
@@ -59,7 +59,7 @@ def run(
     opened, kept = work.opened(), probes_of(probes)
     graph = need_graph(opened.subject)
     chosen = opened.frames.part(0, samples or len(opened.frames))
-    with terminal.progress_bar(f"running on {runtime}") as progress:
+    with terminal.progress_bar(f"running on {runtime}") as progress, ranges_untold():  # show_run tells
         recording = pipeline.run(graph, chosen, runtime=runtime, probes=kept, progress=progress)
     frames_seen = np.concatenate([fingerprints(part.frames()) for part in chosen.batches(_AT_ONCE)])
     save_recording(recording, out, origin=of_graph(graph, runtime).origin(), frames=frames_seen)

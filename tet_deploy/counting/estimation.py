@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED
 from tet_deploy.ir.shapes import dense_macs
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.range_totals import RangeTotals
 
 _SAMPLES_AT_ONCE = 32  # bounds the integer copies of spikes made while counting
 
@@ -90,7 +92,7 @@ def estimate(
     parts = (count(graph, recording.sample(a, a + _SAMPLES_AT_ONCE), frames[:, a : a + _SAMPLES_AT_ONCE]) for a in starts)
     tables = (prices, *beside)
     found = (_report(graph, recording.runtime, traffic, tables, policies) for traffic in parts)
-    return functools.reduce(operator.add, found)
+    return dataclasses.replace(functools.reduce(operator.add, found), ranges=RangeTotals.of(graph, recording.ranges))
 
 
 def _report(

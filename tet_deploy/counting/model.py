@@ -9,7 +9,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +21,7 @@ from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
 from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.totals import Totals
 from tet_deploy.errors import ArgumentError, DataError
+from tet_deploy.range_totals import RangeTotals
 
 Squares = Mapping[str, Mapping[str, tuple[int, ...]]]
 
@@ -47,6 +48,8 @@ class EnergyReport:
         an inference, summed over samples; in units of the terms' denominator, see `energies`.
     runtime, digest
         Which runtime the spikes come from, and which network ran.
+    ranges
+        How many values left the chip's range, so that other spikes were counted than the float network's.
     """
 
     traffic: Totals
@@ -57,6 +60,7 @@ class EnergyReport:
     runtime: str
     digest: str
     beside: tuple[EnergyTable, ...] = ()
+    ranges: RangeTotals = field(default_factory=RangeTotals)
 
     def __repr__(self) -> str:
         energies = ", ".join(
@@ -178,7 +182,9 @@ class EnergyReport:
             }
             for table, found in self.squares.items()
         }
-        return dataclasses.replace(self, traffic=self.traffic + other.traffic, squares=squares)
+        return dataclasses.replace(
+            self, traffic=self.traffic + other.traffic, squares=squares, ranges=self.ranges + other.ranges
+        )
 
     def _terms(self, name: str) -> tuple[list[energies.Term], int]:
         """What one energy adds up, and into how many units a picojoule is split so that all of it is whole."""

@@ -17,6 +17,7 @@ from tet_deploy.counting.tables import EnergyTable, Price, choose
 from tet_deploy.counting.totals import LARGEST, Totals
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError, shown
+from tet_deploy.range_totals import RangeTotals
 
 _MOST_DIGITS = 4000  # of an integer; sums of squares of energies have some fifty, with prices of 1e-300 pJ a thousand
 _LARGEST_INPUT = 10**300  # of a sum of floats, whose mean must be one
@@ -42,6 +43,7 @@ def to_state(report: EnergyReport) -> dict[str, Any]:
         "squares": {table: {name: list(sums) for name, sums in found.items()} for table, found in report.squares.items()},
         "runtime": report.runtime,
         "digest": report.digest,
+        "ranges": report.ranges.to_state(),
     }
 
 
@@ -96,6 +98,7 @@ def from_state(state: Any) -> EnergyReport:
         squares=_squares(state, [table.name for table in priced], rows),
         runtime=plain.text(state, "runtime"),
         digest=plain.text(state, "digest"),
+        ranges=RangeTotals.from_state(plain.get(state, "ranges")),
     )
     for each in report.by_table:
         for name in each.names:

@@ -62,7 +62,7 @@ def certificates(graph: Graph) -> Mapping[str, Certificate]:
         raise GraphError("certificates are of a quantized network's integers; this one holds floats. Use td.quantize.")
     sent = values(graph)
     return {
-        node.name: _certificate(node, total([sent[name] for name in node.inputs]))
+        node.name: certificate(node, total([sent[name] for name in node.inputs]))
         for node in graph
         if isinstance(node, Population)
     }
@@ -99,7 +99,14 @@ def certificate_table(graph: Graph, latency: Mapping[str, int]) -> Table:
     return Table(title, ("population", "sums", "wrapping", "saturating", "latency"), rows)
 
 
-def _certificate(node: Population, presynaptic: Value) -> Certificate:
+def certificate(node: Population, presynaptic: Value) -> Certificate:
+    """That of one population, fed by such a presynaptic sum.
+
+    Raises
+    ------
+    GraphError
+        A kind of population of which no bound is known.
+    """
     least, greatest = int(presynaptic.least), int(presynaptic.greatest)
     return Certificate(least_sum=least, greatest_sum=greatest, least_potential=_least_potential(node, least))
 

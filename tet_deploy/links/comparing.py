@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tet_deploy.batches import FrameBatches, Source
-from tet_deploy.contracts import Frames, Progress, Recording
+from tet_deploy.contracts import Frames, Progress, Recording, tell_ranges
 from tet_deploy.data.frames import check_labels
 from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import DataError
@@ -17,6 +18,7 @@ from tet_deploy.links.flips import flips
 from tet_deploy.links.link import Link, common_probes, open_links
 from tet_deploy.links.measure import deviation
 from tet_deploy.passes.snap_to_grid import frames_fit, snapped
+from tet_deploy.range_totals import RangeTotals
 
 Bars = Callable[[str], Progress | None]
 
@@ -104,7 +106,9 @@ def compare(
     batches = pair.batches(frames)
     if labels is not None:
         labels = check_labels(labels, samples=len(labels), classes=pair.first.classes)
-    return compared(pair, batches, labels, progress=progress)
+    found = compared(pair, batches, labels, progress=progress)
+    tell_ranges(found.ranges)
+    return found
 
 
 def compared(
@@ -132,9 +136,20 @@ def compared(
             equality_expected=expected,
             start=part.start,
         )
+        known = _ranges(pair, pair.first, one, part.start) | _ranges(pair, pair.second, other, part.start)
+        here = dataclasses.replace(here, ranges=known)
         total = here if total is None else total + here
     assert total is not None
     return total
+
+
+def _ranges(pair: Pair, link: Link, recording: Recording, start: int) -> RangeTotals:
+    """What left its range in one link's recording; of what no network is at hand the names alone."""
+    graph = next((each.graph for each in (link, *pair) if each.graph is not None and each.digest == link.digest), None)
+    if graph is not None:
+        return RangeTotals.of(graph, recording.ranges, start)
+    left = dict.fromkeys((*sorted(name for _, name in recording.ranges.left), *recording.ranges.unknown))
+    return RangeTotals(unknown=tuple(left))
 
 
 def recordings_of(

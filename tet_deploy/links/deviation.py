@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tet_deploy import plain
 from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.sizes import Spread
+from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Divergence
 
 BINS_PER_OCTAVE = 4
@@ -112,6 +113,8 @@ class Deviation:
         The first spike that differs, potentials and distance in units of the float network.
     equal
         Whether both record integers of the same units, or floats, and every value is equal.
+    ranges
+        How many values left the chip's range in either of the two.
     same_network
         Whether both execute the same network.
     equality_expected
@@ -131,6 +134,7 @@ class Deviation:
     equal: bool
     same_network: bool = False
     equality_expected: bool = False
+    ranges: RangeTotals = field(default_factory=RangeTotals)
 
     def __repr__(self) -> str:
         return f"<Deviation: {self}>"
@@ -182,6 +186,7 @@ class Deviation:
             first_spike=min(found, key=self._order, default=None),
             equal=self.equal and other.equal,
             equality_expected=self.equality_expected and other.equality_expected,
+            ranges=self.ranges + other.ranges,
         )
 
     def _order(self, place: Divergence) -> tuple[Any, ...]:
@@ -203,6 +208,7 @@ class Deviation:
             "equal": self.equal,
             "same_network": self.same_network,
             "equality_expected": self.equality_expected,
+            "ranges": self.ranges.to_state(),
         }
 
     @classmethod
@@ -226,6 +232,7 @@ class Deviation:
             samples=plain.count(state, "samples", least=1),
             accuracy=None if accuracy is None else Accuracy.from_state(accuracy),
             first_spike=None if first is None else Divergence.from_state(first),
+            ranges=RangeTotals.from_state(plain.get(state, "ranges")),
             **{
                 name: plain.flag(state, name)
                 for name in ("causes", "rounding", "equal", "same_network", "equality_expected")

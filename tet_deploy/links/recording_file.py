@@ -1,7 +1,8 @@
 """Recordings in files: what one runtime observed, of which network, in which units and of which frames.
 
-An .npz: `readout` first, then `decisions`, `NAME.spikes` and `NAME.potentials` of each probed population, `frames`, a
-fingerprint of each sample's frames, and `about`, JSON in UTF-8.
+An .npz: `readout` first, then `decisions`, `NAME.spikes` and `NAME.potentials` of each probed population, `NAME.clipped`,
+`NAME.wrapped` and `NAME.saturated`, how many values left the chip's range at each step, `frames`, a fingerprint of each
+sample's frames, and `about`, JSON in UTF-8.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tet_deploy.contracts import Probes, Progress, Recording
 from tet_deploy.data.frames import check_claimed_size, unpacked_limit
 from tet_deploy.errors import ArtifactError, DataError, TetDeployError, first_line
 from tet_deploy.files import Kind, head, regular_file, written_whole
+from tet_deploy.ranges import CLIPPED, KINDS, SATURATED, WRAPPED, Ranges
 from tet_deploy.units import ByChannel, by_channel
 
 FORMAT = 1
@@ -86,10 +88,11 @@ def save_recording(recording: Recording, path: str | os.PathLike[str], *, origin
     ArtifactError
         It cannot be written, or another kind of file lies there.
     """
-    about = {"format": FORMAT, "runtime": recording.runtime, **vars(origin)}
+    about = {"format": FORMAT, "runtime": recording.runtime, **vars(origin), "uncounted": list(recording.ranges.unknown)}
     arrays = {"readout": recording.readout, "decisions": recording.decisions}
     arrays |= {name + _SPIKES: array for name, array in recording.spikes.items()}
     arrays |= {name + _POTENTIALS: array for name, array in recording.potentials.items()}
+    arrays |= {f"{name}.{kind}": array for kind in KINDS for name, array in getattr(recording.ranges, kind).items()}
     arrays |= {"frames": frames, "about": np.frombuffer(json.dumps(about, default=dict).encode(), np.uint8)}
     with written_whole(path, RECORDING) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its keywords are arrays, save one
@@ -138,6 +141,7 @@ def _stored(arrays: dict[str, np.ndarray]) -> StoredRecording:
         spikes={name.removesuffix(_SPIKES): array for name, array in arrays.items() if name.endswith(_SPIKES)},
         potentials={name.removesuffix(_POTENTIALS): array for name, array in arrays.items() if name.endswith(_POTENTIALS)},
         readout=arrays["readout"],
+        ranges=_ranges(arrays, about),
         runtime=plain.text(about, "runtime"),
     )
     origin = Origin(
@@ -150,6 +154,18 @@ def _stored(arrays: dict[str, np.ndarray]) -> StoredRecording:
     )
     _check(recording, origin, arrays["frames"])
     return StoredRecording(recording=recording, origin=origin, frames=arrays["frames"])
+
+
+def _ranges(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Ranges:
+    counts = {
+        kind: {name.removesuffix(f".{kind}"): array for name, array in arrays.items() if name.endswith(f".{kind}")}
+        for kind in KINDS
+    }
+    for name, array in ((name, array) for found in counts.values() for name, array in found.items()):
+        if array.dtype != np.int64 or array.shape != arrays["readout"].shape[:2] or array.min() < 0:
+            raise ArtifactError(f"{name!r} is not what a recording must hold. The file is damaged; run it again.")
+    unknown = tuple(plain.texts(about, "uncounted"))
+    return Ranges(clipped=counts[CLIPPED], wrapped=counts[WRAPPED], saturated=counts[SATURATED], unknown=unknown)
 
 
 def _numbers(about: Mapping[str, Any], key: str) -> dict[str, ByChannel]:

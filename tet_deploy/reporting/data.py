@@ -13,6 +13,7 @@ from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.table import graph_rows
+from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reprs import short_repr
 
 
@@ -92,6 +93,8 @@ class ReportData:
         One sample to look at.
     graph
         The deployed network, shown as a table.
+    ranges
+        What left the chip's range, if anything did.
     seconds
         Per stage.
     """
@@ -109,6 +112,7 @@ class ReportData:
     energy_accuracy_by_step: Sequence[float] = ()
     sample: SampleView | None = None
     graph: Graph | None = None
+    ranges: RangeTotals = field(default_factory=RangeTotals)
     seconds: Mapping[str, float] = field(default_factory=dict)
     __repr__ = short_repr
 
@@ -127,6 +131,7 @@ class ReportData:
             "energy_accuracy_by_step": [float(value) for value in self.energy_accuracy_by_step],
             "sample": _sample_dict(self.sample) if self.sample else None,
             "graph": graph_rows(self.graph) if self.graph else None,
+            "ranges": self.ranges.to_state() if self.ranges.said else None,
             "seconds": {name: float(value) for name, value in self.seconds.items()},
         }
         return {"title": self.title, **{name: value for name, value in sections.items() if value}}

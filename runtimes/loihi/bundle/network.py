@@ -32,6 +32,7 @@ def build(
     frames: Path,
     records: Path,
     probes: Mapping[str, Collection[str]],
+    counted: Mapping[str, Collection[str]],
 ) -> AbstractProcess:
     """Connect all processes and create the files they will record to.
 
@@ -42,9 +43,12 @@ def build(
     frames
         File of frames [T, B, *shape].
     records
-        Folder that receives readout.npy, clock.npy, and spikes.<i>.npy and potentials.<i>.npy for the probed populations i.
+        Folder that receives readout.npy, clock.npy, spikes.<i>.npy and potentials.<i>.npy for the probed populations i, and
+        for each kind of `counted` <kind>.<i>.npy for its names.
     probes
         Names of populations under "spikes" and "potentials".
+    counted
+        Names of nodes whose values are counted, under "clipped", "wrapped" and "saturated", where they leave their range.
 
     Returns
     -------
@@ -52,9 +56,16 @@ def build(
         One of the processes; Lava finds the others from it.
     """
     steps, samples = np.load(frames, mmap_mode="r").shape[:2]
+    counts = _Counts(records, (steps, samples), counted)
     entry, probed = plan["input"], [node["name"] for node in plan["nodes"] if node["kind"] == "lif"]
     shape = _lava_shape(entry["shape"])
-    source = FrameSource(path=str(frames), shape=shape, scale=entry["scale"], limit=2 ** (entry["bits"] - 1) - 1)
+    source = FrameSource(
+        path=str(frames),
+        shape=shape,
+        scale=entry["scale"],
+        limit=2 ** (entry["bits"] - 1) - 1,
+        clipped=counts.where("clipped", entry["name"], 0),
+    )
     wires: dict[str, Any] = {entry["name"]: source.s_out}
     for node in plan["nodes"]:
         name = node["name"]
@@ -62,6 +73,8 @@ def build(
             wires[name] = _sum(node, wires)
         elif node["kind"] == "lif":
             neurons = _population(node, arrays, period=steps)
+            for kind in ("wrapped", "saturated"):
+                neurons.proc_params[kind] = counts.where(kind, name, node["latency"])
             _connect([wires[port] for port in node["sources"]], neurons.a_in)
             wires[name] = neurons.s_out
             where: dict[str, Any] = {"shape": neurons.s_out.shape, "latency": node["latency"]}
@@ -73,7 +86,7 @@ def build(
                 path = _new_record(records / f"potentials.{index}.npy", np.int32, recorded)
                 PotentialRecorder(name=f"potentials of {name}", path=path, **where).v.connect_var(neurons.v)
         else:
-            wires[name] = _synapses(node, arrays, wires[node["source"]])
+            wires[name] = _synapses(node, arrays, wires[node["source"]], counts)
     readout = plan["readout"]
     ports, latency = [wires[port] for port in readout["sources"]], readout["latency"]
     path = _new_record(records / "readout.npy", np.int32, (steps, samples, *ports[0].shape))
@@ -94,7 +107,23 @@ def run_config(stock: bool) -> Loihi2SimCfg:
     return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
 
 
-def _synapses(node: Mapping[str, Any], arrays: Mapping[str, np.ndarray], wire: Any) -> Any:
+class _Counts:
+    """The files that processes write to how many of their values left their range."""
+
+    def __init__(self, records: Path, layout: Shape, counted: Mapping[str, Collection[str]]) -> None:
+        self._paths = {
+            (kind, name): _new_record(records / f"{kind}.{index}.npy", np.int64, layout)
+            for kind, names in counted.items()
+            for index, name in enumerate(names)
+        }
+
+    def where(self, kind: str, name: str, latency: int) -> dict[str, Any] | None:
+        """What a process needs of `records.Record`; None where it need not count."""
+        path = self._paths.get((kind, name))
+        return path and {"path": path, "latency": latency}
+
+
+def _synapses(node: Mapping[str, Any], arrays: Mapping[str, np.ndarray], wire: Any, counts: _Counts) -> Any:
     """Connect a wire to new synapses and return the port that their sums leave."""
     name, weight = node["name"], arrays[node["weight"]].astype(np.int32)
     bits = node["message_bits"]  # 0 for spikes
@@ -110,6 +139,7 @@ def _synapses(node: Mapping[str, Any], arrays: Mapping[str, np.ndarray], wire: A
         num_message_bits=bits,
         name=name,
     )
+    conv.proc_params["wrapped"] = counts.where("wrapped", name, node["latency"] - 1)  # summed a step before they are sent
     (wire if wire.shape == conv.s_in.shape else wire.reshape(conv.s_in.shape)).connect(conv.s_in)
     return conv.a_out.flatten() if node["flat_output"] else conv.a_out
 

@@ -2,7 +2,9 @@
 
 frames.npy holds numbers [T, B, *shape], time first, in the layout of torch. recording.npz then holds `readout` [T, B, K]
 (int64), `spikes/<name>` (uint8) and `potentials/<name>` (int32) [T, B, *shape] of the probed populations, and `clock`, the
-second at which each step ended. All samples stream through the network back to back in one run.
+second at which each step ended. All samples stream through the network back to back in one run. Of each node whose values
+may leave the chip's range it holds how many did, int64 [T, B]: `ranges/clipped/<name>`, `ranges/wrapped/<name>` and
+`ranges/saturated/<name>`; a line says so where any did.
 """
 
 from __future__ import annotations
@@ -65,16 +67,36 @@ def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
     steps, samples = check_frames(options.frames, plan["input"])
     from network import build, run_config  # only now: it brings Lava, and is known to be the file that was exported
 
-    process = build(plan, arrays, options.frames.resolve(), supervisor.scratch, probes)
+    possible = plan.get("ranges", {})
+    counted = {kind: names for kind, names in possible.items() if kind == "clipped" or not options.stock}
+    process = build(plan, arrays, options.frames.resolve(), supervisor.scratch, probes, counted)
     logging.getLogger().handlers.clear()  # every Lava process has added one that prints
     supervisor.watch(process)
     _simulate(process, steps * samples + plan["readout"]["latency"], run_config(options.stock))
     members = {f"{kind}/{name}": f"{kind}.{names.index(name)}.npy" for kind in probes for name in probes[kind]}
     members["clock"] = "clock.npy"
+    counts = {f"ranges/{kind}/{name}": f"{kind}.{i}.npy" for kind in counted for i, name in enumerate(counted[kind])}
+    members |= counts
     readout = _readout(np.load(supervisor.scratch / "readout.npy"), arrays.get(plan["readout"]["bias"]))
     partial = supervisor.scratch / "recording.npz"
     _write_recording(partial, readout, {key: supervisor.scratch / file for key, file in members.items()})
     partial.replace(options.recording)
+    _tell_ranges({key: np.load(supervisor.scratch / file) for key, file in counts.items()})
+    uncounted = dict.fromkeys(name for kind in possible.keys() - counted.keys() for name in possible[kind])
+    if uncounted:
+        print(f"warning: --stock does not count whether {', '.join(uncounted):.200} left the chip's range", file=sys.stderr)
+
+
+def _tell_ranges(counts: dict[str, np.ndarray]) -> None:
+    """Say in a line which values left the chip's range."""
+    words = {"clipped": "messages clipped", "wrapped": "sums wrapped", "saturated": "potentials held at the limit"}
+    found = []
+    for key, count in counts.items():
+        _, kind, name = key.split("/")
+        if count.any():
+            found.append(f"{name}: {count.sum():,} {words[kind]} in {np.count_nonzero(count):,} of {count.size:,} steps")
+    if found:
+        print(f"warning: {'; '.join(found)}", file=sys.stderr, flush=True)
 
 
 def _simulate(process: Any, steps: int, config: Any) -> None:

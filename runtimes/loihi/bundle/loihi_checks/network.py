@@ -34,6 +34,7 @@ _KEYS = {
     "sum": "kind name latency sources message_bits shape",
     "lif": "kind name latency sources shape threshold decay bias bias_exponent",
 }
+_RANGES = {"clipped": ("input",), "wrapped": ("conv", "lif"), "saturated": ("lif",)}  # and of which kinds of node
 
 
 class _Wire(NamedTuple):
@@ -80,6 +81,7 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         wires[name] = check(here, node, unused, wires)
     taken |= set(_readout(plan.get("readout"), unused, wires))
     _need("nodes", "without any that nothing takes", sorted(wires.keys() - taken), taken == wires.keys())
+    _ranges(plan.get("ranges", {}), {"input": [entry], **{kind: _of_kind(nodes, kind) for kind in _KEYS}})
     _need("arrays.npz", "without arrays that nothing uses", list(unused), not unused)
 
 
@@ -191,6 +193,19 @@ def _readout(node: Any, unused: dict[str, np.ndarray], wires: Mapping[str, _Wire
         good = bias.dtype.kind == "i" and bias.shape == shape
         _need("readout bias", f"{shape[0]} integers", f"{bias.dtype} {bias.shape}", good)
     return sources
+
+
+def _ranges(value: Any, nodes: Mapping[str, list[Any]]) -> None:
+    """Check of which nodes a plan says that their values may leave their range; older ones say nothing."""
+    _need("ranges", f"an object of {', '.join(_RANGES)}", value, isinstance(value, dict) and value.keys() <= _RANGES.keys())
+    for kind, names in value.items():
+        known = {node["name"] for each in _RANGES[kind] for node in nodes[each]}
+        good = isinstance(names, list) and all(isinstance(name, str) and name in known for name in names)
+        _need(f"ranges: {kind}", "different names of nodes", names, good and len(set(names)) == len(names))
+
+
+def _of_kind(nodes: Any, kind: str) -> list[Any]:
+    return [node for node in nodes if node["kind"] == kind]
 
 
 def _need(where: str, requirement: str, found: Any, good: bool) -> None:

@@ -34,6 +34,11 @@ class Convolution:
         (X, Y, I).
     stride, padding, dilation, groups
         As in Lava's Conv.
+
+    Attributes
+    ----------
+    wrapped
+        How many sums of the last call wrapped.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Convolution:
         kernel: Pair = weight.shape[1:3]
         extent = [dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
         outputs = tuple((sizes[i] + 2 * padding[i] - extent[i]) // stride[i] + 1 for i in (0, 1))
+        self.wrapped = 0
         self._zeros = np.zeros((*outputs, weight.shape[0]), np.int32)
         self._largest_weight_sum = int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max())
         # A k x k average pool folded into the kernel repeats every tap k x k times: add the inputs up first, multiply less.
@@ -63,10 +69,11 @@ class Convolution:
 
     def __call__(self, data: np.ndarray) -> np.ndarray:
         """Synaptic sums int32 [X', Y', O] of spikes (booleans) or graded messages (integers) [X, Y, I]."""
+        self.wrapped = 0
         if not data.any():
             return self._zeros
         if self._gain is not None:
-            return wrap24(data * self._gain).astype(np.int32)
+            return self._wrapped24(data * self._gain)
         largest_message = 1 if data.dtype == bool else int(np.abs(data).max())
         largest_sum = self._largest_weight_sum * largest_message
         dtype = np.float32 if largest_sum < _EXACT_IN_FLOAT32 else np.float64
@@ -75,7 +82,12 @@ class Convolution:
         sums = self._workspaces[dtype].multiply(_pooled(data.astype(dtype), *self._pool)).reshape(self._zeros.shape)
         if largest_sum < _LARGEST_SUM:
             return sums.astype(np.int32)
-        return wrap24(sums.astype(np.int64)).astype(np.int32)
+        return self._wrapped24(sums.astype(np.int64))
+
+    def _wrapped24(self, sums: np.ndarray) -> np.ndarray:
+        wrapped = wrap24(sums)
+        self.wrapped = int(np.count_nonzero(wrapped != sums))
+        return wrapped.astype(np.int32)
 
 
 def _gain(weight: np.ndarray, groups: int) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from lava.proc.conv.process import Conv
 from lava.proc.lif.models import PyLifResetModelBitAcc
 from lava.proc.lif.process import LIFReset
 from loihi_models.convolution import Convolution
+from loihi_models.records import optional_record
 
 _HALF = 2048
 _ONE = 4096
@@ -29,9 +30,16 @@ _FRACTION_BITS = 6
 @requires(CPU)
 @tag("fixed_pt")
 class FastConv(PyConvModelFixed):
-    """Conv as matrix products; sends the sums of the step before, as Lava's does."""
+    """Conv as matrix products; sends the sums of the step before, as Lava's does.
+
+    Where the process's parameters ask for it, under "wrapped", it writes how many sums wrapped.
+    """
 
     _convolution: Convolution | None = None
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._wrapped = optional_record(proc_params.get("wrapped"))
 
     def run_spk(self) -> None:
         """One step."""
@@ -43,18 +51,26 @@ class FastConv(PyConvModelFixed):
             pairs = (tuple(map(int, pair)) for pair in (self.stride, self.padding, self.dilation))
             self._convolution = Convolution(self.weight, data.shape, *pairs, int(self.groups[0]))
         self.a_buf = self._convolution(data)
+        if self._wrapped is not None:
+            self._wrapped.write(self.time_step, self._convolution.wrapped)
 
 
 @implements(proc=LIFReset, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt", "bit_accurate_loihi")
 class FastLIFReset(PyLifResetModelBitAcc):
-    """LIFReset with du = 4095 (the current lives one step) in few passes over int32 memory."""
+    """LIFReset with du = 4095 (the current lives one step) in few passes over int32 memory.
+
+    Where the process's parameters ask for it, under "wrapped" and "saturated", it writes how many presynaptic sums wrapped
+    and how many potentials were held at the lower limit.
+    """
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         if int(proc_params["du"]) != _ONE - 1:
             raise ValueError(f"FastLIFReset needs du = 4095; got {proc_params['du']}. Use run.py --stock.")
+        self._wrapped = optional_record(proc_params.get("wrapped"))
+        self._saturated = optional_record(proc_params.get("saturated"))
 
     def run_spk(self) -> None:
         """One step: reset, integrate, fire."""
@@ -66,10 +82,16 @@ class FastLIFReset(PyLifResetModelBitAcc):
             self.effective_bias = self.effective_bias.astype(np.int32)
         if not self.isthrscaled:
             self.scale_threshold()
-        self.u = _wrapped_once(np.left_shift(a, _FRACTION_BITS))
+        u = np.left_shift(a, _FRACTION_BITS)
+        self.u = _wrapped_once(u)
+        if self._wrapped is not None:
+            self._wrapped.write(self.time_step, 0 if self.u is u else int(np.count_nonzero(self.u != u)))
         v = _decayed(self.v, int(self.dv))
         v += self.u
         v += self.effective_bias
+        if self._saturated is not None:
+            held = int(np.count_nonzero(v < -(_STATE_LIMIT - 1))) if v.min() < -(_STATE_LIMIT - 1) else 0
+            self._saturated.write(self.time_step, held)
         np.clip(v, -(_STATE_LIMIT - 1), _STATE_LIMIT - 1, out=v)
         spikes = v > self.effective_vth
         np.putmask(v, spikes, 0)

@@ -13,6 +13,7 @@ from lava.magma.core.process.ports.ports import OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from loihi_models.records import optional_record
 
 
 class FrameSource(AbstractProcess):
@@ -26,10 +27,14 @@ class FrameSource(AbstractProcess):
         Shape of one message, in Lava's layout.
     scale, limit
         Messages per unit of the frames, and the largest message.
+    clipped
+        Where to write how many messages of each frame were held at the limit, see `records.Record`; None to count none.
     """
 
-    def __init__(self, *, path: str, shape: tuple[int, ...], scale: float, limit: int) -> None:
-        super().__init__(path=path, scale=scale, limit=limit, name="frames")
+    def __init__(
+        self, *, path: str, shape: tuple[int, ...], scale: float, limit: int, clipped: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(path=path, scale=scale, limit=limit, clipped=clipped, name="frames")
         self.s_out = OutPort(shape=shape)
 
 
@@ -46,6 +51,7 @@ class FrameSourceModel(PyLoihiProcessModel):
         self._frames = np.load(proc_params["path"], mmap_mode="r")
         self._scale = np.float32(proc_params["scale"])
         self._limit = proc_params["limit"]
+        self._clipped = optional_record(proc_params["clipped"])
 
     def run_spk(self) -> None:
         """One step."""
@@ -53,6 +59,8 @@ class FrameSourceModel(PyLoihiProcessModel):
         sample, step = divmod(self.time_step - 1, steps)
         if sample < samples:
             scaled = np.rint(self._frames[step, sample].astype(np.float32) * self._scale)
+            if self._clipped is not None:
+                self._clipped.write(self.time_step, int(np.count_nonzero(np.abs(scaled) > self._limit)))
             messages = np.clip(scaled, -self._limit, self._limit).astype(np.int32)
             self.s_out.send(messages.T)  # [C, H, W] of torch becomes [W, H, C]; flat frames stay as they are
         else:  # the last samples are still on their way through the layers

@@ -15,6 +15,7 @@ from lava.magma.core.process.ports.ports import InPort, RefPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from loihi_models.records import Record
 
 _SECONDS_BETWEEN_REPORTS = 0.2
 
@@ -49,21 +50,6 @@ class PotentialRecorder(AbstractProcess):
         self.v = RefPort(shape=shape)
 
 
-class _Record:
-    """The file that a recorder fills."""
-
-    def __init__(self, path: str, latency: int) -> None:
-        self._array = np.load(path, mmap_mode="r+")
-        self._latency = latency
-        self.steps, self.samples = self._array.shape[:2]
-
-    def write(self, time_step: int, data: np.ndarray) -> None:
-        """Store the data of Lava step n*T + k + 1 + latency at [k, n]; what leaves while the pipeline fills is dropped."""
-        sample, step = divmod(time_step - 1 - self._latency, self.steps)
-        if 0 <= sample < self.samples:
-            self._array[step, sample] = data.T  # [W, H, C] becomes [C, H, W]
-
-
 @implements(proc=OutputRecorder, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
@@ -74,13 +60,13 @@ class OutputRecorderModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._record = _Record(proc_params["path"], proc_params["latency"])
+        self._record = Record(proc_params["path"], proc_params["latency"])
         self._clock = np.load(proc_params["clock"], mmap_mode="r+") if proc_params["clock"] else None
         self._last_report = 0.0
 
     def run_spk(self) -> None:
         """One step."""
-        self._record.write(self.time_step, self.a_in.recv())
+        self._record.write(self.time_step, self.a_in.recv().T)  # [W, H, C] becomes [C, H, W]
         if self._clock is not None:
             self._clock[self.time_step - 1] = now = time.monotonic()
             if now - self._last_report > _SECONDS_BETWEEN_REPORTS:
@@ -98,7 +84,7 @@ class PotentialRecorderModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._record = _Record(proc_params["path"], proc_params["latency"])
+        self._record = Record(proc_params["path"], proc_params["latency"])
 
     def post_guard(self) -> bool:
         """Take part in the management phase of each step."""
@@ -106,4 +92,4 @@ class PotentialRecorderModel(PyLoihiProcessModel):
 
     def run_post_mgmt(self) -> None:
         """Read the variable at the end of a step."""
-        self._record.write(self.time_step, self.v.read())
+        self._record.write(self.time_step, self.v.read().T)
