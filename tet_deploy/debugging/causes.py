@@ -15,12 +15,14 @@ WRAP = "sums that wrap"
 SATURATION = "potentials held at the limit"
 BORDER = "pooling border"
 FOLDING = "folding"
+QUANTIZATION = "quantization of the first link"  # as a whole: the float link has other layers
 LATENCY = "latency"
 BATCH_NORM = "batch norm in train mode"
 COMPARISON = "'>=' in place of '>'"
 UNKNOWN = "unknown"
 
 ANEW = "lower the traced network again: tet-deploy convert"
+TURNED = "the first link is quantized, and the second is not; name the float one first, and the roundings are told apart"
 LARGER = "calibrate on frames like these: tet-deploy quantize --calibration FRAMES"
 MEND = {
     WEIGHT_ROUNDING: "keep {layer} at more bits: tet-deploy quantize --bits {layer}=8",
@@ -36,6 +38,7 @@ MEND = {
     SATURATION: f"{LARGER}; or train with a decay below 1",
     BORDER: f"{ANEW}; padding, stride or kernel of {{layer}} are others",
     FOLDING: ANEW,
+    QUANTIZATION: TURNED,
     LATENCY: "export the bundle again, or align the recording: its steps are shifted",
     BATCH_NORM: "call model.eval() before it runs",
     COMPARISON: "use a strict comparison: a neuron fires when its potential exceeds the threshold",

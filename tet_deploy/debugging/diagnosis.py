@@ -8,6 +8,7 @@ Two questions, population by population, each asked of single steps (see `observ
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -146,6 +147,7 @@ def diagnosis_of(
     if other is not expected and _is_deployable(other) and not _is_deployable(expected):
         expected = fold(expected)  # its layers then are those of the other one
     should, ran = Flow(expected, found, x), Flow(other, found, x)
+    turned = expected.is_quantized and not other.is_quantized
     populations = [node for node in other if isinstance(node, Population)]
     named = {node.name: node for node in expected if isinstance(node, Population)}
     causes_found: list[Cause] = []
@@ -158,7 +160,8 @@ def diagnosis_of(
         if node.name in named and other is not expected:
             apart = _taken_apart(named[node.name], should, node, ran, seen)
             flips[node.name] = int(_flipped(node, apart, seen).sum())
-            causes_found += _ablated(node, apart, seen, ran)
+            ablated = _ablated(node, apart, seen, ran)
+            causes_found += [dataclasses.replace(each, mend=causes.TURNED) for each in ablated] if turned else ablated
         else:
             flips[node.name] = 0 if strange is None else strange.flips
         if progress:

@@ -79,7 +79,8 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
         added[causes.BIAS] = np.broadcast_to(dynamics.per_channel(np.atleast_1d(shift), ndim), current.shape)
     else:
         current = right.presynaptic(expected).astype(np.float64)
-        added[causes.FOLDING] = _whole(found, other, theirs) - current
+        turned = expected.quantization is not None and found.quantization is None
+        added[causes.QUANTIZATION if turned else causes.FOLDING] = _whole(found, other, theirs) - current
     keeps = isinstance(expected, LIF) and isinstance(found, LIF)
     if keeps:
         assert isinstance(expected, LIF) and isinstance(found, LIF)
