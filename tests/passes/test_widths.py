@@ -23,6 +23,7 @@ GOOD = {
     "one": ({"fc": 2}, (8, 8, 2)),
     "a default": ({"layer0.conv": 8, "default": 4}, (8, 4, 4)),
     "none": ({}, (8, 8, 8)),
+    "numpy's own number": (np.int64(3), (3, 3, 3)),
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+import numpy as np
+
 from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED
@@ -41,9 +43,9 @@ def widths(graph: Graph, bits: Bits) -> dict[str, int]:
 
 
 def _width(value: object, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= WIDEST:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 2 <= value <= WIDEST:
         raise ArgumentError(f"{what}: must lie in 2..{WIDEST}, the widest signed weight on the chip; got {shown(value)}.")
-    return value
+    return int(value)
 
 
 def parsed(words: list[str]) -> Bits:
