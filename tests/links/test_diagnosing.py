@@ -24,7 +24,7 @@ def test_the_first_link_is_the_one_that_is_right(model, networks, frames):
 
 @pytest.mark.parametrize("form", ["traced", "snapped"])
 def test_integers_named_first_are_told_to_be_turned_around(networks, frames, form):
-    """Nothing is wrong with the float network: neither its folding nor its export is blamed, and the way out is the order."""
+    """The float network is right: neither its folding nor its export is blamed, and the way out is the order."""
     found = td.diagnose(networks["int4"], networks[form], frames)
     assert {cause.mend for cause in found.causes} == {causes.TURNED}
     assert causes.FOLDING not in {cause.cause for cause in found.causes}
