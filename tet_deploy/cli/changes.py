@@ -93,7 +93,9 @@ def need_labels(shown: Shown | None) -> None:
     ArgumentError
         No sample, or no labels.
     """
-    if shown is None or getattr(shown.frames.source, "labels", None) is None:
+    if shown is None:
+        raise ArgumentError("--max-loss: needs samples that were not used to calibrate. Name some: --test-data.")
+    if getattr(shown.frames.source, "labels", None) is None:
         raise ArgumentError("--max-loss: is of an accuracy, and no labels are known. Give --test-data with 'labels'.")
 
 
