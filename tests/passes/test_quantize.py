@@ -87,6 +87,14 @@ def test_the_file_says_what_it_was_calibrated_on():
     assert seen == {"input": {"least": frames.min(), "greatest": frames.max(), "samples": 16, "clipped": 0.0}}
 
 
+def test_bounds_of_frames_without_a_zero_are_those_that_were_seen():
+    """Normalised images may all lie on one side of 0."""
+    graph, _, frames = pair(0, encoding="analog")
+    for signed in (np.abs(frames) + 1, -np.abs(frames) - 1):
+        seen = json.loads(quantize(graph, signed).metadata["calibration"])["input"]
+        assert (seen["least"], seen["greatest"]) == (signed.min(), signed.max())
+
+
 def test_images_on_a_power_of_two_grid_stay_exact():
     """Pixels in sixteenths are sent as whole sixteenths, not rounded to 127 levels."""
     rng = np.random.default_rng(0)

@@ -141,12 +141,13 @@ class _Quantizer:
         quantization = input_units(self.graph, self.frames, values)
         largest = (dynamics.largest_message(quantization) + 0.5) / quantization.scale  # what lies beyond is clipped
         sent, clipped = Messages(self.frames.steps, node.shape, np.int8), 0
+        least, greatest = math.inf, -math.inf
         for part in self.frames.batches(self.at_once):
             frames = part.frames()
+            least, greatest = min(least, float(frames.min())), max(greatest, float(frames.max()))
             clipped += int((np.abs(frames) > largest).sum())
             sent.append(dynamics.to_messages(frames, quantization))
         share = clipped / (len(self.frames) * self.frames.steps * math.prod(node.shape))
-        least, greatest = values.least, values.greatest
         self.seen[node.name] = {"least": least, "greatest": greatest, "samples": len(self.frames), "clipped": share}
         self.nodes.append(dataclasses.replace(node, quantization=quantization))
         self.sent[node.name] = sent, quantization.scale
