@@ -1,7 +1,9 @@
 """Quantization keeps the network's behaviour within the chip's integers."""
 
 import dataclasses
+import gc
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -85,6 +87,15 @@ def test_the_file_says_what_it_was_calibrated_on():
     _, quantized, frames = pair(0, encoding="analog")
     seen = json.loads(quantized.metadata["calibration"])
     assert seen == {"input": {"least": frames.min(), "greatest": frames.max(), "samples": 16, "clipped": 0.0}}
+
+
+def test_nothing_is_left_open():
+    """What calibration keeps outside of memory is closed, so that Python has no resource to warn of."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pair(0, encoding="analog")
+        gc.collect()
+    assert not [each for each in told if issubclass(each.category, ResourceWarning)]
 
 
 def test_bounds_of_frames_without_a_zero_are_those_that_were_seen():

@@ -10,6 +10,13 @@ import numpy as np
 _IN_MEMORY = 2**26  # bytes a node; beyond, a temporary file without a name holds them
 
 
+class _Unnamed(tempfile.SpooledTemporaryFile[bytes]):
+    """Closes itself when its last reader is gone; Python's own warns then."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Messages:
     """Integers [T, B, *shape], written and read some samples at a time.
 
@@ -24,7 +31,7 @@ class Messages:
     def __init__(self, steps: int, shape: tuple[int, ...], dtype: type = np.uint8) -> None:
         self.steps, self.shape, self.dtype = steps, tuple(shape), np.dtype(dtype)
         self.samples = 0
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed when the last reader is gone
+        self._file = _Unnamed(_IN_MEMORY)
         self._bytes = steps * int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize  # of one sample
 
     def append(self, messages: np.ndarray) -> None:
