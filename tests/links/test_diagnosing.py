@@ -28,6 +28,8 @@ def test_integers_named_first_are_told_to_be_turned_around(networks, frames, for
     found = td.diagnose(networks["int4"], networks[form], frames)
     assert {cause.mend for cause in found.causes} == {causes.TURNED}
     assert causes.FOLDING not in {cause.cause for cause in found.causes}
+    order = td.diagnose(networks[form], networks["int4"], frames)
+    assert sum(found.flips.values()) < 2 * sum(order.flips.values())  # of one size, whatever the layers and units
 
 
 def test_four_bits_are_weight_rounding(networks, frames):

@@ -78,7 +78,7 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
         shift = bias(found, theirs) - bias(expected, ours)
         added[causes.BIAS] = np.broadcast_to(dynamics.per_channel(np.atleast_1d(shift), ndim), current.shape)
     else:
-        current = right.presynaptic(expected).astype(np.float64)
+        current = _whole(expected, right, ours)
         turned = expected.quantization is not None and found.quantization is None
         added[causes.QUANTIZATION if turned else causes.FOLDING] = _whole(found, other, theirs) - current
     keeps = isinstance(expected, LIF) and isinstance(found, LIF)
