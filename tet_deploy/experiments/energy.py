@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tet_deploy.contracts import Progress, Recording
+from tet_deploy.batches import FrameBatches
+from tet_deploy.contracts import Progress
 from tet_deploy.counting import EnergyReport, estimate
 from tet_deploy.data import FrameData
+from tet_deploy.decisions import Decisions
+from tet_deploy.deployment import Run, side_by_side
 from tet_deploy.experiments.figures import COLORS
 from tet_deploy.experiments.outcome import Outcome, at_index, number, over_seeds, percent
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
 from tet_deploy.layout import Table
-from tet_deploy.nn import LIF
+from tet_deploy.pipeline import plus
 from tet_deploy.tracing import trace
-from tet_deploy.training import accuracy_by_step, readouts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +28,6 @@ CLAIM = (
     "Fig. 4B, ResNet-19 on CIFAR100, 0.9 pJ an addition and 4.6 pJ a multiplication: TET is more accurate at equal energy."
 )
 ENOUGH = 0.95  # accuracy whose price is compared
-SAMPLES_AT_ONCE = 128  # whose spikes are kept at a time
 
 
 def energy(setting: Setting, *, steps: int = 8, progress: Progress | None = None) -> Outcome:
@@ -39,8 +36,8 @@ def energy(setting: Setting, *, steps: int = 8, progress: Progress | None = None
     accuracy: dict[str, list[np.ndarray]] = {"sdt": [], "tet": []}
     reports: dict[str, list[EnergyReport]] = {"sdt": [], "tet": []}
     for plan, model, samples in trained(setting, plans, progress):
-        readout, report = one_run(model, samples)
-        accuracy[plan.loss].append(accuracy_by_step(readout, samples.test_labels))
+        decided, report = one_run(model, samples)
+        accuracy[plan.loss].append(np.array(decided.accuracy_by_step))
         reports[plan.loss].append(report)
 
     name = reports["sdt"][0].default
@@ -53,37 +50,18 @@ def energy(setting: Setting, *, steps: int = 8, progress: Progress | None = None
     )
 
 
-def one_run(model: nn.Module, samples: FrameData) -> tuple[np.ndarray, EnergyReport]:
-    """Readout [T, N, K] and energy of the test samples, from the same spikes."""
-    graph, frames = trace(model, samples.shape, samples.encoding), samples.test_frames
-    parts, reports = [], []
-    for start in range(0, frames.shape[1], SAMPLES_AT_ONCE):
-        batch = frames[:, start : start + SAMPLES_AT_ONCE]
-        recording = record(model, batch)
-        parts.append(recording.readout)
-        reports.append(estimate(graph, recording, batch))
-    return np.concatenate(parts, axis=1), functools.reduce(operator.add, reports)
-
-
-def record(model: nn.Module, frames: np.ndarray) -> Recording:
-    """Run a torch network in eval mode and keep the spikes of its neurons, by module path as `trace` names them."""
-    spikes: dict[str, list[np.ndarray]] = {}
-
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            spikes.setdefault(name, []).append(output.to(torch.uint8).cpu().numpy())
-
-        return hook
-
-    populations = [(name, module) for name, module in model.named_modules() if isinstance(module, LIF)]
-    hooks = [module.register_forward_hook(keep(name)) for name, module in populations]
-    try:
-        readout = readouts(model, frames)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    joined = {name: np.concatenate(parts, axis=1) for name, parts in spikes.items()}
-    return Recording(spikes=joined, readout=readout, runtime="torch")
+def one_run(model: nn.Module, samples: FrameData) -> tuple[Decisions, EnergyReport]:
+    """What a torch network decides on the test samples, and what the same spikes cost."""
+    graph = trace(model, samples.shape, samples.encoding)
+    frames = FrameBatches.of(graph, samples.test_frames)
+    decided: Decisions | None = None
+    spent: EnergyReport | None = None
+    for part, (found,) in side_by_side([Run(graph=graph, runtime=model)], frames, probes="spikes"):
+        assert found is not None
+        decided = plus(decided, Decisions.of(found, samples.test_labels[part.start : part.stop]))
+        spent = plus(spent, estimate(graph, found, part.frames()))
+    assert decided is not None and spent is not None
+    return decided, spent
 
 
 def _summary(accuracy: np.ndarray, reports: list[EnergyReport], name: str) -> dict[str, Any]:
