@@ -229,10 +229,8 @@ def plant_comparison(rng, folder) -> Planted | None:
         twin = onnx.FunctionProto()
         twin.CopyFrom(next(function for function in model.functions if function.name == calls[index].op_type))
         twin.name = "NotStrict"
-        scan = next(node for node in twin.node if node.op_type == "Scan")
-        for step in scan.attribute[0].g.node if scan.attribute[0].HasField("g") else scan.attribute[1].g.node:
-            if step.op_type == "Greater":
-                step.op_type = "GreaterOrEqual"
+        body = next(a.g for node in twin.node if node.op_type == "Scan" for a in node.attribute if a.HasField("g"))
+        _fire_at_the_threshold(body)
         edited = onnx.ModelProto()
         edited.CopyFrom(model)
         edited.functions.append(twin)
@@ -243,6 +241,19 @@ def plant_comparison(rng, folder) -> Planted | None:
                 expected=graph, found=found, frames=frames, described=None, node=names[index], cause=causes.COMPARISON
             )
     return None
+
+
+def _fire_at_the_threshold(step: onnx.GraphProto) -> None:
+    """Not `u > threshold` but not `u < threshold`, which ONNX Runtime 1.19 knows the shape of."""
+    nodes = []
+    for node in step.node:
+        if node.op_type != "Greater":
+            nodes.append(node)
+            continue
+        nodes.append(onnx.helper.make_node("Less", node.input, ["below"]))
+        nodes.append(onnx.helper.make_node("Not", ["below"], node.output))
+    del step.node[:]
+    step.node.extend(nodes)
 
 
 def _as_onnx_runs(model: onnx.ModelProto, names, frames) -> Recording:
