@@ -28,6 +28,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "range_totals": {"errors", "ir", "dynamics", "plain", "ranges"},
     "contracts": {"errors", "ir", "ranges", "range_totals"},
     "batches": {"errors", "ir", "contracts", "mapped"},
+    "importing": {"file_kinds"},
     "passes": {"errors", "ir", "dynamics", "contracts", "batches"},
     "counting": CORE | {"layout"},
     "intervals": set(),

@@ -298,3 +298,14 @@ def test_wrong_lava_python_is_named(folder):
     _, err = command(*words, cwd=folder, expect=2, env={"TET_DEPLOY_LAVA_PYTHON": modern})
     assert "TET_DEPLOY_LAVA_PYTHON" in err
     assert "3.10" in err
+
+
+def test_convert_asks_the_table_of_importers(tmp_path):
+    """What no importer takes is refused by what it is; every importer's kind is one that is told apart."""
+    from tet_deploy import file_kinds
+    from tet_deploy.importing import IMPORTERS
+
+    assert {entry.kind for entry in IMPORTERS.values()} <= set(file_kinds.KINDS)
+    (tmp_path / "page.html").write_text("<!doctype html><p>not found")
+    _, err = command("convert", "page.html", cwd=tmp_path, expect=2)
+    assert "it is a page of HTML" in err

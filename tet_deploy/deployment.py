@@ -1,4 +1,4 @@
-"""From a network to whatever runs it: the one place that reads the tables of exporters and runtimes."""
+"""From a file to a network, and to whatever runs it: the one place that reads the tables of what there is for each."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tet_deploy.batches import FrameBatches, recordings
 from tet_deploy.contracts import Probes, Progress, Recording, Runtime, populations, probe_names
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
+from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
@@ -63,6 +64,19 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     """
     check_named("exporter", to, EXPORTERS)
     return Path(_made(f"exporter {to!r}", EXPORTERS[to].location, check(graph, DEPLOYABLE), Path(path), **options))
+
+
+def imported(path: str | os.PathLike[str]) -> Any:
+    """The link that a file of any kind that can be imported makes, with its network; see `links`.
+
+    Raises
+    ------
+    ArtifactError
+        A file that no importer takes, with what it is and what takes it.
+    """
+    entries = list(IMPORTERS.values())
+    entry = next((entry for entry in entries if entry.kind.test(Path(path))), entries[0])
+    return _made("importer", entry.location, Path(path))
 
 
 def runnable(graph: Graph) -> list[str]:

@@ -45,11 +45,10 @@ def convert(
 
     What that changed is measured against the trained model itself, on samples that it has not seen.
     """
-    from tet_deploy.links.opening import of_checkpoint
     from tet_deploy.passes import lower
 
     check_writable(out, NETWORK)
-    model = of_checkpoint(checkpoint)
+    model = deployment.imported(checkpoint)
     assert model.graph is not None
     traced = model.graph.with_metadata(**model.metadata)
     graph = lower(traced, samples_for(traced, frames, samples, split="train").frames)
