@@ -12,9 +12,11 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
     "torch": [
         "experiments",
         "fuzz",
+        "links",
         "models",
         "nn",
         *(f"test_{name}.py" for name in ("arguments", "file_kinds", "frames", "node_agreement", "overwriting")),
+        "runtimes/test_torch_model.py",
         "tracing",
         "training",
         "versions/test_trainings.py",
