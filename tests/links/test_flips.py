@@ -124,7 +124,9 @@ def test_a_potential_at_the_threshold_is_explained():
         Readout(name="readout", inputs=("out",)),
     )
     graph = chain(nodes)
-    near = graph.replace({"w": dataclasses.replace(graph["w"], weight=np.float32([[np.nextafter(np.float32(1), 2)]]))})
+    near = graph.replace(
+        {"w": dataclasses.replace(graph["w"], weight=np.float32([[np.nextafter(np.float32(1), np.float32(2))]]))}
+    )
     found = td.compare(graph, near, np.ones((3, 2, 1), np.float32))
     assert found.nodes["lif"].differing == 2 * 2
     assert (found.nodes["lif"].first_causes, found.nodes["lif"].explained) == (4, 4)  # between them both fire
