@@ -54,6 +54,7 @@ def energy(graph, frames, folder):
 
 
 def finetuning(graph, frames, folder):
+    pytest.importorskip("torch")
     from tet_deploy.training.quantized import QuantizedNetwork
 
     network = random_float_network(np.random.default_rng(0), encoding="events", layers=2)
