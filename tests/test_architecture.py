@@ -29,7 +29,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "contracts": {"errors", "ir", "ranges", "range_totals"},
     "batches": {"errors", "ir", "contracts", "mapped"},
     "importing": {"file_kinds"},
-    "passes": {"errors", "ir", "dynamics", "contracts", "batches"},
+    "passes": {"errors", "ir", "dynamics", "meaning", "contracts", "batches"},
     "counting": CORE | {"layout"},
     "intervals": set(),
     "units": {"contracts", "dynamics", "ir"},

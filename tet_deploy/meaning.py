@@ -6,6 +6,7 @@ Sums are formed in float64, where they are exact for integers and for weights on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import singledispatch
 
 import numpy as np
@@ -15,6 +16,12 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Node, Population
 
 State = dict[str, np.ndarray]  # the membrane potential of each population
+
+
+def over_time(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Output [T, B, *shape] of a node that keeps nothing from one step to the next, all steps at once."""
+    found = evaluate(node, [array.reshape(-1, *array.shape[2:]) for array in inputs], {})
+    return found.reshape(*inputs[0].shape[:2], *found.shape[1:])
 
 
 @singledispatch

@@ -6,15 +6,14 @@ in one population leaves every other one as it is, however far its spikes spread
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tet_deploy.contracts import Recording
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import Node, Population, Spiking
-from tet_deploy.meaning import evaluate
+from tet_deploy.ir.nodes import Population, Spiking
+from tet_deploy.meaning import over_time
 
 
 class Flow:
@@ -49,13 +48,6 @@ class Flow:
         for part in others:
             total = total + part
         return total
-
-
-def over_time(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """What a node without a memory makes of [T, B, ...], all steps at once."""
-    lead = inputs[0].shape[:2]
-    found = evaluate(node, [array.reshape(-1, *array.shape[2:]) for array in inputs], {})
-    return found.reshape(*lead, *found.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.debugging.observed import Flow, over_time
+from tet_deploy.debugging.observed import Flow
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Input, Linear, Population
+from tet_deploy.meaning import over_time
 
 PART = ".part"  # quantization calls the nodes that add up to one layer NAME, NAME.part2, NAME.part3
 

@@ -40,7 +40,7 @@ from tet_deploy.ir.nodes import (
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.links.link import Link
 from tet_deploy.links.measure import Flips, distances_of
-from tet_deploy.meaning import evaluate
+from tet_deploy.meaning import over_time
 from tet_deploy.node_agreement import rounding
 from tet_deploy.units import along, by_channel
 
@@ -129,13 +129,6 @@ class _Reach:
         return self._found[name]
 
 
-def _over_time(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """What a node without a memory makes of [T, B, ...], all steps at once."""
-    lead = inputs[0].shape[:2]
-    found = evaluate(node, [array.reshape(-1, *array.shape[2:]).astype(np.float64) for array in inputs], {})
-    return found.reshape(*lead, *found.shape[1:])
-
-
 @singledispatch
 def _magnitudes(node: Node) -> Node:
     """The node as it passes on magnitudes: its factors without their signs, and nothing added."""
@@ -172,7 +165,7 @@ def _passed_on(node: Node, masks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _sum_of_magnitudes(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    return _over_time(_magnitudes(node), inputs)
+    return over_time(_magnitudes(node), inputs)
 
 
 class _Step(NamedTuple):
@@ -282,7 +275,7 @@ def _used(node: Conv | Linear, sizes: np.ndarray) -> np.ndarray:
     groups, shape = node.groups, sizes.shape
     summed = sizes.reshape(*shape[:2], groups, -1, *shape[3:]).sum(axis=3, dtype=np.float64)
     ones = np.ones((groups, 1, *node.weight.shape[2:]))
-    found = _over_time(dataclasses.replace(node, weight=ones, bias=None, quantization=None), [summed])
+    found = over_time(dataclasses.replace(node, weight=ones, bias=None, quantization=None), [summed])
     return found if groups == 1 else np.repeat(found, len(node.weight) // groups, axis=2)
 
 

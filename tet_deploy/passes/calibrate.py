@@ -18,8 +18,9 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import Conv, Linear, Population, Readout
+from tet_deploy.ir.nodes import Population, Readout
 from tet_deploy.ir.shapes import output_shape
+from tet_deploy.meaning import over_time
 from tet_deploy.passes.deviation import Trajectory, deviation, share_differing
 from tet_deploy.passes.fit import Fit, Port, fits, populations, total_bias
 from tet_deploy.passes.messages import Messages
@@ -177,7 +178,7 @@ def float_input(ports: Sequence[Port], seen: Sequence[np.ndarray]) -> np.ndarray
     """Presynaptic input [T, B, ...] of the float population, fed by what the integer network sends."""
     total: np.ndarray | None = None
     for port, messages in zip(ports, seen, strict=True):
-        part = over_time(port.node, messages) / port.scale
+        part = over_time(dataclasses.replace(port.node, bias=None), [messages]) / port.scale
         total = part if total is None else total + part
     assert total is not None
     bias = total_bias([port.node for port in ports])
@@ -189,16 +190,11 @@ def _integer_input(fit: Fit, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
     total: np.ndarray | None = None
     for port, messages, weights in zip(ports, seen, fit.weights, strict=True):
         whole = sum(array.astype(np.int64) for array in weights)  # several add up to one layer's
-        part = over_time(dataclasses.replace(port.node, weight=np.asarray(whole)), messages).astype(np.int64)
+        layer = dataclasses.replace(port.node, weight=np.asarray(whole), bias=None)
+        part = over_time(layer, [messages]).astype(np.int64)
         total = part if total is None else total + part
     assert total is not None
     return total
-
-
-def over_time(layer: Conv | Linear, messages: np.ndarray) -> np.ndarray:
-    """Synaptic sums [T, B, ...] of all steps at once."""
-    sums = dynamics.synaptic_sum(layer, messages.reshape(-1, *messages.shape[2:]))
-    return sums.reshape(*messages.shape[:2], *sums.shape[1:])
 
 
 def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int]:

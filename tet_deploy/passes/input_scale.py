@@ -20,7 +20,7 @@ from tet_deploy.errors import DataError, QuantizationWarning
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Flatten, Linear, Node, Population, Quantization
 from tet_deploy.ir.values import EVENTS, Value
-from tet_deploy.passes.calibrate import over_time
+from tet_deploy.meaning import over_time
 from tet_deploy.passes.deviation import Trajectory, deviation
 from tet_deploy.passes.fit import populations
 
@@ -114,9 +114,8 @@ def _behind(graph: Graph, frames: np.ndarray) -> Iterator[tuple[Population, Traj
         (population,) = graph.consumers(layer.name)
         assert isinstance(population, Population)
         populations(population, None, 1.0)  # refuses what has no integers
-        sums = over_time(layer, frames.reshape(*frames.shape[:2], *graph.shapes[layer.inputs[0]]))
-        bias = 0.0 if layer.bias is None else dynamics.per_channel(layer.bias.astype(np.float64), sums.ndim - 1)
-        yield population, Trajectory.of(population, sums + bias)
+        received = frames.reshape(*frames.shape[:2], *graph.shapes[layer.inputs[0]])
+        yield population, Trajectory.of(population, over_time(layer, [received]))
 
 
 def _fed_by(graph: Graph, node: Node) -> Iterator[Conv | Linear]:
