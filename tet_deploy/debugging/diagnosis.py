@@ -21,7 +21,7 @@ from tet_deploy.debugging.first import First, first_difference
 from tet_deploy.debugging.hypotheses import guesses, steps_of
 from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.pieces import Pieces, pieces
-from tet_deploy.debugging.synapses import PART, unit
+from tet_deploy.debugging.synapses import unit
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Population, Spiking
@@ -264,7 +264,7 @@ def _cause(
 ) -> Cause:
     layer = flow.graph[node.inputs[0]]
     units = layer.quantization if isinstance(layer, WEIGHTED) else None
-    mend = causes.mend(cause, layer.name.partition(PART)[0], None if units is None else units.bits)
+    mend = causes.mend(cause, layer.name, None if units is None else units.bits)
     return Cause(node=node.name, cause=cause, share=share, flips=flips, error=error, ran=ran, detail=detail, mend=mend)
 
 

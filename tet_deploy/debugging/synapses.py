@@ -10,9 +10,8 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.debugging.observed import Flow
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Input, Linear, Population
+from tet_deploy.ir.parts import whole_name
 from tet_deploy.meaning import over_time
-
-PART = ".part"  # quantization calls the nodes that add up to one layer NAME, NAME.part2, NAME.part3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +58,7 @@ def ports(population: Population, flow: Flow) -> dict[str, Port] | None:
     found: dict[str, Port] = {}
     for node in nodes:
         assert isinstance(node, WEIGHTED)
-        name = node.name.partition(PART)[0]
+        name = whole_name(flow.graph, node.name)
         port = _port(node, population, flow)
         if name in found:
             whole = dataclasses.replace(port.layer, weight=found[name].layer.weight + port.layer.weight)

@@ -17,6 +17,7 @@ from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
+from tet_deploy.ir.parts import whole_name
 from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.comparing import Pair, compared
@@ -25,7 +26,6 @@ from tet_deploy.links.link import Link, fast_runtime, of_graph, of_recording
 from tet_deploy.links.recording_file import StoredRecording, fingerprints
 
 WIDEST = 8  # bits of a weight on the chip
-_PART = ".part"  # what quantization splits is called NAME, NAME.part2, ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def with_one_quantized(graph: Graph, quantized: Graph, population: str) -> Graph
 def _layer(graph: Graph, quantized: Graph, name: str) -> Conv | Linear:
     """A layer with its integers' weights in units of the float network and without bias, which its population holds."""
     layer = graph[name]
-    parts = [part for part in quantized if part.name == name or part.name.startswith(f"{name}{_PART}")]
+    parts = [part for part in quantized if whole_name(quantized, part.name) == name]
     if not isinstance(layer, WEIGHTED) or not parts:
         raise GraphError(f"node {name!r}: must be a layer of both networks. Quantize this very network.")
     weight = np.zeros(layer.weight.shape)

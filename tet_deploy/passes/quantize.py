@@ -27,6 +27,7 @@ from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
+from tet_deploy.ir.parts import part_name
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.calibrate import Calibrated, calibrate
 from tet_deploy.passes.fit import Port, total_bias
@@ -171,7 +172,7 @@ class _Quantizer:
         names = []
         for port, weights in zip(ports, fit.weights, strict=True):
             for index, weight in enumerate(weights):
-                name = port.node.name if index == 0 else f"{port.node.name}.part{index + 1}"
+                name = part_name(port.node.name, index)
                 units = Quantization(scale=fit.scale / port.scale, bits=self.bits[port.node.name])
                 part = dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=units)
                 self.nodes.append(dataclasses.replace(part, dense_macs=0) if index else part)
