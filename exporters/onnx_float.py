@@ -109,7 +109,7 @@ def _(node: LIF, network: _Network) -> str:
         after = [output_of(name, "after")]
         build.output(after[0], TensorProto.FLOAT, ["B", *shape])
     build.call(
-        lif_function(potentials=potentials, states=network.states),
+        lif_function(node.comparison, potentials=potentials, states=network.states),
         [current, *before],
         [*outputs, *after],
         decay=float(node.decay),

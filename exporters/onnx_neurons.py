@@ -21,19 +21,26 @@ OPSET = 21
 _node = helper.make_node
 
 
-def lif_function(*, potentials: bool, states: bool) -> FunctionProto:
-    """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32."""
+def lif_function(comparison: str, *, potentials: bool, states: bool) -> FunctionProto:
+    """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32.
+
+    u >= threshold is said as not u < threshold: ONNX Runtime 1.19 does not know the shape of a GreaterOrEqual in a Scan.
+    """
+    name, fires = {
+        ">": ("LIF", [_node("Greater", ["u", "threshold"], ["fires"])]),
+        ">=": ("LIFFromThreshold", [_node("Less", ["u", "threshold"], ["silent"]), _node("Not", ["silent"], ["fires"])]),
+    }[comparison]
     step = [
         _node("Mul", ["v", "decay"], ["kept"]),
         _node("Add", ["kept", "x"], ["u"]),
-        _node("Greater", ["u", "threshold"], ["fires"]),
+        *fires,
         _node("Cast", ["fires"], ["spike"], to=TensorProto.FLOAT),
         _node("Mul", ["u", "spike"], ["removed"]),
         _node("Sub", ["u", "removed"], ["v_next"]),
     ]
     attributes = [_attribute("decay", AttributeProto.FLOAT), _attribute("threshold", AttributeProto.FLOAT)]
     scan = _Scan("current", TensorProto.FLOAT, _seen(TensorProto.FLOAT, TensorProto.FLOAT, potentials))
-    return _function("LIF", ["current"], [*attributes, scan.over(step)], scan, states)
+    return _function(name, ["current"], [*attributes, scan.over(step)], scan, states)
 
 
 def fixed_point_lif_function(*, potentials: bool, states: bool, saturated: bool) -> FunctionProto:

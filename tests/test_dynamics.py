@@ -125,3 +125,17 @@ def test_linear_is_a_matrix_product():
     """A Linear node's sum is weight @ x."""
     node = Linear(name="fc", weight=np.array([[1, 2], [3, 4]]))
     assert dynamics.synaptic_sum(node, np.array([[1, 1]])).tolist() == [[3, 7]]
+
+
+@given(
+    v=st.floats(-4, 4, width=32),
+    current=st.floats(-4, 4, width=32),
+    decay=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    threshold=st.floats(2**-10, 4, width=32),
+)
+def test_at_the_threshold_is_above_the_float_below_it(v, current, decay, threshold):
+    """u >= threshold is u > the next smaller float32: the same spikes and potentials."""
+    arrays = np.float32([v]), np.float32([current])
+    at = dynamics.lif_step(*arrays, decay, threshold, ">=")
+    above = dynamics.lif_step(*arrays, decay, float(np.nextafter(np.float32(threshold), np.float32(0))), ">")
+    assert np.array_equal(at[0], above[0]) and np.array_equal(at[1], above[1])

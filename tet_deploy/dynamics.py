@@ -22,6 +22,7 @@ LARGEST_THRESHOLD = 2**17 - 1
 LARGEST_BIAS_MANTISSA = 2**12 - 1  # 13 bit signed
 LARGEST_BIAS_EXPONENT = 7
 LARGEST_SYNAPTIC_SUM = 2**17 - 1  # a larger one, shifted by 6, may wrap
+COMPARISONS = {">": np.greater, ">=": np.greater_equal}  # of a potential with the threshold
 
 
 @singledispatch
@@ -49,7 +50,7 @@ def step(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.n
 @step.register
 def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if node.quantization is None:
-        return lif_step(v, presynaptic, node.decay, node.threshold)
+        return lif_step(v, presynaptic, node.decay, node.threshold, node.comparison)
     return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), int(node.threshold))
 
 
@@ -69,16 +70,20 @@ def _bias(node: Population, ndim: int) -> np.ndarray | int:
     return per_channel(bias, ndim) if isinstance(bias, np.ndarray) else bias
 
 
-def lif_step(v: np.ndarray, current: np.ndarray, decay: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def lif_step(
+    v: np.ndarray, current: np.ndarray, decay: float, threshold: float, comparison: str = ">"
+) -> tuple[np.ndarray, np.ndarray]:
     """One step of the leaky integrate-and-fire neuron with hard reset.
 
-    u = decay * v + current ; spike = u > threshold (strict) ; v = 0 where it spikes, u elsewhere
+    u = decay * v + current ; spike = u > threshold, or u >= threshold ; v = 0 where it spikes, u elsewhere
 
     Parameters
     ----------
     v, current
         Membrane potential after the last step and presynaptic input of this one; equal shapes, one float dtype, in which
         all arithmetic is done.
+    comparison
+        ">" or ">=".
 
     Returns
     -------
@@ -86,7 +91,7 @@ def lif_step(v: np.ndarray, current: np.ndarray, decay: float, threshold: float)
         Booleans, and the membrane potential after the reset.
     """
     u = v * v.dtype.type(decay) + current
-    spikes = u > v.dtype.type(threshold)
+    spikes = COMPARISONS[comparison](u, v.dtype.type(threshold))
     return spikes, np.where(spikes, v.dtype.type(0), u)
 
 

@@ -234,7 +234,8 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
     """Decay, threshold and bias at random, or at the limits of the chip."""
     if integers is None:
         decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, 1 / 64]))  # few bits, so that a few steps are exact too
-        return LIF(name=name, decay=decay, threshold=float(rng.choice([0.5, 1.0])))
+        kind = int(rng.integers(4))
+        return LIF(name=name, decay=decay, threshold=(0.5, 1.0)[kind >> 1], comparison=(">", ">=")[kind & 1])
     decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, LEAST_DECAY, 1 - LEAST_DECAY]))
     largest, threshold = dynamics.LARGEST_BIAS_MANTISSA, int(rng.integers(20, 60 + 8 * fan_in))
     mantissas, exponent = rng.integers(-500, 1500, channels), int(rng.integers(0, 3))

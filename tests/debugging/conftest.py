@@ -231,6 +231,8 @@ def plant_comparison(rng, folder) -> Planted | None:
     right = td.run(graph, frames)
     names = [node.name for node in graph.of_kind(LIF)]
     for index in rng.permutation(len(calls)):
+        if calls[index].op_type.startswith("LIFFromThreshold"):
+            continue  # it fires there by right
         twin = onnx.FunctionProto()
         twin.CopyFrom(next(function for function in model.functions if function.name == calls[index].op_type))
         twin.name = "NotStrict"

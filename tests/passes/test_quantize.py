@@ -10,7 +10,8 @@ import pytest
 
 from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
 from tet_deploy.errors import ArgumentError, DataError, GraphError
-from tet_deploy.ir.nodes import LIF, WEIGHTED
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Linear, Readout
 from tet_deploy.ir.values import SPIKES, weighted_bounds
 from tet_deploy.passes import quantize
 from tet_deploy.runtimes.reference import ReferenceRuntime
@@ -161,3 +162,27 @@ def test_unfit_requests_are_refused(case):
     graph = random_float_network(rng, encoding="events")
     with pytest.raises(error, match=message):
         act(graph, random_frames(graph, rng))
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_weights_on_a_coarse_grid_keep_the_spikes_of_neurons_that_fire_at_their_threshold(decay):
+    """Integrators with weights in sixteenths meet their threshold often; in integers not a spike differs."""
+    rng = np.random.default_rng(0)
+    weights = [(rng.integers(-8, 9, shape) / 16).astype(np.float32) for shape in ((40, 30), (4, 40))]
+    graph = chain(
+        (
+            Input(name="input", shape=(30,), encoding="events"),
+            Linear(name="fc1", weight=weights[0]),
+            LIF(name="lif", decay=decay, comparison=">="),
+            Linear(name="fc2", weight=weights[1]),
+            Readout(name="readout"),
+        )
+    )
+    frames = (rng.random((20, 16, 30)) < 0.2).astype(np.float32)
+    int8 = quantize(graph, frames)
+    before, after = (ReferenceRuntime(g).run(frames) for g in (graph, int8))
+    summary = json.loads(int8.metadata["quantization"])["lif"]
+    assert summary["ties"] > 0.004
+    differ = int((before.spikes["lif"] != after.spikes["lif"]).sum())
+    assert differ == 0 if decay == 1 else differ < 0.01 * before.spikes["lif"].sum()
+    assert int8["lif"].comparison == ">"

@@ -64,6 +64,7 @@ def test_the_summary_is_of_the_integers_that_trained():
             "deviation",
             "differing",
             "rounding",
+            "ties",
         }  # against the float network
     sums = [[each["largest_sum_seen"] for each in summary.values()] for summary in (before, after)]
     assert sums[0] != sums[1]

@@ -12,6 +12,7 @@ from tet_deploy.layout import Table
 _COLUMNS = {  # of the metadata -> column, and how it is written
     "scale": ("scale", "{:.4g}"),
     "differing": ("differs", "{:.2%}"),
+    "ties": ("at threshold", "{:.2%}"),
     "clipped_weights": ("clipped weights", "{:.2%}"),
     "clipped_biases": ("clipped biases", "{:.2%}"),
 }

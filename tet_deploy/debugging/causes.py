@@ -18,7 +18,7 @@ FOLDING = "folding"
 QUANTIZATION = "quantization of the first link"  # as a whole: the float link has other layers
 LATENCY = "latency"
 BATCH_NORM = "batch norm in train mode"
-COMPARISON = "'>=' in place of '>'"
+COMPARISON = "'>' and '>=' exchanged"
 UNKNOWN = "unknown"
 
 ANEW = "lower the traced network again: tet-deploy convert"
@@ -41,7 +41,7 @@ MEND = {
     QUANTIZATION: TURNED,
     LATENCY: "export the bundle again, or align the recording: its steps are shifted",
     BATCH_NORM: "call model.eval() before it runs",
-    COMPARISON: "use a strict comparison: a neuron fires when its potential exceeds the threshold",
+    COMPARISON: "compare potential and threshold as the network's LIF.comparison says",
     UNKNOWN: "look closer: td.run(network, one_sample, probes='all')",
 }
 _WIDEST = 8

@@ -63,7 +63,8 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
 
     if isinstance(population, LIF):
         full = _before_reset(population, presynaptic, before)
-        yield Guess(cause=causes.COMPARISON, detail="", steps=_fired(population, full, before, strict=False))
+        other = dataclasses.replace(population, comparison=">" if population.comparison == ">=" else ">=")
+        yield Guess(cause=causes.COMPARISON, detail="", steps=_fired(other, full, before))
     for late in (1, -1, 2, -2):
         delayed = steps_of(population, _delayed(population, flow, late), before)
         yield Guess(cause=causes.LATENCY, detail=f"{late:+d} steps", steps=_started_late(delayed, late))
@@ -82,11 +83,11 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
     yield Guess(cause=causes.BIAS, detail="another one in some channels", steps=_with_offset(population, presynaptic, seen))
 
 
-def _fired(node: LIF, full: np.ndarray, before: np.ndarray, *, strict: bool = True) -> Steps:
+def _fired(node: LIF, full: np.ndarray, before: np.ndarray) -> Steps:
     """The steps that end in such potentials before the reset."""
     unit = 1 if node.quantization is None else 2**dynamics.FRACTION_BITS
     threshold = dynamics.per_channel(np.atleast_1d(np.asarray(node.threshold) * unit), full.ndim - 1).astype(full.dtype)
-    spikes = full > threshold if strict else full >= threshold
+    spikes = dynamics.COMPARISONS[node.comparison](full, threshold)
     return Steps(before=before, after=np.where(spikes, full.dtype.type(0), full), spikes=spikes)
 
 

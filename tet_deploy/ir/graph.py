@@ -196,6 +196,10 @@ def _check_quantization(graph: Graph) -> None:
             raise GraphError(f"node {node.name!r}: needs a positive scale, 2..32 bits and a bias exponent 0..31; got {q}.")
         elif isinstance(node, LIF) and node.threshold != int(node.threshold):
             raise GraphError(f"node {node.name!r}: a quantized threshold must be a whole number; got {node.threshold}.")
+        elif isinstance(node, LIF) and node.comparison != ">":
+            raise GraphError(
+                f"node {node.name!r}: a quantized neuron fires above its threshold, '>'; got '>='. Use td.quantize."
+            )
         elif bias is not None and bias.dtype.kind != "i":
             raise GraphError(f"node {node.name!r}: a quantized bias must hold integers; got {bias.dtype}.")
 

@@ -172,12 +172,14 @@ class Spiking(Population):
 class LIF(Spiking):
     """u = decay * v + I ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.  v(0) = 0.
 
-    An integrate-and-fire neuron has decay 1.
+    An integrate-and-fire neuron has decay 1. `comparison` is ">" or ">=", as the network was trained; the integers of a chip
+    know ">" alone.
     """
 
     decay: float = 0.5
     threshold: float = 1.0
     reset: str = "zero"
+    comparison: str = ">"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,6 +188,7 @@ class Readout(Population):
 
 
 WEIGHTED = (Conv, Linear)
+_LATER = {"comparison": ">"}  # fields that files and digests know only where they differ from what went without saying
 _NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
     kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, Readout)
@@ -202,7 +205,7 @@ def to_record(node: Node) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays[field.name] = value
         elif isinstance(value, Quantization):
             plain[field.name] = dataclasses.asdict(value)
-        elif value is not None:
+        elif value is not None and _LATER.get(field.name) != value:
             plain[field.name] = list(value) if isinstance(value, tuple) else value
     return plain, arrays
 

@@ -132,6 +132,8 @@ def _(node: LIF, x: Shape, *others: Shape) -> Shape:
         )
     if node.reset != "zero":
         raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. Retrain with reset='zero'.")
+    if node.comparison not in (">", ">="):
+        raise GraphError(f"node {node.name!r}: comparison must be '>' or '>='; got {node.comparison!r}.")
     _need_vector(node, "bias", node.bias, x[0])
     return x
 

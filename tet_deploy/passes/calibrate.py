@@ -21,7 +21,7 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import Population, Readout
 from tet_deploy.ir.shapes import output_shape
 from tet_deploy.meaning import over_time
-from tet_deploy.passes.deviation import Trajectory, deviation, share_differing
+from tet_deploy.passes.deviation import Trajectory, deviation, share_differing, ties
 from tet_deploy.passes.fit import Fit, Port, fits, populations, total_bias
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.scales import Scales, scales, snapped
@@ -42,6 +42,8 @@ class Calibrated:
         From the float population, on the samples that it was judged on: see `passes.deviation`.
     differing
         Share of the spikes, or of a readout's decisions, that differ there.
+    ties
+        Share of the float potentials that reach the threshold exactly there, where ">" and ">=" differ.
     sent
         What the population sends; None for a readout.
     largest_sum
@@ -51,6 +53,7 @@ class Calibrated:
     fit: Fit
     deviation: float
     differing: float
+    ties: float
     sent: Messages | None
     largest_sum: int
 
@@ -100,6 +103,7 @@ def calibrate(node: Population, ports: Sequence[Port]) -> Calibrated:
                     fit=candidate.fit,
                     deviation=candidate.deviation,
                     differing=candidate.differing,
+                    ties=judge.ties,
                     sent=sent,
                     largest_sum=largest,
                 )
@@ -117,7 +121,9 @@ class _Judge:
     def __init__(self, node: Population, ports: Sequence[Port], candidates: int) -> None:
         self.node, self.ports = node, ports
         self.seen = _judged(ports, candidates)
-        self.expected = Trajectory.of(node, float_input(ports, self.seen))
+        presynaptic = float_input(ports, self.seen)
+        self.expected = Trajectory.of(node, presynaptic)
+        self.ties = ties(node, presynaptic, self.expected) / presynaptic.size
         self.tried: dict[float, list[_Candidate]] = {}
         self.least_sum = math.inf
 

@@ -44,6 +44,18 @@ class Trajectory:
 
 
 @singledispatch
+def ties(node: Population, presynaptic: np.ndarray, seen: Trajectory) -> int:
+    """How many potentials of a population reach the threshold exactly, before the reset; its input is [T, B, ...]."""
+    return 0
+
+
+@ties.register
+def _(node: LIF, presynaptic: np.ndarray, seen: Trajectory) -> int:
+    before = np.concatenate([np.zeros_like(seen.potentials[:1]), seen.potentials[:-1]])
+    return int(np.count_nonzero(before * node.decay + presynaptic == node.threshold))
+
+
+@singledispatch
 def deviation(node: Population, expected: Trajectory, found: Trajectory) -> np.ndarray:
     """Mean deviation of each channel [C] from what is expected, in the units of the float population `node`."""
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")

@@ -84,7 +84,10 @@ def is_uniform(node: Conv | Linear) -> bool:
 
 
 def fits(node: Population, ports: Sequence[Port], scale: float) -> list[Fit]:
-    """The population at one scale: none where the chip cannot hold it, two where it can hold small biases finer than all."""
+    """The population at one scale: none where the chip cannot hold it; several where it can be rounded in several ways.
+
+    Small biases may be held finer than all of them, and the threshold of a neuron that fires at it one below.
+    """
     exact = [np.rint(port.node.weight.astype(np.float64) * (scale / port.scale)) for port in ports]
     spread = [adds_up(port, ports) for port in ports]
     if not any(w.any() for w in exact) and any(port.node.weight.any() for port in ports):
@@ -132,9 +135,21 @@ def _(node: Readout, bias: np.ndarray | None, scale: float) -> list[tuple[Popula
 
 @populations.register
 def _(node: LIF, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
-    threshold = round(node.threshold * scale)
-    if not 1 <= threshold <= dynamics.LARGEST_THRESHOLD:
-        return []
+    found: list[tuple[Population, float]] = []
+    for threshold in _thresholds(node, scale):
+        found += _with_threshold(node, threshold, bias, scale)
+    return found
+
+
+def _thresholds(node: LIF, scale: float) -> list[int]:
+    """The mantissas that may stand for the threshold; for ">=" also the largest below it, exact where sums are whole."""
+    exact = node.threshold * scale
+    mantissas = [round(exact)] if node.comparison == ">" else [round(exact), math.ceil(exact) - 1]
+    return [mantissa for mantissa in dict.fromkeys(mantissas) if 1 <= mantissa <= dynamics.LARGEST_THRESHOLD]
+
+
+def _with_threshold(node: LIF, threshold: int, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
+    """The neurons in integers, with one exponent for their biases or another."""
     shifted = np.zeros(1) if bias is None else bias * scale * 2.0**dynamics.FRACTION_BITS
     decisive = _DECISIVE * threshold * 2.0**dynamics.FRACTION_BITS
     exponents = {_bias_exponent(np.clip(shifted, -most, most)) for most in (_LARGEST_BIAS, min(decisive, _LARGEST_BIAS))}
@@ -143,7 +158,7 @@ def _(node: LIF, bias: np.ndarray | None, scale: float) -> list[tuple[Population
         mantissas, most = np.rint(shifted / 2**exponent), dynamics.LARGEST_BIAS_MANTISSA
         integers = None if bias is None else np.clip(mantissas, -most, most).astype(np.int16)
         units = Quantization(scale=scale, bits=THRESHOLD_BITS, bias_exponent=exponent)
-        held = dataclasses.replace(node, threshold=threshold, bias=integers, quantization=units)
+        held = dataclasses.replace(node, threshold=threshold, bias=integers, quantization=units, comparison=">")
         found.append((held, float(np.mean(np.abs(mantissas) > most))))
     return found
 

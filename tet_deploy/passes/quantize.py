@@ -68,8 +68,8 @@ def quantize(
     -------
     Graph
         The same nodes with integer arrays and their scales. `metadata["quantization"]` holds, as JSON, each population's
-        scale, share of spikes that differ, share of clipped weights, error from rounding its parameters, and how far its
-        synaptic sums stay from wrapping;
+        scale, share of spikes that differ, share of potentials that meet the threshold exactly, share of clipped weights,
+        error from rounding its parameters, and how far its synaptic sums stay from wrapping;
         `metadata["calibration"]`, of the input, the least and the greatest value seen, in how many samples, and the share of
         the values that were clipped.
 
@@ -193,6 +193,7 @@ def _summary(found: Calibrated, layers: list[str]) -> dict[str, object]:
         "scale": found.fit.scale,
         "deviation": found.deviation,
         "differing": found.differing,
+        "ties": found.ties,
         "clipped_weights": found.fit.clipped_weights,
         "clipped_biases": found.fit.clipped_biases,
         "largest_sum_seen": found.largest_sum,

@@ -7,6 +7,7 @@ frames. With g(d) = 1 + d + ... + d^(T-1), what a steady input of 1 adds up to:
     threshold  |threshold' / s - threshold| / threshold
     bias       g(d') * max |b' / s - b| / threshold
 
+A neuron that fires at its threshold, ">=", may be held one mantissa lower, which is exact where its sums are whole numbers.
 Resets and inputs that come and go make the error smaller than that. Weights are not rounded here but in `calibrate`.
 """
 
@@ -56,6 +57,7 @@ def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Ro
     scale, decay = held.quantization.scale, 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
     cut = 1 / 2**dynamics.FRACTION_BITS if 0 < decay < 1 else 0.0
     gain, kept_gain = _gain(trained.decay, steps), _gain(decay, steps)
+    below = float(np.clip(trained.threshold * scale - held.threshold, 0, trained.comparison == ">="))
     off = 0.0
     if bias is not None and held.bias is not None:
         shifted = dynamics.shifted_bias(held.bias, held.quantization.bias_exponent) / 2**dynamics.FRACTION_BITS
@@ -65,7 +67,7 @@ def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Ro
         steps=steps,
         decay=decay,
         decay_error=abs(kept_gain / gain - 1) + cut * kept_gain / held.threshold,
-        threshold_error=abs(held.threshold / scale - trained.threshold) / trained.threshold,
+        threshold_error=abs(held.threshold + below - trained.threshold * scale) / (trained.threshold * scale),
         bias_error=kept_gain * off / trained.threshold,
     )
 

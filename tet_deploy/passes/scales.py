@@ -19,23 +19,26 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, Conv, Population
+from tet_deploy.ir.values import fraction_bits
 from tet_deploy.passes.fit import MOST_PARTS, Port, adds_up
 
 
 @dataclass(frozen=True)
 class Scales:
-    """An interval of scales, and the one that maps the largest weight in use to its limit."""
+    """An interval of scales; the one that maps the largest weight in use to its limit; one that rounds none, if there is."""
 
     least: float
     greatest: float
     usual: float
+    exact: float | None = None
 
     def coarse(self) -> list[float]:
-        """The usual scale times powers of two, over the whole interval, and its ends."""
+        """The usual scale times powers of two, over the whole interval, its ends, and the exact one."""
         inner = self.usual if self.least <= self.usual <= self.greatest else self.greatest
         below = math.floor(math.log2(inner / self.least)) if inner > self.least else 0
         above = math.floor(math.log2(self.greatest / inner))
-        return sorted({self.least, self.greatest, *(inner * 2.0**power for power in range(-below, above + 1))})
+        ends = {self.least, self.greatest, *([] if self.exact is None else [self.exact])}
+        return sorted(ends | {*(inner * 2.0**power for power in range(-below, above + 1))})
 
 
 def snapped(node: Population, scale: float) -> float:
@@ -71,7 +74,14 @@ def scales(node: Population, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
             f"node {node.name!r}: its {tightest} does not fit the chip's integers: {least / most[tightest]:.3g} times too "
             f"large for its weights (largest {largest:.3g}), which would all round to 0. {_WAYS_OUT[tightest.split()[0]]}"
         )
-    return Scales(least, most[tightest], usual)
+    exact = max(*(_whole(port.node.weight) * port.scale for port in ports), _whole(getattr(node, "threshold", 1.0)))
+    return Scales(least, most[tightest], usual, exact if least <= exact <= usual else None)
+
+
+def _whole(values: np.ndarray | float) -> float:
+    """The least power of two that makes whole numbers of all values; infinity where none does."""
+    bits = fraction_bits(np.asarray(values))
+    return math.inf if bits is None else 2.0**bits
 
 
 _WAYS_OUT = {
