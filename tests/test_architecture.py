@@ -34,7 +34,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "intervals": set(),
     "units": {"contracts", "dynamics", "ir"},
     "validation": CORE | {"layout"},
-    "debugging": CORE | {"layout", "passes"},
+    "debugging": CORE | {"layout", "passes", "units", "validation"},
     "reporting": CORE | {"counting", "validation"},
     "testing": CORE,
     "onnx_file": {"errors", "files", "ir", "ranges"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -275,11 +275,11 @@ def _first(
         name: np.logical_or.reduce([group[name] for group in (spikes, potentials) if name in group])
         for name in dict.fromkeys([*spikes, *potentials])
     }
-    places = [(_earliest(where), name) for name, where in [*differs.items(), ("readout", readout)] if where.any()]
-    if not places:
+    place = first_place([*differs.items(), ("readout", readout)])
+    if place is None:
         return None
-    (step, sample, *neuron), name = min(places, key=lambda place: place[0][0])  # min keeps the network's order in a step
-    index = (step, sample, *neuron)
+    name, index = place
+    step, sample, *neuron = index
     expected, found = (_shown(recording, name, index) for recording in (reference, other))
     distance = None
     if name in spikes and spikes[name][index] and name in thresholds and expected is not None and found is not None:
@@ -304,9 +304,14 @@ def first_spike(
     return _first(reference, other, spikes, {}, np.zeros(0, bool), thresholds, start)
 
 
-def _earliest(where: np.ndarray) -> tuple[int, ...]:
-    """Index of the first True; steps are the slowest axis, so this is the earliest in time."""
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape))
+def first_place(differs: Iterable[tuple[str, np.ndarray]]) -> tuple[str, tuple[int, ...]] | None:
+    """The earliest step at which any mask [T, ...] holds, in it the first of the masks: its name, and the index there."""
+    places = [
+        (name, tuple(int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape)))  # steps are the slowest axis
+        for name, where in differs
+        if where.any()
+    ]
+    return min(places, key=lambda place: place[1][0], default=None)
 
 
 def _shown(recording: Recording, name: str, index: tuple[int, ...]) -> float | None:

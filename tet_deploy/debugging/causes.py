@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tet_deploy.passes.widths import WIDEST
+
 WEIGHT_ROUNDING = "weight rounding"
 WEIGHT_CLIPPING = "clipped weights"
 WEIGHTS = "other weights"
@@ -25,8 +27,9 @@ ANEW = "lower the traced network again: tet-deploy convert"
 TURNED = "the first link is quantized, and the second is not; name the float one first, and the roundings are told apart"
 LARGER = "calibrate on frames like these: tet-deploy quantize --calibration FRAMES"
 MEND = {
-    WEIGHT_ROUNDING: "keep {layer} at more bits: tet-deploy quantize --bits {layer}=8",
-    WEIGHT_CLIPPING: "keep {layer} at more bits, or calibrate on more frames: tet-deploy quantize --bits {layer}=8",
+    WEIGHT_ROUNDING: f"keep {{layer}} at more bits: tet-deploy quantize --bits {{layer}}={WIDEST}",
+    WEIGHT_CLIPPING: "keep {layer} at more bits, or calibrate on more frames: "
+    f"tet-deploy quantize --bits {{layer}}={WIDEST}",
     WEIGHTS: "its weights are others: export the network again",
     BIAS: "quantize the lowered network again; the smaller the largest bias, the finer are all",
     DECAY: "train with a decay that 12 bit hold, a multiple of 1/4096",
@@ -44,8 +47,7 @@ MEND = {
     COMPARISON: "compare potential and threshold as the network's LIF.comparison says",
     UNKNOWN: "look closer: td.run(network, one_sample, probes='all')",
 }
-_WIDEST = 8
-_AT_ALL_BITS = "{layer} has all 8 bits; train with them: tet-deploy finetune"
+_AT_ALL_BITS = f"{{layer}} has all {WIDEST} bits; train with them: tet-deploy finetune"
 _IN_FLOATS = "lower the network with frames as small as those that it will see: td.lower(graph, frames)"
 
 
@@ -53,6 +55,6 @@ def mend(cause: str, layer: str, bits: int | None) -> str:
     """What to do about a cause in a population that this layer of so many bits, None for floats, feeds."""
     if cause in (WEIGHT_ROUNDING, WEIGHT_CLIPPING, BIAS) and bits is None:
         return _IN_FLOATS
-    if cause == WEIGHT_ROUNDING and bits is not None and bits >= _WIDEST:
+    if cause == WEIGHT_ROUNDING and bits is not None and bits >= WIDEST:
         return _AT_ALL_BITS.format(layer=layer)
     return MEND[cause].format(layer=layer)

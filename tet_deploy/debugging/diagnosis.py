@@ -14,20 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tet_deploy import dynamics
 from tet_deploy.contracts import Frames, Progress, Recording, network_frames
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.first import First, first_difference
 from tet_deploy.debugging.hypotheses import guesses, steps_of
 from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.pieces import Pieces, pieces
-from tet_deploy.debugging.synapses import unit
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Population, Spiking
 from tet_deploy.ir.spec import DEPLOYABLE
 from tet_deploy.layout import Table
 from tet_deploy.passes import fold
+from tet_deploy.units import along, threshold, unit
 
 _NEGLIGIBLE = 1e-6  # of a threshold
 FLOAT_ROUNDING = 1e-4  # of a threshold: what float32 sums off the grid may be off by
@@ -198,7 +197,7 @@ def _check(graph: Graph, found: Recording, frames: np.ndarray) -> None:
 def _strange(node: Population, ran: Flow, seen: Steps) -> Cause | None:
     """The cause of steps that are not those that the population's own network says."""
     said = steps_of(node, ran.presynaptic(node), seen.before)
-    tolerance = 0.0 if ran.graph.is_quantized else FLOAT_ROUNDING * _threshold(node)
+    tolerance = 0.0 if ran.graph.is_quantized else FLOAT_ROUNDING * _largest_threshold(node)
     differs = _beyond(node, said, seen, tolerance)
     wrong = int(differs.sum())
     if not wrong:
@@ -219,19 +218,19 @@ def _beyond(node: Population, said: Steps, seen: Steps, tolerance: float) -> np.
     differs = said.differ(seen, tolerance)
     if tolerance and isinstance(node, LIF):
         silent = np.where(seen.spikes, said.after, seen.after).astype(np.float64)
-        near = (said.spikes != seen.spikes) & (np.abs(silent - _threshold(node)) <= tolerance)
-        exact = near & (silent == np.float32(_threshold(node)))  # a tie is no matter of rounding
+        limit = along(threshold(node), silent.ndim)
+        near = (said.spikes != seen.spikes) & (np.abs(silent - limit) <= tolerance)
+        exact = near & (silent == limit.astype(np.float32))  # a tie is no matter of rounding
         differs &= ~near | exact
     return differs
 
 
-def _threshold(node: Population) -> float:
-    return float(np.max(node.threshold)) if isinstance(node, LIF) else 1.0
+def _largest_threshold(node: Population) -> float:
+    return float(np.max(threshold(node))) if isinstance(node, LIF) else 1.0
 
 
 def _taken_apart(expected: Population, right: Flow, node: Population, ran: Flow, seen: Steps) -> Pieces:
-    scale = dynamics.per_channel(np.atleast_1d(unit(node)), seen.before.ndim - 1)
-    return pieces(expected, right, node, ran, seen.before / scale)
+    return pieces(expected, right, node, ran, seen.before / along(unit(node), seen.before.ndim))
 
 
 def _flipped(node: Population, apart: Pieces, seen: Steps) -> np.ndarray:
@@ -253,10 +252,9 @@ def _ablated(node: Population, apart: Pieces, seen: Steps, ran: Flow) -> Iterato
 
 def _yardstick(node: Population, apart: Pieces) -> float:
     """A threshold in units of the float network; of a readout, the root mean square of what it sends."""
-    if not isinstance(node, LIF):
-        return float(np.sqrt(np.mean(np.square(apart.expected)))) or 1.0
-    mantissas = 1.0 if node.quantization is None else 2.0**dynamics.FRACTION_BITS
-    return float(np.max(np.asarray(node.threshold) * mantissas / unit(node)))
+    if isinstance(node, LIF):
+        return _largest_threshold(node)
+    return float(np.sqrt(np.mean(np.square(apart.expected)))) or 1.0
 
 
 def _cause(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tet_deploy import dynamics
 from tet_deploy.contracts import Recording
 from tet_deploy.debugging.observed import Flow, Steps
-from tet_deploy.debugging.synapses import bias, ports, unit
+from tet_deploy.debugging.synapses import bias, ports
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Population, Spiking
+from tet_deploy.units import MANTISSA, along, of_channel, threshold, unit
+from tet_deploy.validation import first_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,32 +84,21 @@ def first_difference(
     first_sample
         The number that the first of these samples has in their source.
     """
-    places = []
-    for index, node in enumerate(described.of_kind(Population)):
-        if isinstance(node, Spiking) and node.name in right.spikes and node.name in found.spikes:
-            differs = right.spikes[node.name] != found.spikes[node.name]
-        elif not isinstance(node, Spiking):
-            a, b = (run.readout / _unit(graph) for run, graph in ((right, expected), (found, described)))
-            differs = np.abs(a - b) > 1e-6 * max(1.0, float(np.abs(a).max()))
-        else:
-            continue
-        if differs.any():
-            step, *rest = (int(i) for i in np.unravel_index(int(np.argmax(differs)), differs.shape))
-            places.append((step, index, rest, node))
-    if not places:
+    place = first_place(_differing(expected, right, described, found))
+    if place is None:
         return None
-    step, _, (sample, *neuron), node = min(places, key=lambda place: place[:2])
+    name, (step, sample, *neuron) = place
     one = slice(sample, sample + 1)
     sides = [
-        _side(graph, run.sample(sample, sample + 1), frames[:, one], node.name, step, tuple(neuron))
+        _side(graph, run.sample(sample, sample + 1), frames[:, one], name, step, tuple(neuron))
         for graph, run in ((expected, right), (described, found))
     ]
-    distance = None
+    graph, silent = (expected, sides[0]) if sides[1].fires else (described, sides[1])
+    node, distance = graph[name], None
     if isinstance(node, LIF) and sides[0].fires != sides[1].fires:
-        graph, silent = (expected, sides[0]) if sides[1].fires else (described, sides[1])
-        distance = _threshold(graph[node.name], neuron[0]) - silent.after
+        distance = of_channel(threshold(node), neuron[0]) - silent.after
     return First(
-        node=node.name,
+        node=name,
         step=step,
         sample=first_sample + sample,
         neuron=tuple(neuron),
@@ -117,29 +108,27 @@ def first_difference(
     )
 
 
-def _unit(graph: Graph) -> np.ndarray:
-    return unit(graph.readout)
-
-
-def _threshold(node: object, channel: int) -> float:
-    assert isinstance(node, LIF)
-    mantissa = np.atleast_1d(np.asarray(node.threshold, np.float64))
-    scale = np.atleast_1d(unit(node)) / (1 if node.quantization is None else 2.0**dynamics.FRACTION_BITS)
-    return float((mantissa / scale)[channel if (mantissa / scale).size > 1 else 0])
+def _differing(expected: Graph, right: Recording, described: Graph, found: Recording) -> Iterator[tuple[str, np.ndarray]]:
+    """Where the spikes of each population that both recorded differ, and at last the readouts."""
+    for node in described.of_kind(Spiking):
+        if node.name in right.spikes and node.name in found.spikes:
+            yield node.name, right.spikes[node.name] != found.spikes[node.name]
+    a, b = (
+        run.readout / along(unit(graph.readout), run.readout.ndim) for run, graph in ((right, expected), (found, described))
+    )
+    yield described.readout.name, np.abs(a - b) > 1e-6 * max(1.0, float(np.abs(a).max()))
 
 
 def _side(graph: Graph, run: Recording, frames: np.ndarray, name: str, step: int, neuron: tuple[int, ...]) -> Side:
     node = next(node for node in graph.of_kind(Population) if node.name == name)
     flow, steps, place = Flow(graph, run, frames), Steps.of(node, run), (step, 0, *neuron)
-    scale = np.atleast_1d(unit(node))
-    scale_here = float(scale[neuron[0] if scale.size > 1 else 0])
+    scale = of_channel(unit(node), neuron[0])
     current = float(flow.presynaptic(node)[place])
     if node.quantization is not None:
-        offsets = np.atleast_1d(bias(node, ports(node, flow) or {}))
-        current = current * 2.0**dynamics.FRACTION_BITS / scale_here + float(offsets[neuron[0] if offsets.size > 1 else 0])
+        current = current * MANTISSA / scale + of_channel(bias(node, ports(node, flow) or {}), neuron[0])
     return Side(
         fires=bool(steps.spikes[place]),
-        before=float(steps.before[place]) / scale_here,
-        after=float(steps.after[place]) / scale_here,
+        before=float(steps.before[place]) / scale,
+        after=float(steps.after[place]) / scale,
         presynaptic=current,
     )

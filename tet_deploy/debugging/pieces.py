@@ -18,10 +18,11 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.observed import Flow
-from tet_deploy.debugging.synapses import Port, bias, ports, unit, unlimited
+from tet_deploy.debugging.synapses import Port, bias, ports, unlimited
 from tet_deploy.ir.nodes import LIF, Population
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
+from tet_deploy.units import along, threshold, unit
 
 _MOST_LEVELS = 2**12  # more regular values than that are no rounding that anybody chose
 
@@ -73,10 +74,9 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
             for cause, part in _port_pieces(ours[name], port).items():
                 added[cause] = added.get(cause, 0.0) + part
             current = current + ours[name].sums(ours[name].layer.weight, ours[name].sent * ours[name].ratio)
-        ndim = current.ndim - 1
-        current = current + dynamics.per_channel(bias(expected, ours), ndim)
+        current = current + along(bias(expected, ours), current.ndim)
         shift = bias(found, theirs) - bias(expected, ours)
-        added[causes.BIAS] = np.broadcast_to(dynamics.per_channel(np.atleast_1d(shift), ndim), current.shape)
+        added[causes.BIAS] = np.broadcast_to(along(shift, current.ndim), current.shape)
     else:
         current = _whole(expected, right, ours)
         turned = expected.quantization is not None and found.quantization is None
@@ -86,8 +86,8 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
         assert isinstance(expected, LIF) and isinstance(found, LIF)
         kept = _decay(expected, before)
         added[causes.DECAY] = _decay(found, before) - kept
-        current = current + kept - _threshold(expected, current.ndim - 1)
-        moved = _threshold(expected, current.ndim - 1) - _threshold(found, current.ndim - 1)
+        current = current + kept - along(threshold(expected), current.ndim)
+        moved = along(threshold(expected) - threshold(found), current.ndim)
         added[causes.THRESHOLD] = np.broadcast_to(moved, current.shape)
     if found.quantization is not None and theirs is not None:
         added |= _limits(found, other, current, added, keeps)
@@ -104,7 +104,7 @@ def _whole(population: Population, flow: Flow, found: Mapping[str, Port] | None)
     if found is None:
         return flow.presynaptic(population).astype(np.float64)
     current = sum(port.sums(port.layer.weight, port.sent * port.ratio) for port in found.values())
-    return np.asarray(current + dynamics.per_channel(bias(population, dict(found)), np.ndim(current) - 1))
+    return np.asarray(current + along(bias(population, dict(found)), np.ndim(current)))
 
 
 def _port_pieces(right: Port, found: Port) -> dict[str, np.ndarray]:
@@ -181,23 +181,16 @@ def _decay(node: LIF, before: np.ndarray) -> np.ndarray:
     """What is left of the potential."""
     if node.quantization is None:
         return before * node.decay
-    scale = dynamics.per_channel(np.atleast_1d(unit(node)), before.ndim - 1)
+    scale = along(unit(node), before.ndim)
     share = (dynamics.DECAY_ONE - dynamics.decay_v(node)) / dynamics.DECAY_ONE
     return np.asarray(np.trunc(np.rint(before * scale) * share) / scale)
-
-
-def _threshold(node: LIF, ndim: int) -> np.ndarray:
-    mantissa = np.atleast_1d(np.asarray(node.threshold, np.float64))
-    if node.quantization is not None:
-        mantissa = mantissa * 2.0**dynamics.FRACTION_BITS / unit(node)
-    return dynamics.per_channel(mantissa, ndim)
 
 
 def _limits(
     found: Population, flow: Flow, expected: np.ndarray, added: Mapping[str, np.ndarray], keeps: bool
 ) -> dict[str, np.ndarray]:
     """What 24 bit take away: sums that wrap, potentials that are held at the limit."""
-    scale = dynamics.per_channel(np.atleast_1d(unit(found)), expected.ndim - 1)
+    scale = along(unit(found), expected.ndim)
     whole = unlimited(found, flow)
     sums = np.left_shift(flow.presynaptic(found), dynamics.FRACTION_BITS)
     if keeps:
@@ -206,6 +199,6 @@ def _limits(
     if not keeps:
         return {causes.WRAP: wrap}
     assert isinstance(found, LIF)
-    potential = (expected + sum(added.values()) + wrap + _threshold(found, expected.ndim - 1)) * scale
+    potential = (expected + sum(added.values()) + wrap + along(threshold(found), expected.ndim)) * scale
     held = np.clip(potential, -(dynamics.STATE_LIMIT - 1), None)  # above, it fires whether it is held or not
     return {causes.WRAP: wrap, causes.SATURATION: (held - potential) / scale}

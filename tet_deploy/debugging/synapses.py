@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tet_deploy import dynamics
 from tet_deploy.debugging.observed import Flow
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Input, Linear, Population
+from tet_deploy.ir.nodes import WEIGHTED, Conv, Input, Linear, Population
 from tet_deploy.ir.parts import whole_name
 from tet_deploy.meaning import over_time
+from tet_deploy.units import real_bias, real_weight, weight_scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,13 +43,6 @@ class Port:
         return over_time(dataclasses.replace(self.layer, weight=weight, bias=None), [messages])
 
 
-def unit(population: Population) -> np.ndarray:
-    """Integer units of a potential per unit of the float network, a number or one for each channel; 1 where it is float."""
-    if population.quantization is None:
-        return np.ones(())
-    return np.asarray(population.quantization.scale, np.float64) * 2.0**dynamics.FRACTION_BITS
-
-
 def ports(population: Population, flow: Flow) -> dict[str, Port] | None:
     """The layers that end in a population, by name; None where something other than layers does."""
     nodes = [flow.graph[name] for name in population.inputs]
@@ -69,27 +62,20 @@ def ports(population: Population, flow: Flow) -> dict[str, Port] | None:
 
 def _port(node: Conv | Linear, population: Population, flow: Flow) -> Port:
     sent = flow[node.inputs[0]].astype(np.float64)
-    weight = node.weight.astype(np.float64)
     if node.quantization is None or population.quantization is None:
         bias = None if node.bias is None else node.bias.astype(np.float64)
-        layer = dataclasses.replace(node, weight=weight, bias=bias)
+        layer = dataclasses.replace(node, weight=node.weight.astype(np.float64), bias=bias)
         return Port(layer=layer, sent=sent, ratio=1.0, step=np.zeros(()), limit=np.full((), np.inf))
-    scale = _by_weight(node.quantization.scale, weight)
+    scale = weight_scale(node)
     meant = np.asarray(population.quantization.scale, np.float64) / np.asarray(node.quantization.scale)
     unit_sent = _scale_of(node.inputs[0], flow)
     return Port(
-        layer=dataclasses.replace(node, weight=weight / scale, quantization=None),
+        layer=dataclasses.replace(node, weight=real_weight(node), quantization=None),
         sent=sent / unit_sent,
         ratio=unit_sent / float(meant.flat[0]),  # alike in all channels
         step=1 / scale,
         limit=(2 ** (node.quantization.bits - 1) - 1) / scale,
     )
-
-
-def _by_weight(scale: object, weight: np.ndarray) -> np.ndarray:
-    """A scale, or one for each output channel, shaped to divide the weights."""
-    found = np.asarray(scale, np.float64)
-    return found.reshape(-1, *(1,) * (weight.ndim - 1)) if found.ndim else found
 
 
 def _scale_of(source: str, flow: Flow) -> float:
@@ -114,9 +100,6 @@ def bias(population: Population, found: dict[str, Port]) -> np.ndarray:
     """The bias of each channel in units of the float network, wherever it is kept."""
     if population.quantization is None:
         parts = [port.layer.bias for port in found.values() if port.layer.bias is not None]
-        return np.asarray(np.sum(parts, axis=0)) if parts else np.zeros(1)
-    kept = population.bias
-    if isinstance(population, LIF):
-        shifted = np.atleast_1d(dynamics.shifted_bias(kept, population.quantization.bias_exponent))
-        return np.asarray(shifted / unit(population))
-    return np.zeros(1) if kept is None else kept.astype(np.float64) / unit(population)
+        return np.asarray(np.sum(parts, axis=0)) if parts else np.zeros(())
+    kept = real_bias(population)
+    return np.zeros(()) if kept is None else kept

@@ -42,7 +42,7 @@ from tet_deploy.links.link import Link
 from tet_deploy.links.measure import Flips, distances_of
 from tet_deploy.meaning import over_time
 from tet_deploy.node_agreement import rounding
-from tet_deploy.units import along, by_channel
+from tet_deploy.units import MANTISSA, along, real_weight, unit
 
 
 def flips(links: tuple[Link, Link], first: Recording, second: Recording, frames: np.ndarray) -> dict[str, Flips] | None:
@@ -138,9 +138,7 @@ def _magnitudes(node: Node) -> Node:
 @_magnitudes.register(Conv)
 @_magnitudes.register(Linear)
 def _(node: Conv | Linear) -> Node:
-    scale = np.asarray(1.0 if node.quantization is None else node.quantization.scale)
-    weight = np.abs(node.weight.astype(np.float64)) / scale.reshape(*scale.shape, *(1,) * (node.weight.ndim - scale.ndim))
-    return dataclasses.replace(node, weight=weight, bias=None, quantization=None)
+    return dataclasses.replace(node, weight=np.abs(real_weight(node)), bias=None, quantization=None)
 
 
 @_magnitudes.register
@@ -194,13 +192,12 @@ class _Bounds:
         decay, threshold = float(np.max(getattr(node, "decay", 1.0))), np.zeros(())
         if node.quantization is None:
             error = error + 3 * self.precision * (decay * before + size)
-            threshold = self.precision * along(by_channel(getattr(node, "threshold", 0.0)), potentials.ndim)
+            threshold = self.precision * along(getattr(node, "threshold", 0.0), potentials.ndim)
         else:
-            scale = along(by_channel(node.quantization.scale), potentials.ndim)
-            fraction = 1 / (scale * 2.0**dynamics.FRACTION_BITS)
+            fraction = 1 / along(unit(node), potentials.ndim)
             bias = 0.0 if node.bias is None else 0.5 * 2.0**node.quantization.bias_exponent
             error = error + (bias + 1) * fraction + 0.5 / dynamics.DECAY_ONE * before  # 1: what each step cuts off
-            threshold = 0.5 / scale
+            threshold = 0.5 * MANTISSA * fraction
         return _Step(np.asarray(error), decay, np.asarray(threshold))
 
     def _sent(self, name: str, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,15 +245,15 @@ def _added(node: Node, ndim: int) -> np.ndarray:
     """Magnitude of what a node adds to its sum."""
     if isinstance(node, BatchNorm):
         gain = np.abs(node.gamma.astype(np.float64)) / np.sqrt(node.variance.astype(np.float64) + node.epsilon)
-        return along(by_channel(np.abs(node.beta) + gain * np.abs(node.mean)), ndim)
+        return along(np.abs(node.beta) + gain * np.abs(node.mean), ndim)
     bias = getattr(node, "bias", None)
-    return np.zeros(()) if bias is None else along(by_channel(np.abs(bias)), ndim)
+    return np.zeros(()) if bias is None else along(np.abs(bias), ndim)
 
 
 def _half_step(node: Conv | Linear, ndim: int) -> np.ndarray:
     """Half the distance of two neighbouring weights, in units of the float network."""
     if node.quantization is not None:
-        return along(by_channel(0.5 / np.asarray(node.quantization.scale)), ndim)
+        return along(0.5 / np.asarray(node.quantization.scale), ndim)
     bits = fraction_bits(node.weight)
     return np.asarray(0.0 if bits is None else 2.0 ** -(bits + 1))
 
@@ -265,7 +262,7 @@ def _largest(node: Conv | Linear, ndim: int) -> np.ndarray:
     """The largest magnitude of the weights of each output channel, in units of the float network."""
     layer = _magnitudes(node)
     assert isinstance(layer, (Conv, Linear))
-    return along(by_channel(layer.weight.reshape(len(layer.weight), -1).max(axis=1)), ndim)
+    return along(layer.weight.reshape(len(layer.weight), -1).max(axis=1), ndim)
 
 
 def _used(node: Conv | Linear, sizes: np.ndarray) -> np.ndarray:

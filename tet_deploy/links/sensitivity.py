@@ -16,7 +16,7 @@ from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, c
 from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Linear, Node, Population
 from tet_deploy.ir.parts import whole_name
 from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
@@ -24,8 +24,8 @@ from tet_deploy.links.comparing import Pair, compared
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.link import Link, fast_runtime, of_graph, of_recording
 from tet_deploy.links.recording_file import StoredRecording, fingerprints
-
-WIDEST = 8  # bits of a weight on the chip
+from tet_deploy.passes.widths import WIDEST
+from tet_deploy.units import real_bias, real_weight, threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +104,15 @@ def with_one_quantized(graph: Graph, quantized: Graph, population: str) -> Graph
         raise GraphError(f"node {population!r}: must be a population of both networks. Quantize this very network.")
     layers = {name: _layer(graph, quantized, name) for name in node.inputs}
     first = node.inputs[0]
-    if held.bias is not None:
-        unit = np.asarray(held.quantization.scale) * 2.0**dynamics.FRACTION_BITS
-        bias = held.bias.astype(np.float64) * 2.0**held.quantization.bias_exponent / unit
+    bias = real_bias(held)
+    if bias is not None:
         layers[first] = dataclasses.replace(layers[first], bias=bias.astype(np.float32))
     changes: dict[str, Node | None] = {**layers}
-    if hasattr(node, "threshold"):
-        scale = np.asarray(held.quantization.scale, np.float64)
-        threshold = np.asarray(getattr(held, "threshold", 0)) / scale
-        decay = 1 - dynamics.decay_v(held) / dynamics.DECAY_ONE  # type: ignore[arg-type]  # what has a threshold decays
+    if isinstance(node, LIF) and isinstance(held, LIF):
+        level, decay = threshold(held), 1 - dynamics.decay_v(held) / dynamics.DECAY_ONE
         changes[population] = dataclasses.replace(
             node,
-            threshold=float(threshold) if threshold.ndim == 0 else threshold,  # type: ignore[call-arg]  # as above
+            threshold=level if level.ndim else float(level),  # type: ignore[arg-type]  # one a channel, where scales are
             decay=decay,
         )
     return graph.replace(changes)
@@ -129,9 +126,8 @@ def _layer(graph: Graph, quantized: Graph, name: str) -> Conv | Linear:
         raise GraphError(f"node {name!r}: must be a layer of both networks. Quantize this very network.")
     weight = np.zeros(layer.weight.shape)
     for part in parts:
-        assert isinstance(part, WEIGHTED) and part.quantization is not None
-        scale = np.asarray(part.quantization.scale, np.float64)
-        weight += part.weight / scale.reshape(*scale.shape, *(1,) * (weight.ndim - scale.ndim))
+        assert isinstance(part, WEIGHTED)
+        weight += real_weight(part)
     return dataclasses.replace(layer, weight=weight.astype(np.float32), bias=None)
 
 
