@@ -62,7 +62,7 @@ def real_weight(node: Conv | Linear) -> np.ndarray:
 
 
 def real_bias(node: Population) -> np.ndarray | None:
-    """What a quantized population adds in each step, float64 [C] in units of the float network; None where it adds nothing."""
+    """What a quantized population adds in each step, float64 [C] in units of the float network; None where that is none."""
     if node.quantization is None or node.bias is None:
         return None
     bias = shifted_bias(node.bias, node.quantization.bias_exponent) if isinstance(node, LIF) else node.bias
