@@ -22,9 +22,10 @@ from tet_deploy.deployment import runnable
 from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.graph import Graph
-from tet_deploy.links.comparing import Pair, compared
+from tet_deploy.links.comparing import compared
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.link import open_links
+from tet_deploy.links.pair import Pair
 from tet_deploy.passes.snap_to_grid import snapped
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Agreement

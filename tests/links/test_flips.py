@@ -11,12 +11,13 @@ from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Input, Linear, Readout
 from tet_deploy.links.flips import flips
 from tet_deploy.links.link import of_graph
+from tet_deploy.links.pair import Pair
 from tet_deploy.testing import random_float_network, random_frames
 
 
 def both(a, b, frames):
     """Links of two networks, and what each records, in units of the float network."""
-    links = of_graph(a), of_graph(b)
+    links = Pair(of_graph(a), of_graph(b))
     return links, *(link.in_float_units(td.run(link.graph, frames)) for link in links)
 
 

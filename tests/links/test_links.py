@@ -245,3 +245,14 @@ def test_what_was_not_recorded_is_not_compared():
     assert (found.differing, found.total.membrane.count, found.total.quantile(1.0)) == (6, 0, None)
     assert found.readout.rms == found.readout.largest == 1
     assert found.first_spike == Divergence(node="a", step=0, sample=0, neuron=(0,), expected=None, found=None)
+
+
+def test_integers_must_be_equal_at_any_scale(networks, frames):
+    """Also where a recorded unit of a population is one of the float network's, and frames lie off its grid."""
+    int8 = networks["int8"]
+    coarse = dataclasses.replace(int8["6"], quantization=dataclasses.replace(int8["6"].quantization, scale=1 / 64))
+    analog = dataclasses.replace(int8.input, encoding="analog")
+    graph = int8.replace({"6": coarse, int8.input.name: analog})
+    found = td.compare(of_graph(graph), of_graph(graph, "onnx"), frames + 0.123)
+    assert found.same_network
+    assert found.equality_expected

@@ -18,10 +18,10 @@ from tet_deploy.errors import ArgumentError
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.spec import need_graph
-from tet_deploy.links.comparing import Pair
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.diagnosing import can_be_diagnosed, diagnosed
 from tet_deploy.links.link import of_graph
+from tet_deploy.links.pair import Pair
 from tet_deploy.links.recording_file import RECORDING, fingerprints, save_recording
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.work import Done, Span, Work

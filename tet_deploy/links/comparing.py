@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,52 +13,15 @@ from tet_deploy.contracts import Frames, Progress, Recording, tell_ranges
 from tet_deploy.data.frames import check_labels
 from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import DataError
+from tet_deploy.ir.graph import Graph
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.flips import flips
-from tet_deploy.links.link import Link, common_probes, open_links
+from tet_deploy.links.link import common_probes
 from tet_deploy.links.measure import deviation
-from tet_deploy.passes.snap_to_grid import frames_fit, snapped
+from tet_deploy.links.pair import Pair
 from tet_deploy.range_totals import RangeTotals
 
 Bars = Callable[[str], Progress | None]
-
-
-class Pair(NamedTuple):
-    """Two links that can be compared."""
-
-    first: Link
-    second: Link
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """Where the network came from, as far as either says."""
-        return {**self.second.metadata, **self.first.metadata}
-
-    def digest(self) -> str:
-        """Of both networks."""
-        return f"{self.first.digest} {self.second.digest}"
-
-    @property
-    def same_network(self) -> bool:
-        """Whether both execute the same network."""
-        return self.first.digest == self.second.digest
-
-    def equality_expected(self, batches: FrameBatches) -> bool:
-        """Whether both must agree in every bit: the same integers, or the same floats on their grid."""
-        graph = self.first.graph or self.second.graph
-        integers = all(factor != 1 for factor in self.first.units.values())
-        return self.same_network and (integers or (graph is not None and frames_fit(graph, batches)))
-
-    def snapped(self, batches: FrameBatches) -> FrameBatches:
-        """The frames on the grid of the float network among the two, if there is one; see `snap_frames`."""
-        graph = next((link.graph for link in self if link.graph is not None and not link.graph.is_quantized), None)
-        return batches if graph is None else snapped(graph, batches)
-
-    def batches(self, frames: Frames | Source) -> FrameBatches:
-        """Frames for both, no more than were recorded."""
-        batches = FrameBatches.fitting(self.first.shape, self.first.encoding, frames)
-        known = [link.samples for link in self if link.samples is not None]
-        return batches.part(0, min([len(batches), *known]))
 
 
 def compare(
@@ -100,9 +63,7 @@ def compare(
     --------
     >>> print(td.compare(model, int8, frames, labels))  # doctest: +SKIP
     """
-    shape = getattr(frames, "shape", ())
-    shape = tuple(shape) if isinstance(frames, Source) else tuple(shape[2:])
-    pair = Pair(*open_links(first, second, shape=shape))
+    pair = Pair.of(first, second, frames)
     batches = pair.batches(frames)
     if labels is not None:
         labels = check_labels(labels, samples=len(labels), classes=pair.first.classes)
@@ -130,22 +91,21 @@ def compared(
             other,
             (pair.first.thresholds, pair.second.thresholds),
             labels=None if labels is None else labels[start : start + len(part)],
-            flips=flips((pair.first, pair.second), one, other, part.frames()),
+            flips=flips(pair, one, other, part.frames()),
             same_units=pair.first.units == pair.second.units,
             same_network=pair.same_network,
             equality_expected=expected,
             start=part.start,
         )
-        known = _ranges(pair, pair.first, one, part.start) | _ranges(pair, pair.second, other, part.start)
-        here = dataclasses.replace(here, ranges=known)
+        known = [_ranges(graph, run, part.start) for graph, run in zip(pair.graphs, (one, other), strict=True)]
+        here = dataclasses.replace(here, ranges=known[0] | known[1])
         total = here if total is None else total + here
     assert total is not None
     return total
 
 
-def _ranges(pair: Pair, link: Link, recording: Recording, start: int) -> RangeTotals:
+def _ranges(graph: Graph | None, recording: Recording, start: int) -> RangeTotals:
     """What left its range in one link's recording; of what no network is at hand the names alone."""
-    graph = next((each.graph for each in (link, *pair) if each.graph is not None and each.digest == link.digest), None)
     if graph is not None:
         return RangeTotals.of(graph, recording.ranges, start)
     left = dict.fromkeys((*sorted(name for _, name in recording.ranges.left), *recording.ranges.unknown))

@@ -10,8 +10,9 @@ from tet_deploy.contracts import Frames, Progress, concatenate
 from tet_deploy.debugging import Diagnosis, diagnosis_of
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.links.comparing import Pair, recordings_of
-from tet_deploy.links.link import common_probes, open_links
+from tet_deploy.links.comparing import recordings_of
+from tet_deploy.links.link import common_probes
+from tet_deploy.links.pair import Pair
 
 _SAMPLES = 16  # enough to meet every population many times
 _VALUES = 2**24  # that all nodes send, over all steps and samples looked at
@@ -49,9 +50,7 @@ def diagnose(first: Any, second: Any, frames: Frames | Source, *, progress: Prog
     --------
     >>> print(td.diagnose(graph, int8, frames))  # doctest: +SKIP
     """
-    shape = getattr(frames, "shape", ())
-    shape = tuple(shape) if isinstance(frames, Source) else tuple(shape[2:])
-    pair = Pair(*open_links(first, second, shape=shape))
+    pair = Pair.of(first, second, frames)
     return diagnosed(pair, pair.batches(frames), progress=progress)
 
 
@@ -81,11 +80,11 @@ def diagnosed(pair: Pair, batches: FrameBatches, *, start: int = 0, progress: Pr
 
 def can_be_diagnosed(pair: Pair) -> bool:
     """Whether both tell their potentials, and the networks of both are at hand."""
-    return common_probes(pair) == "all" and all(_network(pair, index) is not None for index in (0, 1))
+    return common_probes(pair) == "all" and None not in pair.graphs
 
 
 def _networks(pair: Pair) -> tuple[Graph, Graph]:
-    expected, described = (_network(pair, index) for index in (0, 1))
+    expected, described = pair.graphs
     if expected is None or described is None:
         missing = pair[0] if expected is None else pair[1]
         raise DataError(
@@ -93,9 +92,3 @@ def _networks(pair: Pair) -> tuple[Graph, Graph]:
             "it was exported or recorded from."
         )
     return expected, described
-
-
-def _network(pair: Pair, index: int) -> Graph | None:
-    """The network of one link; of a file or recording without one, the other's, where it is of the same."""
-    this, other = pair[index], pair[1 - index]
-    return this.graph or (other.graph if this.digest.split()[-1] == other.digest.split()[-1] else None)

@@ -40,12 +40,13 @@ from tet_deploy.ir.nodes import (
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.links.link import Link
 from tet_deploy.links.measure import Flips, distances_of
+from tet_deploy.links.pair import Pair
 from tet_deploy.meaning import over_time
 from tet_deploy.node_agreement import rounding
 from tet_deploy.units import MANTISSA, along, real_weight, unit
 
 
-def flips(links: tuple[Link, Link], first: Recording, second: Recording, frames: np.ndarray) -> dict[str, Flips] | None:
+def flips(pair: Pair, first: Recording, second: Recording, frames: np.ndarray) -> dict[str, Flips] | None:
     """What is known of the spikes that differ in each population; None where neither link's network is at hand.
 
     Parameters
@@ -55,8 +56,7 @@ def flips(links: tuple[Link, Link], first: Recording, second: Recording, frames:
     frames
         What both were shown, float32 [T, B, *shape].
     """
-    graphs = _graphs(links)
-    graph = graphs[0] or graphs[1]
+    graph = pair.graphs[0] or pair.graphs[1]
     if graph is None or not all(n.name in first.spikes and n.name in second.spikes for n in graph.of_kind(Spiking)):
         return None
     differs = {node.name: first.spikes[node.name] != second.spikes[node.name] for node in graph.of_kind(Spiking)}
@@ -66,11 +66,12 @@ def flips(links: tuple[Link, Link], first: Recording, second: Recording, frames:
         together = (first.spikes[node.name] > 0) & (second.spikes[node.name] > 0)
         causes = _first_causes(differs[node.name], reach.of_inputs(node), together, _remembers(node))
         found[node.name] = Flips(first_causes=causes)
-    bounded = [graph for graph in graphs if graph is not None]
-    if len(bounded) < 2:
+    bounds = [
+        _Bounds(graph, link, first, frames) for graph, link in zip(pair.graphs, pair, strict=True) if graph is not None
+    ]
+    if len(bounds) < 2:
         return found
-    bounds = [_Bounds(graph, link, first, frames) for graph, link in zip(bounded, links, strict=True)]
-    thresholds = (links[0].thresholds, links[1].thresholds)
+    thresholds = (pair.first.thresholds, pair.second.thresholds)
     for name, known in found.items():
         distances = distances_of(name, first, second, thresholds)
         if distances is None:
@@ -83,12 +84,6 @@ def flips(links: tuple[Link, Link], first: Recording, second: Recording, frames:
             near[:, samples] = known.first_causes[:, samples] & (distances[:, samples] <= within)
         found[name] = dataclasses.replace(known, explained=near)
     return found
-
-
-def _graphs(links: tuple[Link, Link]) -> list[Graph | None]:
-    """The networks of both; one that is not at hand may be the other's."""
-    same = links[0].digest == links[1].digest
-    return [link.graph or (other.graph if same else None) for link, other in (links, links[::-1])]
 
 
 def _remembers(node: Spiking) -> bool:

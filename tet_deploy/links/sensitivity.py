@@ -20,9 +20,10 @@ from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Linear, Node, Population
 from tet_deploy.ir.parts import whole_name
 from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
-from tet_deploy.links.comparing import Pair, compared
+from tet_deploy.links.comparing import compared
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.link import Link, fast_runtime, of_graph, of_recording
+from tet_deploy.links.pair import Pair
 from tet_deploy.links.recording_file import StoredRecording, fingerprints
 from tet_deploy.passes.widths import WIDEST
 from tet_deploy.units import real_bias, real_weight, threshold
