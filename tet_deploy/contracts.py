@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, DataError, RangeWarning, TetDeployWarning, cut, first_line, shown
+from tet_deploy.errors import ArgumentError, DataError, RangeWarning, TetDeployWarning, cut, first_line, shown, warn
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Spiking
 from tet_deploy.ir.spec import need_graph
@@ -224,18 +223,17 @@ def tell_other_steps(graph: Graph, steps: int, samples: int) -> None:
     trained = graph.metadata.get("steps", str(steps))
     if trained != str(steps):
         swap = " If samples stand first, swap the axes: frames.swapaxes(0, 1)." if trained == str(samples) else ""
-        warnings.warn(
+        warn(
             f"frames: read as {samples} samples of {steps} steps, time first; the network was trained with {trained:.20} "
             f"steps.{swap}",
             TetDeployWarning,
-            stacklevel=_first_outside(),
         )
 
 
 def tell_ranges(totals: RangeTotals) -> None:
     """Warn where numbers left the chip's range, or may have done so uncounted: once, of a whole call."""
     if totals.said:
-        warnings.warn(f"{totals}. {totals.advice()}", RangeWarning, stacklevel=_first_outside())
+        warn(f"{totals}. {totals.advice()}", RangeWarning)
 
 
 @contextlib.contextmanager
@@ -244,14 +242,6 @@ def ranges_untold() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RangeWarning)
         yield
-
-
-def _first_outside() -> int:
-    """How far up the first caller stands that is none of ours, for a warning that its caller gives."""
-    level, frame = 2, sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tet_deploy":
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndarray:

@@ -5,6 +5,8 @@ message without a traceback and leaves with `exit_code`: 1 where a check or a ru
 """
 
 import reprlib
+import sys
+import warnings
 
 
 class TetDeployError(Exception):
@@ -43,6 +45,14 @@ class ArgumentError(TetDeployError, ValueError):
 
 class TetDeployWarning(UserWarning):
     """Something that is allowed and seldom meant."""
+
+
+def warn(message: str, category: type[TetDeployWarning]) -> None:
+    """Warn of the line of the first caller that is none of ours, which is the one that people can change."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tet_deploy":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 class RangeWarning(TetDeployWarning):

@@ -79,9 +79,10 @@ def test_counts_that_are_large_everywhere_are_scaled_and_that_is_told():
     frames = rng.integers(0, 900, (4, 24, 1, 8, 8)).astype(np.float32)
     with pytest.warns(
         QuantizationWarning, match=r"counts up to 899 are sent at a scale of 0.14.*counts up to 3 are sent as 0"
-    ):
+    ) as told:
         int8 = quantize(network(rng, "events", largest=450), frames)
     assert int8.input.quantization.scale < 1
+    assert {warning.filename for warning in told} == {__file__}  # the line that quantizes
 
 
 def test_without_outliers_nothing_is_clipped():

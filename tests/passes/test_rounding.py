@@ -51,10 +51,11 @@ TOLD = {
 
 @pytest.mark.parametrize("case", TOLD)
 def test_a_decay_that_12_bit_change_is_told(case):
-    """What it became, over how many steps, and by how much of the threshold."""
+    """What it became, over how many steps, and by how much of the threshold; of the line that quantizes."""
     options, steps, message = TOLD[case]
-    with pytest.warns(QuantizationWarning, match=message):
+    with pytest.warns(QuantizationWarning, match=message) as told:
         quantize(network(**options), ones(steps))
+    assert {warning.filename for warning in told} == {__file__}
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.75, 0.9, 1.0])

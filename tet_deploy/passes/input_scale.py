@@ -9,14 +9,13 @@ below 1 is better by as much: it rounds single events away, and is told.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.batches import FrameBatches
-from tet_deploy.errors import DataError, QuantizationWarning
+from tet_deploy.errors import DataError, QuantizationWarning, warn
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Flatten, Linear, Node, Population, Quantization
 from tet_deploy.ir.values import EVENTS, Value
@@ -64,12 +63,11 @@ def input_units(graph: Graph, frames: FrameBatches, seen: Value) -> Quantization
     taken = _best(graph, frames, tried)
     if seen.kind == EVENTS and taken.scale < 1:
         lost = int(np.floor(0.5 / taken.scale))
-        warnings.warn(
+        warn(
             f"input {graph.input.name!r}: event counts up to {seen.greatest:g} are sent at a scale of {taken.scale:.3g}, "
             f"which changes least of what the first populations do; counts up to {lost} are sent as 0. "
             "Cut the frames into more steps to keep them.",
             QuantizationWarning,
-            stacklevel=5,
         )
     return taken
 

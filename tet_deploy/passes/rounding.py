@@ -14,13 +14,12 @@ Resets and inputs that come and go make the error smaller than that. Weights are
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.errors import GraphError, QuantizationWarning
+from tet_deploy.errors import GraphError, QuantizationWarning, warn
 from tet_deploy.ir.nodes import LIF
 
 TOLD = 0.05  # of the threshold; larger errors are told
@@ -100,7 +99,7 @@ def check_rounding(node: LIF, found: Rounding, limit: float) -> None:
     )
     if found.error > limit:
         raise GraphError(f"{message} rounding_limit={limit:g} refuses it; a larger one lets it pass.")
-    warnings.warn(message, QuantizationWarning, stacklevel=2)
+    warn(message, QuantizationWarning)
 
 
 def _change(node: LIF, found: Rounding, worst: str) -> str:
