@@ -22,6 +22,7 @@ from tet_deploy.cli.changes import (
 from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.deployment import check_named
+from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import check_apart, check_writable
@@ -119,7 +120,7 @@ def quantize(
         return
     rows = [
         (name, f"{p['scale']:.4g}", f"{p['differing']:.2%}", f"{p['clipped_weights']:.2%}",
-         "impossible" if p["wrap_impossible"] else f"{p['largest_sum_seen'] / 131071:.0%} of the limit seen")
+         "impossible" if p["wrap_impossible"] else f"{p['largest_sum_seen'] / LARGEST_SYNAPTIC_SUM:.0%} of the limit seen")
         for name, p in populations.items()
     ]  # fmt: skip
     columns = ("population", "scale", "differs", "clipped weights", "wrapping")

@@ -23,6 +23,14 @@ def _data_sets() -> list[str]:
     return list(DATA)
 
 
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training of --out that was interrupted.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the finished or interrupted training that --out names.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read samples.")]
+EvaluateEvery = Annotated[int, typer.Option(min=0, help="Test accuracy for the log, every N epochs; 0: at the end.")]
+SaveEvery = Annotated[int, typer.Option(min=0, help="Keep the state every N batches too; 0: after epochs only.")]
+
+
 def demo(
     data: Annotated[
         str, typer.Option(help="event-digits or digits.", autocompletion=any_of(("event-digits", "digits")))
@@ -63,10 +71,8 @@ def train(
         ),
     ] = None,
     out: Out = Path("checkpoint.safetensors"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training of --out that was interrupted.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the finished or interrupted training that --out names.")
-    ] = False,
+    resume: Resume = False,
+    force: Force = False,
     model: Annotated[
         str | None, typer.Option(help="Name of a network, in place of the recipe's.", autocompletion=any_of(MODELS))
     ] = None,
@@ -81,7 +87,7 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     stage: Annotated[int | None, typer.Option(min=1, help="Run this stage of the recipe alone; see --weights.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (bf16 on CUDA), fp32 or bf16.")] = "auto",
     accumulate: Annotated[int, typer.Option(min=1, help="Take each batch in so many parts, to need less memory.")] = 1,
     sync_batch_norm: Annotated[
@@ -90,11 +96,9 @@ def train(
     encode_every_step: Annotated[
         bool, typer.Option("--encode-every-step", help="Compute the first layer of a still image at every step, not once.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read samples.")] = 0,
-    evaluate_every: Annotated[
-        int, typer.Option(min=0, help="Test accuracy for the log, every N epochs; 0: at the end.")
-    ] = 1,
-    save_every: Annotated[int, typer.Option(min=0, help="Keep the state every N batches too; 0: after epochs only.")] = 0,
+    workers: Workers = 0,
+    evaluate_every: EvaluateEvery = 1,
+    save_every: SaveEvery = 0,
     as_json: Json = False,
 ) -> None:
     """Train a spiking network by a recipe and write a checkpoint; with `torchrun --no-python`, on many processes.
@@ -155,16 +159,12 @@ def finetune(
         str | None, typer.Option(help="By default what the checkpoint was trained on.", autocompletion=_data_sets)
     ] = None,
     out: Out = Path("network.finetuned.safetensors"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the one of --out that was interrupted.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the finished or interrupted one that --out names.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read samples.")] = 0,
-    evaluate_every: Annotated[
-        int, typer.Option(min=0, help="Test accuracy for the log, every N epochs; 0: at the end.")
-    ] = 1,
-    save_every: Annotated[int, typer.Option(min=0, help="Keep the state every N batches too; 0: after epochs only.")] = 0,
+    resume: Resume = False,
+    force: Force = False,
+    device: Device = "auto",
+    workers: Workers = 0,
+    evaluate_every: EvaluateEvery = 1,
+    save_every: SaveEvery = 0,
     as_json: Json = False,
 ) -> None:
     """Quantize a checkpoint and train its integers for a few epochs, so that few bits cost little accuracy.
