@@ -19,11 +19,11 @@ CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/pas
 demo: $(VENV)/.ready lava
 	$(BIN)/tet-deploy demo
 
-test: $(VENV)/.ready lava test-core
+test: $(VENV)/.foreign lava test-core
 	$(BIN)/python -m pytest -q -m "not slow"
 
 # Also the GPU kernels, in Triton's interpreter; triton is a gigabyte, so only here.
-test-slow: $(VENV)/.ready lava test-core
+test-slow: $(VENV)/.foreign lava test-core
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt triton
 	$(BIN)/python -m pytest -q
 
@@ -57,6 +57,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
+
+# Frameworks whose networks we take, without what they depend on: that would be another torch. A registry that lacks them
+# costs their tests, which say so in one line, or everything where TET_DEPLOY_REQUIRE_FOREIGN is set.
+$(VENV)/.foreign: $(VENV)/.ready benchmarks/requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r benchmarks/requirements.txt \
+	    && touch $@ || [ -z "$$TET_DEPLOY_REQUIRE_FOREIGN" ]
 
 # Lava runs in CPython 3.10, found or fetched by the tool itself; a demo without it still does the rest.
 lava: $(VENV)/.ready

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, populations, probe_names
 from tet_deploy.errors import DataError, ExecutionError, GraphError, first_line
-from tet_deploy.nn import LIF
+from tet_deploy.ir.nodes import LIF as LIFNode
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
-from tet_deploy.tracing.trace import trace_calls
+from tet_deploy.tracing.layers import is_neurons
+from tet_deploy.tracing.trace import Call, trace_calls
 
+_Heard = dict[tuple[str, str], np.ndarray]  # by name of a population, and what of it
 _VALUES_AT_ONCE = 2**24  # of the widest layer, over all steps and samples of one call
 
 
@@ -55,7 +57,8 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int], encoding: str = "analog") -> None:
-        self.graph, self._calls = trace_calls(model, input_shape, encoding)
+        self._traced = trace_calls(model, input_shape, encoding)
+        self.graph = self._traced.graph
         self.model = unwrapped(model)
         self.precision = _precision(*_kind_of(self.model))
         self._widest = max(map(math.prod, self.graph.shapes.values()))
@@ -69,7 +72,7 @@ class TorchRuntime:
         Raises
         ------
         DataError
-            The frames do not fit the network.
+            The frames do not fit the network, or are no image shown at every step where the model takes one.
         ExecutionError
             The model stopped, or does not give the readout of every step.
         """
@@ -86,10 +89,14 @@ class TorchRuntime:
     def _run_batch(self, frames: np.ndarray, names: ProbeNames) -> Recording:
         dtype, device = _kind_of(self.model)
         steps, samples = frames.shape[:2]
+        _check_shown(frames, self._traced.shown, type(self.model).__name__)
         with in_eval_mode(self.model, as_float64=False), self._listening(names, steps, samples) as heard:
             given = torch.from_numpy(np.ascontiguousarray(frames)).to(device, dtype)
             try:
-                readout = self.model(given)
+                if self._traced.by_step:
+                    readout = torch.stack([self.model(frame) for frame in given])
+                else:
+                    readout = self.model(given[0] if self._traced.shown else given)
             except (GraphError, DataError):
                 raise
             except Exception as error:  # it is anybody's code
@@ -98,6 +105,8 @@ class TorchRuntime:
                     "other numbers of steps and samples?"
                 ) from error
         classes = self.graph.shapes[self.graph.readout.name]
+        if self._traced.readout is not None:
+            readout = torch.from_numpy(heard[self.graph.readout.name, "readout"])
         if not isinstance(readout, Tensor) or tuple(readout.shape) != (steps, samples, *classes):
             raise ExecutionError(
                 f"{type(self.model).__name__}: must give the readout of every step, {(steps, samples, *classes)}; got "
@@ -111,26 +120,43 @@ class TorchRuntime:
         )
 
     @contextlib.contextmanager
-    def _listening(self, names: ProbeNames, steps: int, samples: int) -> Iterator[dict[tuple[str, str], np.ndarray]]:
-        """What the probed populations do while the model runs: spikes and potentials, [T, B, *shape]."""
-        heard: dict[tuple[str, str], np.ndarray] = {}
-        probed = {self._calls[name]: name for name in (*names.spikes, *names.potentials)}
+    def _listening(self, names: ProbeNames, steps: int, samples: int) -> Iterator[_Heard]:
+        """What the probed populations do while the model runs, and the readout where it is a layer's, [T, B, *shape]."""
+        heard: _Heard = {}
+        traced, parts = self._traced, defaultdict[Call, list[tuple[Tensor, Tensor]]](list)
+        wanted = defaultdict[Call, list[str]](list)
+        for name in {*names.spikes, *names.potentials}:
+            wanted[traced.populations[name]].append(name)
+        if traced.readout is not None:
+            wanted[traced.readout].append(self.graph.readout.name)
         called = Counter[nn.Module]()
 
         def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            name = probed.get((layer, called[layer]))  # type: ignore[call-overload]  # a Call is a tuple
+            each_step = traced.calls_per_step.get(layer, 0)
+            call = Call(layer, called[layer] % each_step if each_step else called[layer])
             called[layer] += 1
-            if name is None:
+            if call not in wanted:
                 return
-            shape = (steps, samples, *self.graph.shapes[name])
-            spikes = output.detach().reshape(shape)
-            heard[name, "spikes"] = spikes.to(torch.uint8).cpu().numpy()
+            parts[call].append(((*args, *kwargs.values())[0].detach(), output.detach()))
+            if each_step and len(parts[call]) < steps:
+                return
+            current, given = (torch.cat(of_steps) for of_steps in zip(*parts.pop(call), strict=True))
+            for name in wanted[call]:
+                record(name, layer, current, given.reshape(steps, samples, *self.graph.shapes[name]))
+
+        def record(name: str, layer: nn.Module, current: Tensor, given: Tensor) -> None:
+            if name == self.graph.readout.name:
+                heard[name, "readout"] = _array(given)
+                return
+            heard[name, "spikes"] = given.to(torch.uint8).cpu().numpy()
             if name in names.potentials:
-                current = (*args, *kwargs.values())[0].detach().reshape(shape) if isinstance(layer, LIF) else None
-                heard[name, "potentials"] = _array(_potentials(layer, current, spikes))
+                node = self.graph[name]
+                assert isinstance(node, LIFNode), node
+                kept = node.decay if is_neurons(layer) else None
+                heard[name, "potentials"] = _array(_potentials(kept, current, given))
 
         register: Callable[..., Any] = nn.Module.register_forward_hook
-        handles = [register(layer, hear, with_kwargs=True) for layer in {call.layer for call in probed}]
+        handles = [register(layer, hear, with_kwargs=True) for layer in {call.layer for call in wanted}]
         try:
             yield heard
         finally:
@@ -152,15 +178,24 @@ def _precision(dtype: torch.dtype, device: torch.device) -> float:
     return 2.0**-11 if tf32 else float(torch.finfo(dtype).eps) / 2
 
 
-def _potentials(layer: nn.Module, current: Tensor | None, spikes: Tensor) -> Tensor:
+def _check_shown(frames: np.ndarray, steps: int | None, model: str) -> None:
+    if steps is not None and (len(frames) != steps or not np.array_equal(frames, np.broadcast_to(frames[:1], frames.shape))):
+        found = "that differ" if len(frames) == steps else f"of {len(frames)} steps"
+        raise DataError(
+            f"{model}: shows an image at {steps} steps by itself, so that frames must be one image at {steps} steps; got "
+            f"frames {found}. Use image[None].repeat({steps}, axis=0)."
+        )
+
+
+def _potentials(decay: float | None, current: Tensor, spikes: Tensor) -> Tensor:
     """u(t) = decay * v(t-1) + I(t) ;  v(t) = 0 where it spiked, u(t) elsewhere;  v = 0 for a max pool."""
-    if current is None:
+    if decay is None:
         return torch.zeros_like(spikes, dtype=torch.float32)
-    assert isinstance(layer, LIF)
+    current = current.reshape(spikes.shape)
     current = current.float() if current.dtype.itemsize < 4 else current
     found, v = torch.empty_like(current), torch.zeros_like(current[0])
     for step, presynaptic in enumerate(current):
-        v = torch.where(spikes[step] > 0, 0, layer.decay * v + presynaptic)
+        v = torch.where(spikes[step] > 0, 0, decay * v + presynaptic)
         found[step] = v
     return found
 

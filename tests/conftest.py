@@ -28,9 +28,21 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         ),
         *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),
     ],
+    "spikingjelly": ["tracing/foreign/test_spikingjelly.py"],
 }
+_FOREIGN = ("spikingjelly",)  # frameworks whose networks we take, as of benchmarks/requirements.txt
 _missing = [library for library in _NEED if find_spec(library) is None]
 collect_ignore = [path for library in _missing for path in _NEED[library]]
+
+
+def pytest_configure():
+    """Frameworks that TET_DEPLOY_REQUIRE_FOREIGN=1 asks for must be there."""
+    lacking = [library for library in _FOREIGN if library in _missing]
+    if lacking and os.environ.get("TET_DEPLOY_REQUIRE_FOREIGN") == "1":
+        raise pytest.UsageError(
+            f"TET_DEPLOY_REQUIRE_FOREIGN=1, but {' and '.join(lacking)} cannot be imported. "
+            "Run: pip install --no-deps -r benchmarks/requirements.txt"
+        )
 
 
 def pytest_report_header():

@@ -77,6 +77,8 @@ HEAVY = {  # library -> areas that exist for it
     "rich": {"terminal"},
     "typer": {"cli"},
     "distributed": {"spread"},
+    "spikingjelly": set(),  # what its user has imported is found, never imported
+    "snntorch": set(),
 }
 LAVA_SIDE = ROOT / "runtimes" / "loihi" / "bundle"
 

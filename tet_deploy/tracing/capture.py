@@ -8,9 +8,9 @@ there is something to see at every depth.
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,80 +18,149 @@ import torch
 from torch import Tensor, fx, nn
 
 from tet_deploy.errors import ArgumentError, GraphError, first_line
-from tet_deploy.ir.names import check_name
 from tet_deploy.ir.shapes import Shape
-from tet_deploy.nn import LIF
 from tet_deploy.tracing import stimuli
+from tet_deploy.tracing.calls import BY_STEP, written_down
 from tet_deploy.tracing.eval_mode import owner
-from tet_deploy.tracing.layers import LAYERS, kind_of, needs_eval_mode
+from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.layers import is_neurons, layout_needed, needs_eval_mode
 
 Heard = dict[str, deque[tuple[Any, Any]]]  # per layer and call, what it gave, and before that, of neurons, what they took
-STEPS, SAMPLES = 2, 3  # [2, 3, ...] and [6, ...] tell apart how time and batch lie: see `time_layout`
+SAMPLES = 3
+_STEPS = 2  # [2, 3, ...] and [6, ...] tell apart how time and batch lie: see `Captured.layout`
+_REPEATS = ("unsqueeze", "repeat", "expand", torch.unsqueeze, torch.stack)  # functions, and names of methods
+_NUMBERS = (getattr, "size", "dim")  # of a shape
 
 
-def capture(model: nn.Module, shape: Shape, encoding: str) -> tuple[fx.GraphModule, dict[fx.Node, Any]]:
-    """Write down the calls of model.forward, and run the model once on seeded frames [2, 3, *shape].
+@dataclass(frozen=True)
+class Captured:
+    """The calls of a model's forward() in order, and what each gave.
+
+    Attributes
+    ----------
+    frames
+        The call that gives frames [T, B, ...]: forward()'s argument, or what shows that, an image, at every step.
+    steps
+        T.
+    by_step
+        Whether forward() is called for each step, with [B, ...]; `results` hold what all those calls gave, [T, B, ...].
+    """
+
+    program: fx.GraphModule
+    results: Mapping[fx.Node, Any]
+    frames: fx.Node
+    steps: int
+    by_step: bool
+
+    def layout(self, call: fx.Node) -> tuple[str, Shape] | None:
+        """How time and batch lie in what a call gave, "separate" or "merged", and one sample's shape; None if neither."""
+        shape = tuple(self.results[call].shape)
+        if shape[:2] == (self.steps, SAMPLES):
+            return "separate", shape[2:]
+        if shape[:1] == (self.steps * SAMPLES,):
+            return "merged", shape[1:]
+        return None
+
+    def separate(self, call: fx.Node) -> np.ndarray:
+        """What a call gave, as [T, B, ...]."""
+        _, shape = self.layout(call) or ("", ())
+        values: np.ndarray = self.results[call].reshape(self.steps, SAMPLES, *shape).numpy()
+        return values
+
+    def is_by_step(self, call: fx.Node) -> bool:
+        """Whether the layer is called for each step, with [B, ...]."""
+        return self.by_step or BY_STEP in call.meta
+
+    def makes_frames(self, call: fx.Node) -> bool:
+        """Whether a call is a step on the way from forward()'s argument to frames."""
+        return call is not self.frames and call in _ancestors(self.frames)
+
+
+def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
+    """Write down the calls of model.forward, and run the model once on seeded frames [T, 3, *shape].
+
+    T is 2, or as many steps as forward() shows an image that it takes.
 
     Parameters
     ----------
     model
         In eval mode, float64 and no_grad; see `in_eval_mode`.
 
-    Returns
-    -------
-    program, results
-        The calls in order, and what each gave.
-
     Raises
     ------
     GraphError
         forward() cannot be written down, cannot run on such frames, or does something that the calls do not show.
     """
-    program = _written_down(model)
+    program = written_down(model)
     layers = {program.get_submodule(path): path for path in _layers_called(program)}
     for layer, path in {**layers, model: ""}.items():
         _check_standard(layer, path)
-    frames = torch.from_numpy(stimuli.frames((STEPS, SAMPLES, *shape), encoding))
+    image = torch.from_numpy(stimuli.frames((SAMPLES, *shape), encoding))
+    frames = torch.from_numpy(stimuli.frames((_STEPS, SAMPLES, *shape), encoding))
+    shown = _shown(program, image)
+    by_step = shown is None and spikingjelly.goes_by_step(model)
+    inputs = [image] if shown else list(frames) if by_step else [frames]
     try:
         with _listening(layers) as heard:
-            expected = model(frames)
-        replay = _Replay(program, heard)
-        found = replay.run(frames)
+            expected = _together([model(given) for given in inputs], by_step)
+        replays = [_Replay(program, heard) for _ in inputs]
+        found = _together([replay.run(given) for replay, given in zip(replays, inputs, strict=True)], by_step)
     except (GraphError, ArgumentError):
         raise
     except Exception as error:  # it is anybody's code
+        time = "" if len(inputs[0]) == SAMPLES else "T, "
         raise GraphError(
-            f"{type(model).__name__}: cannot run on frames [T, B, *{shape}] ({first_line(error)}). "
+            f"{type(model).__name__}: cannot run on frames [{time}B, *{shape}] ({first_line(error)}). "
             "Check input_shape, and that plain layers stand inside a TimeMajor."
         ) from error
     if isinstance(expected, Tensor) and not _same(expected, found):
         raise _unseen(type(model).__name__, "gives other values than")
+    results = {call: _together([replay.results[call] for replay in replays], by_step) for call in replays[0].results}
     program.graph.eliminate_dead_code()
-    return program, replay.results
+    return Captured(program, results, *(shown or (_argument(program), _STEPS)), by_step)
 
 
-def time_layout(value: Tensor) -> tuple[str, Shape] | None:
-    """How time and batch lie in a captured value, "separate" or "merged", and one sample's shape; None if neither."""
-    if tuple(value.shape[:2]) == (STEPS, SAMPLES):
-        return "separate", tuple(value.shape[2:])
-    if tuple(value.shape[:1]) == (STEPS * SAMPLES,):
-        return "merged", tuple(value.shape[1:])
-    return None
+def _together(values: Sequence[Any], by_step: bool) -> Any:
+    """What the calls for each step gave, [T, B, ...]; of the one call, what it gave."""
+    return torch.stack(list(values)) if by_step and isinstance(values[0], Tensor) else values[0]
 
 
-def separate(value: Tensor) -> np.ndarray:
-    """A captured value as [T, B, ...]."""
-    _, shape = time_layout(value) or ("", ())
-    return value.reshape(STEPS, SAMPLES, *shape).numpy()
+def _argument(program: fx.GraphModule) -> fx.Node:
+    argument: fx.Node = next(call for call in program.graph.nodes if call.op == "placeholder")
+    return argument
 
 
-def _written_down(model: nn.Module) -> fx.GraphModule:
+def _shown(program: fx.GraphModule, image: Tensor) -> tuple[fx.Node, int] | None:
+    """The call that shows an image at every step, and at how many: x.unsqueeze(0).repeat(T, 1, ...) and the like."""
+    call = _argument(program)
+    while True:
+        users = [user for user in call.users if user.target not in _NUMBERS]
+        if len(users) != 1 or users[0].target not in _REPEATS:
+            break
+        call = users[0]
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in program.graph.nodes:
+        if node in _ancestors(call):
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[call])
     try:
-        return fx.GraphModule(model, _Tracer().trace(model))
-    except GraphError:
-        raise
-    except Exception as error:  # forward() is anybody's code, and is given what it does not expect
-        raise _untraceable(type(model).__name__, error) from error
+        frames = fx.GraphModule(program, graph)(image)
+    except Exception:  # it takes frames, and does something else with them
+        return None
+    if call is _argument(program) or frames.shape[1:] != image.shape or not _same(frames, image.expand_as(frames)):
+        return None
+    return call, len(frames)
+
+
+def _ancestors(call: fx.Node) -> set[fx.Node]:
+    """The call, and all that it needs."""
+    found, left = set[fx.Node](), [call]
+    while left:
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left.extend(node.all_input_nodes)
+    return found
 
 
 def _layers_called(program: fx.GraphModule) -> list[str]:
@@ -113,54 +182,6 @@ def _check_standard(layer: nn.Module, path: str) -> None:
         )
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return kind_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Go into the layer without its hooks, which would see what are no values yet."""
-        path, kind = self.path_of_module(m), type(m).__name__
-        plain = next((layer.__name__ for layer in LAYERS if isinstance(m, layer)), None)
-        if plain and not self.is_leaf_module(m, path):
-            raise GraphError(
-                f"layer {path!r}: {kind} is a {plain} with a forward() of its own, which cannot be traced. Use {plain}."
-            )
-        try:
-            return super().call_module(m, m.forward, args, kwargs)
-        except GraphError:
-            raise
-        except Exception as error:  # as in _written_down
-            raise _untraceable(f"layer {path!r}, a {kind}", error) from error
-
-    def path_of_module(self, mod: nn.Module) -> str:
-        path = super().path_of_module(mod)
-        check_name(path)  # here, as torch.fx writes code that holds it
-        return path
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Value(node, self)
-
-    def iter(self, obj: Any) -> Iterator[Any]:
-        return iter([obj[0], obj[1]]) if _is_pair(obj) else super().iter(obj)
-
-
-def _untraceable(what: str, error: Exception) -> GraphError:
-    return GraphError(
-        f"{what}: forward() cannot be traced ({first_line(error)}). It must not loop or branch on values or shapes; "
-        "let LIF and TimeMajor walk through time."
-    )
-
-
-class _Value(fx.Proxy):
-    def __len__(self) -> int:
-        return 2 if _is_pair(self) else int(super().__len__())
-
-
-def _is_pair(value: fx.Proxy) -> bool:
-    """Whether the value is `x.shape[:2]`: the one thing of known length that forward() may unpack with a star."""
-    return value.node.target is operator.getitem and value.node.args[1] == slice(None, 2, None)
-
-
 @contextlib.contextmanager
 def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
     """Hear what layers give when the model runs, after all other hooks, and let neurons give seeded spikes instead."""
@@ -169,9 +190,11 @@ def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
     def hook(path: str, seed: int) -> Callable[..., Any]:
         def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             taken = None
-            if isinstance(layer, LIF):
+            if is_neurons(layer):
                 taken = _copy((*args, *kwargs.values())[0])
-                output = torch.from_numpy(stimuli.spikes(tuple(output.shape), seed))
+                output = torch.from_numpy(
+                    _seeded(output.shape, seed, len(heard[path]) if layout_needed(layer) == "step" else None)
+                )
             heard[path].append((taken, _copy(output)))
             return output
 
@@ -188,6 +211,13 @@ def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
             handle.remove()
 
 
+def _seeded(shape: Sequence[int], seed: int, step: int | None) -> np.ndarray:
+    """Spikes [T, B, ...]; or [B, ...], of that step."""
+    if step is None:
+        return stimuli.spikes(tuple(shape), seed)
+    return np.asarray(stimuli.spikes((1, *shape), hash((seed, step)) % 2**32)[0])
+
+
 class _Replay(fx.Interpreter):
     """Goes through the calls once more, with layers that give what they gave in the model."""
 
@@ -197,14 +227,20 @@ class _Replay(fx.Interpreter):
         self.heard, self.results = heard, dict[fx.Node, Any]()
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.by_step:  # one call here, for each step one in the model
+            return torch.stack([self._call(target, value) for value in (*args, *kwargs.values())[0]])
+        return self._call(target, (*args, *kwargs.values())[0])
+
+    def _call(self, target: Any, given: Any) -> Any:
         if not self.heard[target]:
             raise _unseen(f"layer {target!r}", "is not called, unlike in")
-        taken, given = self.heard[target].popleft()
-        if taken is not None and not _same(taken, (*args, *kwargs.values())[0]):
+        taken, result = self.heard[target].popleft()
+        if taken is not None and not _same(taken, given):
             raise _unseen(f"layer {target!r}", "takes other values than in")
-        return given
+        return result
 
     def run_node(self, n: fx.Node) -> Any:
+        self.by_step = BY_STEP in n.meta
         self.results[n] = super().run_node(n)
         return self.results[n]
 

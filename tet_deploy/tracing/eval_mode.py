@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from tet_deploy.errors import GraphError
+from tet_deploy.tracing.foreign import spikingjelly
 
 _HOOKS = {"_forward_pre_hooks": "forward pre-hook", "_forward_hooks": "forward hook"}  # attribute of a module -> name
 _HOOKS_OF_ALL = {"_global_forward_pre_hooks": "forward pre-hook", "_global_forward_hooks": "forward hook"}
@@ -28,8 +29,9 @@ _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
 def in_eval_mode(model: nn.Module, *, as_float64: bool = True) -> Iterator[None]:
     """Put a model in eval mode, with copies of its parameters and buffers, wrapped layers in their wrappers' place.
 
-    While it lasts, a forward hook that gives a value back, or writes into one, raises GraphError. Afterwards every module
-    has the attributes, parameters, buffers and hooks that it had, with the values that they had.
+    While it lasts, a forward hook that gives a value back, or writes into one, raises GraphError. Neurons that keep their
+    state from call to call begin in their first. Afterwards every module has the attributes, parameters, buffers, hooks and
+    state that it had, with the values that they had.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ def in_eval_mode(model: nn.Module, *, as_float64: bool = True) -> Iterator[None]
 
 def _prepare(module: nn.Module, name: str, copies: dict[Tensor, Tensor], as_float64: bool) -> None:
     module.__dict__.pop("_compiled_call_impl", None)  # of module.compile()
+    spikingjelly.reset(module)
     stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
     for store in stores:
         for key, tensor in store.items():
@@ -100,6 +103,7 @@ def _contents(model: nn.Module) -> Iterator[dict[Any, Any]]:
             )
         yield vars(module)
         yield from (vars(module)[attribute] for attribute in ("_parameters", "_buffers", "_modules", *_HOOKS))
+        yield spikingjelly.memories(module) or {}
     for attribute in _HOOKS_OF_ALL:
         yield getattr(torch_module, attribute)
 

@@ -16,6 +16,7 @@ from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pai
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF as LIFLayer
 from tet_deploy.nn.backends import one_number
+from tet_deploy.tracing.foreign import spikingjelly
 
 Converter = Callable[[Any, str, Node, Shape], "tuple[Node, ...]"]  # see `convert`
 
@@ -26,7 +27,7 @@ def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[No
     Parameters
     ----------
     layer
-        Of a kind in LAYERS; see `kind_of`.
+        One that `converter_of` knows.
     name, source
         Name of the new node, and the node that feeds it.
     shape
@@ -37,15 +38,34 @@ def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[No
     GraphError
         A setting of the layer that cannot be expressed.
     """
-    kind = kind_of(layer)
-    assert kind is not None, type(layer)
-    return LAYERS[kind](layer, name, source, shape)
+    converter = converter_of(layer)
+    assert converter is not None, type(layer)
+    return converter(layer, name, source, shape)
 
 
-def kind_of(layer: nn.Module) -> type[nn.Module] | None:
-    """The kind in LAYERS that computes what the layer does: its own class, or one whose forward() it inherits; else None."""
+def converter_of(layer: nn.Module) -> Converter | None:
+    """That of the kind in LAYERS that computes what the layer does: its own class, or one whose forward() it inherits.
+
+    Or of another framework's layer; None if nothing here computes the same.
+    """
+    same = spikingjelly.same_as(layer)
+    if same is not None:
+        return LAYERS[same]
     kind = next((kind for kind in type(layer).__mro__ if kind in LAYERS), None)
-    return kind if kind and type(layer).forward is kind.forward else None
+    if kind and type(layer).forward is kind.forward:
+        return LAYERS[kind]
+    return spikingjelly.converter_of(layer)
+
+
+def is_neurons(layer: nn.Module) -> bool:
+    """Whether the layer is a population of neurons."""
+    return isinstance(layer, LIFLayer) or spikingjelly.is_neurons(layer)
+
+
+def spikes(layer: nn.Module, currents: Tensor) -> Tensor:
+    """What a population of neurons gives for presynaptic input [T, B, ...], from its first step on."""
+    given: Tensor = layer(currents) if isinstance(layer, LIFLayer) else spikingjelly.spikes(layer, currents)
+    return given
 
 
 def _conv(layer: nn.Conv2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
@@ -180,11 +200,18 @@ _FINDS_CHANNELS_SECOND = (
 
 def needs_eval_mode(layer: nn.Module) -> bool:
     """Whether a layer computes something else in training."""
-    return isinstance(layer, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd))
+    known = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    return isinstance(layer, known) or spikingjelly.same_as(layer) in (nn.Dropout, nn.Dropout2d)
 
 
 def layout_needed(layer: nn.Module) -> str | None:
-    """Whether a layer computes what its node says on "separate" or on "merged" axes of time and batch; None if on both."""
+    """On which axes a layer computes what its node says; None if on all.
+
+    "separate" time and batch, "merged" ones, or "step": the batch alone, in one call for each step. A layer that needs
+    "merged" computes the same on "step".
+    """
+    if spikingjelly.is_layer(layer):
+        return spikingjelly.layout_needed(layer)
     if isinstance(layer, LIFLayer):
         return "separate"
     return "merged" if isinstance(layer, _FINDS_CHANNELS_SECOND) else None

@@ -21,6 +21,7 @@ from tet_deploy.meaning import evaluate
 from tet_deploy.node_agreement import Difference, node_difference
 from tet_deploy.tracing import stimuli
 from tet_deploy.tracing.capture import SAMPLES
+from tet_deploy.tracing.layers import spikes
 
 _PIXELS = 64  # that each weight is seen to meet, where a layer has as many; comparing more of large frames proves no more
 
@@ -68,8 +69,7 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
 def _neurons_difference(node: Node, layer: nn.Module, shape: Shape) -> Difference | None:
     assert isinstance(node, LIF), node
     currents = stimuli.currents(node, shape)
-    spikes = layer(torch.from_numpy(currents)).numpy()
-    return node_difference(node, [currents], spikes)
+    return node_difference(node, [currents], spikes(layer, torch.from_numpy(currents)).numpy())
 
 
 def _part(shape: Shape, *, all_steps: bool) -> tuple[slice, slice]:

@@ -20,15 +20,17 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout, Spiking
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
-from tet_deploy.nn import LIF
-from tet_deploy.tracing.capture import capture, separate, time_layout
+from tet_deploy.tracing.capture import Captured, capture
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
-from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, kind_of, layout_needed
+from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, converter_of, is_neurons, layout_needed
 from tet_deploy.tracing.proof import prove
 
 _ADDITIONS = (operator.add, torch.add, "add")  # functions, and names of methods
 _RESHAPES = (torch.flatten, torch.reshape, torch.unflatten, "flatten", "unflatten", "reshape", "view", "contiguous")
+_REDUCTIONS = ("mean", "sum", torch.mean, torch.sum)
 _DROPOUTS = (nn.functional.dropout, nn.functional.dropout2d)
+_LAYOUTS = {"step": "one step", "separate": "all steps, [T, B, ...]", "merged": "all steps as one batch, [T*B, ...]"}
 _SUPPORTED = (
     f"Supported layers: {', '.join(kind.__name__ for kind in [*LAYERS, *RESHAPING_LAYERS])}; functions: a + b, flatten, "
     "reshape, view, dropout."
@@ -46,8 +48,9 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
     Parameters
     ----------
     model
-        Takes frames [T, B, *input_shape] and returns the readout of each step, [T, B, K]. What torch.compile, DataParallel,
-        DistributedDataParallel or AveragedModel has wrapped is unwrapped.
+        Takes frames [T, B, *input_shape] and returns the readout of each step, [T, B, K], or its mean or sum over time. Or
+        takes an image [B, *input_shape] and shows it at every step; or, of SpikingJelly in step mode "s", takes and returns
+        one step. What torch.compile, DataParallel, DistributedDataParallel or AveragedModel has wrapped is unwrapped.
     input_shape
         Of one sample in one step: (C, H, W) or (N,).
     encoding
@@ -85,10 +88,28 @@ class Call(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """A graph, and the call whose spikes each of its populations stands for."""
+    """A graph, and how the model is run to see what the graph's populations do.
+
+    Attributes
+    ----------
+    populations
+        The call whose spikes each population stands for.
+    readout
+        The call that gives the readout of each step, where the model gives its mean or sum; None where the model gives it.
+    by_step
+        Whether the model takes and gives one step.
+    shown
+        At how many steps the model shows an image that it takes; None if it takes frames.
+    calls_per_step
+        Of layers that are called for each step.
+    """
 
     graph: Graph
     populations: Mapping[str, Call]
+    readout: Call | None
+    by_step: bool
+    shown: int | None
+    calls_per_step: Mapping[nn.Module, int]
 
 
 def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog", *, verify: bool = True) -> Traced:
@@ -96,14 +117,16 @@ def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "a
     shape = _checked(model, input_shape, encoding)
     model = unwrapped(model)
     with in_eval_mode(model):
-        program, results = capture(model, shape, encoding)
-        translation = _Translation(program, results, Input(name="input", shape=shape, encoding=encoding))
-        for call in program.graph.nodes:
+        captured = capture(model, shape, encoding)
+        translation = _Translation(captured, Input(name="input", shape=shape, encoding=encoding))
+        for call in captured.program.graph.nodes:
             translation.add(call)
         graph = check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
         if verify:
             prove(graph, translation.values(), translation.neurons)
-    return Traced(graph, {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking)})
+    calls = {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking)}
+    shown = captured.steps if captured.frames.op != "placeholder" else None
+    return Traced(graph, calls, translation.readout, captured.by_step, shown, translation.calls_per_step)
 
 
 def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
@@ -127,13 +150,16 @@ def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
 class _Translation:
     """The nodes so far, and for each call of the program the name of the node that holds its result."""
 
-    def __init__(self, program: fx.GraphModule, results: dict[fx.Node, Any], first: Input) -> None:
-        self.program, self.results = program, results
+    def __init__(self, captured: Captured, first: Input) -> None:
+        self.captured, self.program, self.results = captured, captured.program, captured.results
         self.nodes: list[Node] = [first]
         self.sources: dict[fx.Node, str] = {}
         self.neurons: dict[str, nn.Module] = {}
         self.calls: dict[str, Call] = {}
         self.called = Counter[nn.Module]()
+        self.calls_per_step = Counter[nn.Module]()
+        self.of_call: dict[fx.Node, Call] = {}
+        self.readout: Call | None = None
         self.taken = {"input", "readout"}
 
     def add(self, call: fx.Node) -> None:
@@ -141,8 +167,12 @@ class _Translation:
             return  # a shape, or a number made from one
         if call.op == "get_attr":
             return  # a parameter used as such: an error where something takes it
-        if call.op == "placeholder":
-            self._take_input(call)
+        if call is self.captured.frames:
+            self.sources[call] = "input"
+        elif self.captured.makes_frames(call):
+            return
+        elif call.op == "placeholder":
+            raise GraphError(f"the model's forward() must take frames only; it also takes {call.target!r}.")
         elif call.op == "call_module":
             self._take_layer(call)
         elif call.op == "output":
@@ -151,6 +181,8 @@ class _Translation:
             self._take_addition(call)
         elif call.target in _RESHAPES:
             self._take_reshape(call, _owner(call, "flatten"))
+        elif _is_reduction(call):
+            self._take_reduction(call)
         elif call.target in _DROPOUTS and call.kwargs.get("training") is False:
             self.sources[call] = self._source(call, _operand(call))
         else:
@@ -161,37 +193,39 @@ class _Translation:
         values: dict[str, np.ndarray] = {}
         for call, name in self.sources.items():
             if name not in values:
-                values[name] = separate(self.results[call])
-            elif call.op == "call_module" and not np.array_equal(values[name], separate(self.results[call]), equal_nan=True):
+                values[name] = self.captured.separate(call)
+            elif call.op == "call_module" and not np.array_equal(values[name], self.captured.separate(call), equal_nan=True):
                 raise GraphError(f"layer {str(call.target)!r}: must pass on what it takes in eval mode, and changes it.")
         return values
-
-    def _take_input(self, call: fx.Node) -> None:
-        if self.sources:
-            raise GraphError(f"the model's forward() must take frames only; it also takes {call.target!r}.")
-        self.sources[call] = "input"
 
     def _take_layer(self, call: fx.Node) -> None:
         path, layer = str(call.target), self.program.get_submodule(str(call.target))
         this = Call(layer, self.called[layer])
         self.called[layer] += 1
+        self.calls_per_step[layer] += self.captured.is_by_step(call)
+        self.of_call[call] = this
         if isinstance(layer, RESHAPING_LAYERS):
             self._take_reshape(call, path)
             return
-        if kind_of(layer) is None:
+        if converter_of(layer) is None:
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
-            raise GraphError(f"layer {path!r}: a {kind} cannot be traced. {_SUPPORTED}")
+            remedy = spikingjelly.REMEDY if spikingjelly.is_layer(layer) else _SUPPORTED
+            raise GraphError(f"layer {path!r}: a {kind} cannot be traced. {remedy}")
+        if this.number and spikingjelly.is_neurons(layer):
+            raise GraphError(
+                f"layer {path!r}: this {type(layer).__name__} is called again, and goes on from the state that its first "
+                "call left, which no node can express. Give each call a layer of its own."
+            )
         source = self._source(call, _operand(call))
         layout, shape = self._layout(_operand(call), path)
-        if layout_needed(layer) not in (None, layout):
-            raise GraphError(
-                f"layer {path!r}: {type(layer).__name__} needs time and batch {layout_needed(layer)}; they are {layout}. "
-                "Let a TimeMajor hold the layers: it merges them where that is right."
-            )
+        if self.captured.is_by_step(call):
+            layout = "step"
+        if (layout_needed(layer), layout) not in [(None, layout), (layout, layout), ("merged", "step")]:
+            raise _wrong_layout(layer, path, layout)
         feeding = next(node for node in self.nodes if node.name == source)
         self._append(call, convert(layer, self._unique(path), feeding, shape), source)
         self.calls.setdefault(self.sources[call], this)
-        if isinstance(layer, LIF):
+        if is_neurons(layer):
             self.neurons[self.sources[call]] = layer
 
     def _take_addition(self, call: fx.Node) -> None:
@@ -213,18 +247,32 @@ class _Translation:
         else:
             raise GraphError(f"{name!r}: may flatten a sample, not turn {before} into {after}. {_SUPPORTED}")
 
+    def _take_reduction(self, call: fx.Node) -> None:
+        """A mean or sum over time: what the readout's decision does anyway."""
+        if [user.op for user in call.users] != ["output"]:
+            raise GraphError(
+                f"{_owner(call, call.name)!r}: a mean or sum over time must be the last that forward() does. What is linear "
+                "may stand before it as well: fc(x).mean(0) for fc(x.mean(0))."
+            )
+
     def _take_output(self, call: fx.Node) -> None:
-        (result,) = call.args
-        value = self.results[call]
-        layout = time_layout(value) if isinstance(value, Tensor) else None
+        result: Any = call.args[0]
+        reduced = _is_reduction(result)
+        if reduced:
+            result = _operand(result)
+        value = self.results[result] if isinstance(result, fx.Node) else result
+        layout = self.captured.layout(result) if isinstance(value, Tensor) else None
         if layout is None or layout[0] != "separate" or len(layout[1]) != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise GraphError(
-                f"the model must return the readout of every step, [T, B, K] (here T=2, B=3); got {found}. "
-                "Leave the mean over time to the evaluation."
+                f"the model must return the readout of every step, [T, B, K] (here T={self.captured.steps}, B=3), or its "
+                f"mean or sum over time; got {found}."
             )
         self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
-        self.sources[call] = "readout"
+        if reduced:
+            self.readout = self.of_call.get(result)
+        else:
+            self.sources[call] = "readout"
 
     def _append(self, call: fx.Node, nodes: tuple[Node, ...], source: str) -> None:
         self.nodes.extend(nodes)
@@ -237,10 +285,10 @@ class _Translation:
         return self.sources[argument]
 
     def _layout(self, argument: Any, name: str) -> tuple[str, Shape]:
-        layout = time_layout(self.results[argument])
+        layout = self.captured.layout(argument)
         if layout is None:
-            shape = tuple(self.results[argument].shape)
-            raise GraphError(f"{name!r}: must keep [T, B, ...] or [T*B, ...], time first; got {shape} for T=2, B=3.")
+            shape, steps = tuple(self.results[argument].shape), self.captured.steps
+            raise GraphError(f"{name!r}: must keep [T, B, ...] or [T*B, ...], time first; got {shape} for T={steps}, B=3.")
         return layout
 
     def _unique(self, name: str) -> str:
@@ -254,6 +302,27 @@ class _Translation:
 
 def _operand(call: fx.Node) -> Any:
     return call.args[0] if call.args else call.kwargs.get("input")
+
+
+def _is_reduction(call: Any) -> bool:
+    """Whether it is x.mean(0), x.sum(0) and the like."""
+    if not isinstance(call, fx.Node) or call.target not in _REDUCTIONS:
+        return False
+    given = [*call.args[1:], *(call.kwargs[key] for key in call.kwargs if key != "input")]
+    return given in ([0], [(0,)], [[0]]) and not isinstance(given[0], bool)
+
+
+def _wrong_layout(layer: nn.Module, path: str, layout: str) -> GraphError:
+    needed, kind = layout_needed(layer), type(layer).__name__
+    if spikingjelly.is_layer(layer):
+        return GraphError(
+            f"layer {path!r}: {kind} of step_mode {layer.step_mode!r} is given {_LAYOUTS[layout]}. Set one step mode for "
+            "the whole model: functional.set_step_mode(model, 'm')."
+        )
+    return GraphError(
+        f"layer {path!r}: {kind} needs time and batch {needed}; they are {layout}. Let a TimeMajor hold the layers: it "
+        "merges them where that is right."
+    )
 
 
 def _owner(call: fx.Node, name: str) -> str:

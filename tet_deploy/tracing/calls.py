@@ -1,0 +1,127 @@
+"""The calls that a model's forward() makes, written down by torch.fx."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from tet_deploy.errors import GraphError, first_line
+from tet_deploy.ir.names import check_name
+from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.layers import LAYERS, converter_of
+
+BY_STEP = "called for each step"  # marks a call in its meta
+
+
+def written_down(model: nn.Module) -> fx.GraphModule:
+    """The calls of model.forward; one that stands for a call in each step has BY_STEP in its meta.
+
+    Raises
+    ------
+    GraphError
+        forward() loops or branches, or a layer has a forward() of its own.
+    """
+    try:
+        return fx.GraphModule(model, _Tracer().trace(model))
+    except GraphError:
+        raise
+    except Exception as error:  # forward() is anybody's code, and is given what it does not expect
+        raise _untraceable(type(model).__name__, error) from error
+
+
+class _Tracer(fx.Tracer):
+    by_step = False  # inside a container that calls its layers for each step
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return converter_of(m) is not None or spikingjelly.is_layer(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Go into the layer without its hooks, which would see what are no values yet."""
+        path, kind = self.path_of_module(m), type(m).__name__
+        plain = next((layer.__name__ for layer in LAYERS if isinstance(m, layer)), None)
+        if plain and not self.is_leaf_module(m, path):
+            raise GraphError(
+                f"layer {path!r}: {kind} is a {plain} with a forward() of its own, which cannot be traced. Use {plain}."
+            )
+        walk = self._walk(m, path)
+        try:
+            with self._walking(walk):
+                result = super().call_module(m, _FORWARDS[walk](m), args, kwargs)
+        except GraphError:
+            raise
+        except Exception as error:  # as in written_down
+            raise _untraceable(f"layer {path!r}, a {kind}", error) from error
+        if self.by_step and self.is_leaf_module(m, path):
+            result.node.meta[BY_STEP] = True
+        return result
+
+    def _walk(self, m: nn.Module, path: str) -> str | None:
+        """How the module walks through its layers; None if as its forward() says."""
+        walk = spikingjelly.walks(m)
+        if self.by_step and walk is None and type(m) is not nn.Sequential and not self.is_leaf_module(m, path):
+            raise GraphError(
+                f"layer {path!r}: a container that walks through time may hold layers only; this is a {type(m).__name__}. "
+                "Use functional.set_step_mode(model, 'm') and hold it in an nn.Sequential."
+            )
+        return walk
+
+    @contextlib.contextmanager
+    def _walking(self, walk: str | None) -> Iterator[None]:
+        before, self.by_step = self.by_step, self.by_step or walk == "step"
+        try:
+            yield
+        finally:
+            self.by_step = before
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        path = super().path_of_module(mod)
+        check_name(path)  # here, as torch.fx writes code that holds it
+        return path
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Value(node, self)
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        return iter([obj[0], obj[1]]) if _is_pair(obj) else super().iter(obj)
+
+
+def _in_sequence(layers: nn.Module, value: Any) -> Any:
+    for layer in layers.children():
+        value = layer(value)
+    return value
+
+
+def _merged(layers: nn.Module, value: Any) -> Any:
+    steps_and_samples = value.shape[:2]
+    return torch.unflatten(_in_sequence(layers, value.flatten(0, 1)), 0, steps_and_samples)
+
+
+_FORWARDS: dict[str | None, Callable[[nn.Module], Callable[..., Any]]] = {
+    None: lambda m: m.forward,
+    "sequential": lambda m: functools.partial(_in_sequence, m),
+    "step": lambda m: functools.partial(_in_sequence, m),  # each of its calls stands for as many as there are steps
+    "merged": lambda m: functools.partial(_merged, m),
+}
+
+
+def _untraceable(what: str, error: Exception) -> GraphError:
+    return GraphError(
+        f"{what}: forward() cannot be traced ({first_line(error)}). It must not loop or branch on values or shapes; "
+        "let LIF and TimeMajor walk through time."
+    )
+
+
+class _Value(fx.Proxy):
+    def __len__(self) -> int:
+        return 2 if _is_pair(self) else int(super().__len__())
+
+
+def _is_pair(value: fx.Proxy) -> bool:
+    """Whether the value is `x.shape[:2]`: the one thing of known length that forward() may unpack with a star."""
+    return value.node.target is operator.getitem and value.node.args[1] == slice(None, 2, None)
