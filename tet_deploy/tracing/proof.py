@@ -17,7 +17,7 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Node
 from tet_deploy.ir.shapes import Shape
-from tet_deploy.meaning import evaluate
+from tet_deploy.meaning import over_time
 from tet_deploy.node_agreement import Difference, node_difference
 from tet_deploy.tracing import stimuli
 from tet_deploy.tracing.capture import SAMPLES
@@ -56,7 +56,7 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
             part = _part(shape, all_steps=within_layer or isinstance(node, LIF))
             inputs = [values[source][part] for source in node.inputs]
             if within_layer:
-                values[node.name] = np.stack([evaluate(node, list(frames), {}) for frames in zip(*inputs, strict=True)])
+                values[node.name] = over_time(node, inputs)
                 continue
             difference = node_difference(node, inputs, values[node.name][part])
         if difference is not None:
