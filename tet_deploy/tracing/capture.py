@@ -108,10 +108,12 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     except (GraphError, ArgumentError):
         raise
     except Exception as error:  # it is anybody's code
-        time = "" if len(inputs[0]) == SAMPLES else "T, "
+        given, remedy = f"frames [T, B, *{shape}]", "that plain layers stand inside a TimeMajor"
+        if shown or by_step:
+            given = f"an image [B, *{shape}]" if shown else f"one step [B, *{shape}], as its neurons have step_mode 's'"
+            remedy = "that forward() does not loop over time: trace what it calls in the loop"
         raise GraphError(
-            f"{type(model).__name__}: cannot run on frames [{time}B, *{shape}] ({first_line(error)}). "
-            "Check input_shape, and that plain layers stand inside a TimeMajor."
+            f"{type(model).__name__}: cannot run on {given} ({first_line(error)}). Check input_shape, and {remedy}."
         ) from error
     if isinstance(expected, Tensor) and not _same(expected, found):
         raise _unseen(type(model).__name__, "gives other values than")

@@ -181,8 +181,8 @@ class _Translation:
             self._take_addition(call)
         elif call.target in _RESHAPES:
             self._take_reshape(call, _owner(call, "flatten"))
-        elif _is_reduction(call):
-            self._take_reduction(call)
+        elif self._is_over_time(call):
+            self._take_last(call)
         elif call.target in _DROPOUTS and call.kwargs.get("training") is False:
             self.sources[call] = self._source(call, _operand(call))
         else:
@@ -214,7 +214,8 @@ class _Translation:
         if this.number and spikingjelly.is_neurons(layer):
             raise GraphError(
                 f"layer {path!r}: this {type(layer).__name__} is called again, and goes on from the state that its first "
-                "call left, which no node can express. Give each call a layer of its own."
+                "call left, which no node can express. Give each call a layer of its own; if forward() loops over time, "
+                "trace what it calls in the loop."
             )
         source = self._source(call, _operand(call))
         layout, shape = self._layout(_operand(call), path)
@@ -247,8 +248,20 @@ class _Translation:
         else:
             raise GraphError(f"{name!r}: may flatten a sample, not turn {before} into {after}. {_SUPPORTED}")
 
-    def _take_reduction(self, call: fx.Node) -> None:
-        """A mean or sum over time: what the readout's decision does anyway."""
+    def _is_over_time(self, call: Any) -> bool:
+        """Whether it is x.mean(0), x.sum(0) and the like, or that divided by a number."""
+        if not isinstance(call, fx.Node) or self.captured.by_step:
+            return False
+        if call.target is operator.truediv and isinstance(call.args[1], (int, float)):
+            return call.args[1] > 0 and self._is_over_time(call.args[0])
+        given = [*call.args[1:], *(call.kwargs[key] for key in call.kwargs if key not in ("input", "keepdim"))]
+        first = given in ([0], [(0,)], [[0]]) and not isinstance(given[0], bool)
+        return call.target in _REDUCTIONS and first and not call.kwargs.get("keepdim", False)
+
+    def _take_last(self, call: fx.Node) -> None:
+        """What is done over time, which is what the readout's decision does anyway."""
+        if all(self._is_over_time(user) for user in call.users):
+            return
         if [user.op for user in call.users] != ["output"]:
             raise GraphError(
                 f"{_owner(call, call.name)!r}: a mean or sum over time must be the last that forward() does. What is linear "
@@ -257,8 +270,8 @@ class _Translation:
 
     def _take_output(self, call: fx.Node) -> None:
         result: Any = call.args[0]
-        reduced = _is_reduction(result)
-        if reduced:
+        reduced = self._is_over_time(result)
+        while self._is_over_time(result):
             result = _operand(result)
         value = self.results[result] if isinstance(result, fx.Node) else result
         layout = self.captured.layout(result) if isinstance(value, Tensor) else None
@@ -302,14 +315,6 @@ class _Translation:
 
 def _operand(call: fx.Node) -> Any:
     return call.args[0] if call.args else call.kwargs.get("input")
-
-
-def _is_reduction(call: Any) -> bool:
-    """Whether it is x.mean(0), x.sum(0) and the like."""
-    if not isinstance(call, fx.Node) or call.target not in _REDUCTIONS:
-        return False
-    given = [*call.args[1:], *(call.kwargs[key] for key in call.kwargs if key != "input")]
-    return given in ([0], [(0,)], [[0]]) and not isinstance(given[0], bool)
 
 
 def _wrong_layout(layer: nn.Module, path: str, layout: str) -> GraphError:

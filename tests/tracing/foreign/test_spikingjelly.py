@@ -10,6 +10,7 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
+from torch.nn.utils import parametrizations, prune, weight_norm
 
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.nodes import LIF, Add, Linear
@@ -101,7 +102,10 @@ NETWORKS = {
         lambda: CSNN(lambda x: x.unsqueeze(0).expand(STEPS, -1, -1, -1, -1), lambda spikes: torch.sum(spikes, dim=0)),
         (1, 16, 16),
     ),
-    "tutorial CSNN, stacked": (lambda: CSNN(lambda x: torch.stack([x] * STEPS)), (1, 16, 16)),
+    "tutorial CSNN, stacked": (
+        lambda: CSNN(lambda x: torch.stack([x] * STEPS), lambda spikes: spikes.sum(dim=(0,), keepdim=False) / STEPS),
+        (1, 16, 16),
+    ),
     "containers": (containers, (2, 8, 8)),
     "spiking_vgg": (vgg, (3, 16, 16)),
     "CIFAR10DVSNet": (dvs, (2, 128, 128)),
@@ -298,6 +302,11 @@ class Loop(nn.Module):
         return rates / 3
 
 
+class LoopOverFrames(Loop):
+    def forward(self, x):
+        return torch.stack([self.layers(x[step]) for step in range(3)])
+
+
 def changed(change, **arguments):
     def make():
         model = neurons(neuron.LIFNode, **arguments)
@@ -336,7 +345,11 @@ REFUSED = {
         r"'1': IFNode of step_mode 's' is given all steps, .*set_step_mode\(model, 'm'\)",
     ),
     "neurons called twice": (Twice, "'lif': this LIFNode is called again.*Give each call a layer of its own"),
-    "a loop over time": (Loop, "'layers.2': this LIFNode is called again"),
+    "a loop over time": (Loop, "'layers.2': this LIFNode is called again.*trace what it calls in the loop"),
+    "a loop over frames": (
+        LoopOverFrames,
+        r"LoopOverFrames: cannot run on one step \[B, .*have step_mode 's' .*trace what it calls in the loop",
+    ),
     "own module in a container": (
         with_layer(layer.MultiStepContainer(TimeMajor(nn.Conv2d(2, 2, 1)))),
         "'0.0': a container that walks through time may hold layers only; this is a TimeMajor",
@@ -353,6 +366,27 @@ REFUSED = {
     "SEW by a product of what is silent": (lambda: sew(18, neuron.IFNode, "IAND"), r"'layer1.0.sub': function 'sub' cannot"),
     "control flow": (lambda: zoo("ms_resnet").ms_resnet18(T=2), "MSResNet: forward.. cannot be traced.*loop or branch"),
 }
+
+
+WRAPPERS = {
+    "weight norm": lambda model: parametrizations.weight_norm(model[0]),
+    "old weight norm": lambda model: weight_norm(model[0]),
+    "spectral norm": lambda model: parametrizations.spectral_norm(model[0]),
+    "pruning": lambda model: prune.l1_unstructured(model[0], "weight", 0.5),
+    "compile": torch.compile,
+    "data parallel": nn.DataParallel,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_weights_are_those_that_the_layer_computes_with(name):
+    """Whatever torch wraps around a layer's weights, or around the model."""
+    model = nn.Sequential(layer.Conv2d(2, 4, 3), neuron.IFNode(), layer.Flatten(), layer.Linear(144, 3)).eval()
+    functional.set_step_mode(model, "m")
+    changed = WRAPPERS[name](model)
+    graph = trace(changed if isinstance(changed, nn.Module) and name in ("compile", "data parallel") else model, SHAPE)
+    np.testing.assert_allclose(graph["0"].weight, model[0].weight.detach().numpy(), rtol=1e-6)  # a norm is a sum in float32
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -405,6 +439,24 @@ def test_voting_is_a_mean_over_groups():
     vote = trace(model, (6,)).nodes[-2]
     assert isinstance(vote, Linear) and vote.dense_macs == 0
     np.testing.assert_array_equal(vote.weight * 5, [[1] * 5 + [0] * 6, [0] * 5 + [1] * 5 + [0]])
+
+
+def test_time_is_what_a_mean_is_taken_over():
+    """Where forward() takes one step, its first axis holds samples, and a mean over them is none over time."""
+
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = neurons(neuron.LIFNode)
+
+        def forward(self, x):
+            return self.layers(x).mean(0)
+
+    with pytest.raises(GraphError, match="method 'mean' cannot"):
+        trace(Mean(), SHAPE)
+    model = Mean()
+    functional.set_step_mode(model, "m")
+    assert len(trace(model, SHAPE)) == 6
 
 
 @pytest.mark.parametrize("mode", ["m", "s"])

@@ -40,12 +40,13 @@ REMEDY = f"Of SpikingJelly's, these can: {', '.join((*_NEURONS, *_SAME, 'Flatten
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether it is SpikingJelly's, or keeps state as SpikingJelly's do, and is no container."""
+    """Whether it comes from one of SpikingJelly's, or keeps state as they do, and is no container."""
     base = _part("base")
     if base is None or walks(module) is not None:
         return False
-    own = type(module).__module__.startswith("spikingjelly.")
-    return isinstance(module, base.MemoryModule) or (own and isinstance(module, base.StepModule))
+    own = [kind for kind in type(module).__mro__ if kind.__module__.startswith("spikingjelly.")]
+    steps = [kind for kind in own if issubclass(kind, base.StepModule) and kind.__module__ != base.__name__]
+    return bool(steps) or isinstance(module, base.MemoryModule)
 
 
 def same_as(layer: nn.Module) -> type[nn.Module] | None:
