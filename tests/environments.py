@@ -49,7 +49,7 @@ def built(name):
         constraints = folder / "constraints.txt"
         constraints.write_text("\n".join(floors() if lowest else []) + "\n")
         pip = [folder / "bin/python", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-warn-conflicts"]
-        extras = "all,test" if lowest else "onnx,report,test"
+        extras = "all,test" if lowest else "onnx,report,nir,test"
         subprocess.run([*pip, "-c", ROOT / "constraints.txt", "-c", constraints, "-e", f"{ROOT}[{extras}]"], check=True)
         marker.write_text(made_from)
     return folder / "bin/python"

@@ -309,3 +309,29 @@ def test_convert_asks_the_table_of_importers(tmp_path):
     (tmp_path / "page.html").write_text("<!doctype html><p>not found")
     _, err = command("convert", "page.html", cwd=tmp_path, expect=2)
     assert "it is a page of HTML" in err
+
+
+def test_convert_reads_nir(tmp_path):
+    """With what has to be said; the lowered network's spikes are those of the file's on the reference."""
+    pytest.importorskip("h5py", reason="reads NIR files")
+    source = Path(__file__).parent / "importing" / "nir_files"
+    file = source / "spikingjelly_lif.nir"
+    np.savez(tmp_path / "frames.npz", frames=np.load(file.with_suffix(".npz"))["input"].astype(np.float32))
+    words = ("convert", file, "--source", "spikingjelly", "--frames", "frames.npz", "--samples", 1, "--json")
+    out, _ = command(*words, "--out", "net.safetensors", cwd=tmp_path)
+    change = json.loads(out)["change"]
+    assert change["of"] == "samples 1 to 1 of frames.npz, which were not used"
+    assert change["spikes"] == {"compared": 7240, "differ": 0}
+    assert td.load(tmp_path / "net.safetensors").metadata["imported_from"] == "NIR 1.0.8 of spikingjelly"
+    _, err = command("convert", file, "--frames", "frames.npz", cwd=tmp_path, expect=2)
+    assert "depend on who wrote the file" in err and "'snntorch'" in err
+    assert "a training's checkpoint or a NIR file" in command("convert", "--help", cwd=tmp_path)[0]
+
+
+def test_convert_tells_options_of_another_format(tmp_path):
+    """A checkpoint has no source."""
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(1)}, tmp_path / "net.safetensors", metadata={"tet_deploy_checkpoint": "{}"})
+    _, err = command("convert", "net.safetensors", "--source", "nir", "--out", "x.safetensors", cwd=tmp_path, expect=2)
+    assert "a training's checkpoint: has no option 'source'" in err

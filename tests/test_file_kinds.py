@@ -21,6 +21,7 @@ READERS = {
     "the state of an interrupted training": load_state,
     "an ONNX file": OnnxRuntime,
     "a file of numpy arrays": load_frames,
+    "an HDF5 file": td.load_nir,
 }
 FILES = {  # what is given -> what it is called, and a word of the way out
     "net.safetensors": ("a network", "tet-deploy inspect"),
@@ -32,6 +33,7 @@ FILES = {  # what is given -> what it is called, and a word of the way out
     "net.onnx": ("an ONNX file", "ONNX Runtime runs it"),
     "frames.npz": ("a file of numpy arrays", "--frames"),
     "frames.npy": ("a file of numpy arrays", "--frames"),
+    "events.h5": ("an HDF5 file", "tet-deploy convert"),
     "report.html": ("a page of HTML", "browser"),
     "bundle": ("a Lava bundle", "run.py runs it"),
     "folder": ("a folder", ""),
@@ -56,6 +58,7 @@ def folder(tmp_path_factory):
     torch.save(weights.state_dict(), path / "legacy.pth", _use_new_zipfile_serialization=False)
     np.savez(path / "frames.npz", frames=frames)
     np.save(path / "frames.npy", frames)
+    (path / "events.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (path / "report.html").write_text("<!doctype html><html></html>")
     (path / "folder").mkdir()
     return path

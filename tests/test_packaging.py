@@ -53,10 +53,10 @@ def _package(folder):
 
 def test_importing_the_package_needs_numpy_only():
     """`import tet_deploy` and every public name of the torch-free core import no heavy library."""
-    heavy = ("torch", "onnx", "onnxruntime", "lava", "tonic", "sklearn", "matplotlib", "jinja2")
+    heavy = ("torch", "onnx", "onnxruntime", "lava", "tonic", "sklearn", "matplotlib", "jinja2", "h5py")
     code = (
         "import sys, tet_deploy as td; assert not {'rich', 'typer', 'safetensors'} & set(sys.modules)\n"
-        "td.lower, td.quantize, td.save, td.load, td.export, td.run, td.validate, td.energy, td.Recording\n"
+        "td.lower, td.quantize, td.save, td.load, td.export, td.run, td.validate, td.energy, td.Recording, td.load_nir\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

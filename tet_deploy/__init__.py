@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tet_deploy.contracts import Recording
     from tet_deploy.deployment import export
     from tet_deploy.errors import RangeWarning, TetDeployError, TetDeployWarning
+    from tet_deploy.importing.nir.load import load_nir
     from tet_deploy.ir.artifact import load, save
     from tet_deploy.ir.graph import Graph
     from tet_deploy.links.comparing import compare
@@ -50,6 +51,7 @@ _HOMES = {
     "export": "tet_deploy.deployment",
     "load": "tet_deploy.ir.artifact",
     "load_checkpoint": "tet_deploy.training.named_checkpoints",
+    "load_nir": "tet_deploy.importing.nir.load",
     "lower": "tet_deploy.passes",
     "quantize": "tet_deploy.passes.quantize",
     "report": "tet_deploy.pipeline",
@@ -75,6 +77,7 @@ __all__ = [
     "export",
     "load",
     "load_checkpoint",
+    "load_nir",
     "lower",
     "quantize",
     "report",

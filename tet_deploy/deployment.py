@@ -18,8 +18,9 @@ from typing import Any, Protocol, cast
 
 from tet_deploy.batches import FrameBatches, recordings
 from tet_deploy.contracts import Probes, Progress, Recording, Runtime, populations, probe_names
-from tet_deploy.errors import ArgumentError
+from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.exporters import EXPORTERS
+from tet_deploy.file_kinds import FileKind, expected
 from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import Shape
@@ -66,17 +67,22 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     return Path(_made(f"exporter {to!r}", EXPORTERS[to].location, check(graph, DEPLOYABLE), Path(path), **options))
 
 
-def imported(path: str | os.PathLike[str]) -> Any:
+def imported(path: str | os.PathLike[str], **options: Any) -> Any:
     """The link that a file of any kind that can be imported makes, with its network; see `links`.
 
     Raises
     ------
     ArtifactError
         A file that no importer takes, with what it is and what takes it.
+    ArgumentError
+        An option that the importer of this file does not take.
     """
-    entries = list(IMPORTERS.values())
-    entry = next((entry for entry in entries if entry.kind.test(Path(path))), entries[0])
-    return _made("importer", entry.location, Path(path))
+    entry = next((entry for entry in IMPORTERS.values() if entry.kind.test(Path(path))), None)
+    if entry is None:
+        wanted = FileKind(" or ".join(entry.reads for entry in IMPORTERS.values()), "", lambda path: False)
+        expected(path, wanted, f"Give {wanted.name}.")
+        raise ArtifactError(f"{path}: must be {wanted.name}; it is nothing that is known. Give another file.")
+    return _made(f"{path}, {entry.reads}", entry.location, Path(path), **options)
 
 
 def runnable(graph: Graph) -> list[str]:

@@ -26,6 +26,7 @@ PACKAGES = {  # distribution -> the extra that brings it; "" for what every inst
     "onnxruntime": "onnx",
     "matplotlib": "report",
     "jinja2": "report",
+    "h5py": "nir",
 }
 
 

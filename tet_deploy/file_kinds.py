@@ -61,6 +61,11 @@ FRAMES = FileKind(
     "Frames, an array 'frames' [T, B, C, H, W], are given as --frames.",
     lambda path: head(path, 6) == b"\x93NUMPY" or _archive_with(".npy")(path),
 )
+HDF5 = FileKind(
+    "an HDF5 file",
+    "Make a network of a NIR file: `tet-deploy convert --source`, or td.load_nir. Recordings of events are read as data.",
+    begins_with(b"\x89HDF\r\n\x1a\n"),
+)
 KINDS = (  # the first that fits is told
     NETWORK,
     CHECKPOINT,
@@ -70,6 +75,7 @@ KINDS = (  # the first that fits is told
     FileKind("a pickle", _PYTORCH, begins_with(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")),
     ONNX,
     FRAMES,
+    HDF5,
     FileKind("a page of HTML", "A browser shows it.", begins_with(b"<!doctype html", b"<!DOCTYPE html")),
 )
 _BUNDLE = "a Lava bundle. Its run.py runs it, see its README.md; our commands take the network that it was exported from."

@@ -1,4 +1,4 @@
-"""Damage to files of parts: safetensors, .npy and zip files, so that the parts' own readers see it."""
+"""Damage to files of parts: safetensors, .npy, zip and HDF5 files, so that the parts' own readers see it."""
 
 import contextlib
 import io
@@ -10,7 +10,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from mutators import FLOATS, NUMBERS, damage_bytes, damage_json
+import h5py
+import numpy as np
+from mutators import FLOATS, NUMBERS, TEXTS, damage_bytes, damage_json
 
 Seal = Callable[[dict[str, Any], bytes], dict[str, Any]]  # (safetensors header, tensors' bytes) -> header with checksums
 _WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1}
@@ -158,3 +160,57 @@ def _claim(content: bytes, rng: Random) -> bytes:
     start = data.find(kind, rng.randrange(len(data))) + rng.choice(records[kind])
     data[start : start + 4] = struct.pack("<I", rng.choice(NUMBERS) % 2**32)
     return bytes(data)
+
+
+def damage_hdf5(content: bytes, rng: Random) -> bytes:
+    """One or two objects replaced, taken out, moved, linked to or added, with an HDF5 library that knows nothing of it."""
+    file = io.BytesIO(content)
+    with h5py.File(file, "r+") as opened:
+        for _ in range(rng.choice((1, 1, 2))):
+            places: list[str] = []
+            opened.visit(places.append)
+            with contextlib.suppress(ValueError, OSError, KeyError, TypeError, RuntimeError):  # what HDF5 does not write
+                _exchange(opened, rng.choice(places), rng.choice(places), rng)
+    return file.getvalue()
+
+
+def _exchange(file: h5py.File, name: str, other: str, rng: Random) -> None:
+    old = file[name]
+    values = old[()] if isinstance(old, h5py.Dataset) else None
+    match rng.randrange(7):
+        case 0:
+            del file[name]
+        case 1:
+            file.move(name, f"{name}{rng.choice(TEXTS)[:40] or 'x'}".replace("\0", ""))
+        case 2:
+            del file[name]
+            file[name] = rng.choice((h5py.SoftLink(f"/{other}"), h5py.ExternalLink("/dev/zero", other)))
+        case 3 if other in file and not name.startswith(other) and not other.startswith(name):
+            del file[name]
+            file[name] = file[other]
+        case 4 if other in file and isinstance(file[other], h5py.Group):
+            file[f"{name}{rng.randrange(9)}"] = file[other]
+        case _ if values is None:
+            file[f"{name}/{rng.choice(('types', 'nodes2', 'metadata', 'x'))}"] = rng.choice((*FLOATS, *TEXTS[:2]))
+        case _:
+            del file[name]
+            file[name] = _other_values(np.asarray(values), rng)
+
+
+def _other_values(values: np.ndarray, rng: Random) -> Any:
+    if values.dtype.kind not in "fiu" or rng.random() < 0.2:
+        return rng.choice(("LIF", "Conv2d", "NIRGraph", *TEXTS, *FLOATS, np.zeros((0, 2)), np.ones(3, ">f8"), np.arange(4)))
+    flat = values.copy().reshape(-1)
+    match rng.randrange(5):
+        case 0 if flat.size:
+            with np.errstate(all="ignore"):
+                flat[rng.randrange(flat.size)] = np.asarray(rng.choice(FLOATS)).astype(flat.dtype)
+            return flat.reshape(values.shape)
+        case 1:
+            return values.astype(rng.choice(("f8", ">f4", "i1", "u8", "f2", "c8", "?", "S4")))
+        case 2:
+            return rng.choice((values.reshape(-1), values[None], values.T, np.concatenate([flat, flat]), flat[:1]))
+        case 3:
+            return np.asarray(rng.choice(NUMBERS[:-2]))
+        case _:
+            return np.full(values.shape, rng.choice((*FLOATS, 1e300, 5e-324, -1e-3)))

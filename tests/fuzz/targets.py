@@ -21,7 +21,7 @@ import onnxruntime
 import safetensors.numpy
 import torch
 import torch._dynamo  # an optimizer brings it at its first use, which takes seconds: before workers are forked
-from containers import damage_npy, damage_safetensors, damage_zip
+from containers import damage_hdf5, damage_npy, damage_safetensors, damage_zip
 from mutators import damage_bytes, damage_json, damage_message, hostile_json
 from torch import nn
 
@@ -306,6 +306,29 @@ def damage_part(content: bytes, rng: Random) -> bytes:
     return damage_json(content.decode(), rng).encode("utf-8", "surrogatepass")
 
 
+def damage_nir(content: bytes, rng: Random) -> bytes:
+    """Bytes of the whole file, or one of its objects exchanged by HDF5 itself, so that readers look further."""
+    return damage_bytes(content, rng) if rng.random() < 0.5 else damage_hdf5(content, rng)
+
+
+def write_nir(folder: Path) -> None:
+    """As exporters wrote them; which source is said does not matter to what can go wrong."""
+    for path in NIR.glob("*.nir"):
+        if path.stat().st_size < 40_000:
+            shutil.copy(path, folder / (path.name if path.name.startswith(tuple(_NIR_SAID)) else f"{ODD}{path.name}"))
+
+
+def read_nir(path: Path) -> object:
+    said = next((said for name, said in _NIR_SAID.items() if path.name.startswith(name)), {"source": "nir"})
+    return repr(td.load_nir(path, **said))
+
+
+NIR = Path(__file__).resolve().parent.parent / "importing" / "nir_files"
+_NIR_SAID = {
+    "norse": {"source": "norse"},
+    "public_lif_norse": {"source": "nir", "reset": "zero"},
+    "public_lif_rockpool": {"source": "rockpool", "reset": "zero"},
+}
 TARGETS = {
     target.name: target
     for target in (
@@ -316,6 +339,7 @@ TARGETS = {
         Target("pth", write_pth, _of_one_file(damage_pth), read_pth),
         Target("state", write_states, _of_one_file(damage_safetensors), read_state),
         Target("recipe", write_recipes, _of_one_file(damage_recipe), recipes.load_recipe),
+        Target("nir", write_nir, _of_one_file(damage_nir), read_nir),
         Target("part", write_parts, _of_one_file(damage_part), part_files.read_part),
         Target("frames", write_frames, _of_one_file(damage_frames), load_frames),
         *(

@@ -26,30 +26,42 @@ from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.files import check_apart, check_writable
+from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.artifact import NETWORK, load, save
 from tet_deploy.layout import Table
 from tet_deploy.links.link import fast_runtime, of_graph
 
 
+def _meaning(option: str) -> str:
+    """What an option of an importer says, for each that takes it."""
+    takers = [entry for entry in IMPORTERS.values() if option in entry.options]
+    return "; ".join(f"Of {entry.reads}: {entry.options[option]}" for entry in takers) + "."
+
+
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="What `train` wrote.")],
+    file: Annotated[Path, typer.Argument(help=f"{' or '.join(entry.reads for entry in IMPORTERS.values())}.")],
     frames: Annotated[
         str | None, typer.Option(help="Frames it will see: an .npz, or a data set; by default its training samples.")
     ] = None,
+    source: Annotated[str | None, typer.Option(help=_meaning("source"))] = None,
+    reset: Annotated[str | None, typer.Option(help=_meaning("reset"))] = None,
+    dt: Annotated[float | None, typer.Option(help=_meaning("dt"))] = None,
+    encoding: Annotated[str | None, typer.Option(help=_meaning("encoding"))] = None,
     samples: Annotated[int, typer.Option(min=1, help="Look at the first N samples.")] = 128,
     test_data: TestData = None,
     test_samples: TestSamples = None,
     out: Out = Path("network.safetensors"),
     as_json: Json = False,
 ) -> None:
-    """Trace a checkpoint, fold batch norm and pooling, snap to the frames' grid, and write a deployable float network.
+    """Trace a checkpoint, or read another tool's network; fold, snap to the frames' grid, write a deployable float network.
 
     What that changed is measured against the trained model itself, on samples that it has not seen.
     """
     from tet_deploy.passes import lower
 
     check_writable(out, NETWORK)
-    model = deployment.imported(checkpoint)
+    said = {"source": source, "reset": reset, "dt": dt, "encoding": encoding}
+    model = deployment.imported(file, **{name: value for name, value in said.items() if value is not None})
     assert model.graph is not None
     traced = model.graph.with_metadata(**model.metadata)
     graph = lower(traced, samples_for(traced, frames, samples, split="train").frames)

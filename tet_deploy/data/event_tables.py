@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
-import re
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,10 +14,9 @@ import numpy as np
 from tet_deploy.data.event_columns import EventStream, as_events, listed, named, unnamed
 from tet_deploy.data.frames import check_claimed_size, unpacked_limit
 from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.hdf5_file import refuse_virtual
 
 _MOST_OBJECTS = 10_000  # in an HDF5 file
-# A virtual dataset's layout in its header, of either version. HDF5 crashes or hangs over damaged ones when it opens them.
-_VIRTUAL = re.compile(rb"\x08\0\x10\0.\0\0\0\x04\x03|\x08\x0e\0.(?:..)?\x04\x03.{5}\0\0\0", re.DOTALL)
 
 
 class Array(NamedTuple):
@@ -64,9 +61,7 @@ def read_hdf5(path: Path) -> EventStream:
     """
     import h5py  # type: ignore[import-untyped]  # it ships no type information
 
-    with path.open("rb") as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        if _VIRTUAL.search(whole):
-            raise ArtifactError(f"{path}: holds a virtual dataset, which lies in other files. Copy it into this one.")
+    refuse_virtual(path)
     groups: dict[str, dict[str, Array]] = {}
     seen = 0
 

@@ -67,6 +67,19 @@ def of_checkpoint(path: Path) -> Link:
     return _checkpoint(path, str(path), "")
 
 
+def of_nir(
+    path: Path,
+    source: str | None = None,
+    reset: str | None = None,
+    dt: float | None = None,
+    encoding: str = "analog",
+) -> Link:
+    """The network of a NIR file, on the reference; see `load_nir`."""
+    from tet_deploy.importing.nir.load import load_nir
+
+    return of_graph(load_nir(path, source, reset, dt, encoding), name=str(path))
+
+
 def _onnx(path: Path, name: str, form: str) -> Link:
     from tet_deploy.onnx_file import READOUT as OUTPUT
     from tet_deploy.onnx_file import output_of
