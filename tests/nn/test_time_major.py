@@ -49,6 +49,25 @@ def test_layers_with_a_lif_inside_see_time():
     assert [sees_time(layer) for layer in model] == [False, True, True, False, False]
 
 
+def test_a_sequence_with_a_lif_inside_is_gone_through_as_a_time_major():
+    """At any depth: the same values, gradients and names of parameters as of TimeMajors in its place."""
+
+    def model(kind):
+        torch.manual_seed(0)
+        block = kind(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), LIF(), nn.Sequential(nn.AvgPool2d(2)))
+        return TimeMajor(block, kind(kind(nn.Conv2d(3, 2, 1), LIF()), nn.Flatten()), nn.Linear(8, 5))
+
+    frames = torch.randn(4, 3, 2, 6, 6)
+    one, other = model(nn.Sequential), model(TimeMajor)
+    found, expected = one(frames), other(frames)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for output in (found, expected):
+        output.sum().backward()
+    assert [name for name, _ in one.named_parameters()] == [name for name, _ in other.named_parameters()]
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6)  # a fused norm sums in another order
+
+
 def test_any_number_of_steps():
     """T is that of the frames: what a network gives in T steps, it gives in the first T of more."""
     model = TimeMajor(nn.Linear(6, 5), LIF(), nn.Linear(5, 2)).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 
 import torch
@@ -29,10 +29,30 @@ def sees_time(layer: nn.Module) -> bool:
     return any(getattr(module, "sees_time", False) is True for module in layer.modules())
 
 
-def run(layers: Sequence[nn.Module], input: Tensor, *, encode_once: bool = True) -> Tensor:
+def in_time(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """The layers, and those of an nn.Sequential that sees time in its place: by itself it would merge no time and batch.
+
+    Raises
+    ------
+    DataError
+        That nn.Sequential has hooks, which would see nothing.
+    """
+    found: list[nn.Module] = []
+    for layer in layers:
+        inside = type(layer) is nn.Sequential and sees_time(layer)
+        if inside and has_hooks(layer):
+            raise DataError(
+                "TimeMajor: goes through the layers of the nn.Sequential inside it, which has hooks that would see nothing. "
+                "Make it a TimeMajor, or put the hooks on one of its layers."
+            )
+        found.extend(in_time(layer.children()) if inside else [layer])
+    return found
+
+
+def run(layers: Iterable[nn.Module], input: Tensor, *, encode_once: bool = True) -> Tensor:
     """Layers in sequence, from [T, B, ...] to [T, B, ...]."""
     value = _Value(input, encode_once)
-    remaining = list(layers)
+    remaining = in_time(layers)
     while remaining:
         used = value.go_through_fused(remaining)
         if not used:

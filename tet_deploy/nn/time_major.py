@@ -9,14 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tet_deploy.nn.sequence import run, sees_time
+from tet_deploy.nn.sequence import in_time, run, sees_time
 
 
 class TimeMajor(nn.Sequential):
     """Like nn.Sequential, from [T, B, ...] to [T, B, ...].
 
     Time and batch are merged around plain torch layers (Conv2d, BatchNorm2d, AvgPool2d, Flatten, Linear, ...) and separate
-    where a layer sees time (LIF, TimeMajor, your own module that contains one).
+    where a layer sees time (LIF, TimeMajor, your own module that contains one). An nn.Sequential that contains one is gone
+    through as if it were a TimeMajor.
 
     In training, a batch norm, the LIF right after it and the average pool after that run as one (`norm_lif`), and on a CPU
     the values between layers then lie channels-last. Your own module gets contiguous values, unless it says `any_layout =
@@ -41,13 +42,13 @@ class TimeMajor(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         if isinstance(input, Tensor):
-            return run(list(self), input, encode_once=self.encode_once)
+            return run(self, input, encode_once=self.encode_once)
         return self._layer_by_layer(input)  # torch.fx writes down what is called: each layer as it is
 
     def _layer_by_layer(self, input: Tensor) -> Tensor:
         steps_and_samples = input.shape[:2]
         merged = False
-        for layer in self:
+        for layer in in_time(self):
             if sees_time(layer) is merged:
                 input = torch.unflatten(input, 0, steps_and_samples) if merged else input.flatten(0, 1)
                 merged = not merged
