@@ -59,6 +59,11 @@ class TorchRuntime:
     def __init__(self, model: nn.Module, input_shape: Sequence[int], encoding: str = "analog") -> None:
         self._traced = trace_calls(model, input_shape, encoding)
         self.graph = self._traced.graph
+        deaf = [name for name in populations(self.graph) if name not in self._traced.populations]
+        if deaf:
+            raise GraphError(
+                f"node {deaf[0]!r}: is a function's, to which no hook can listen. Make it a layer, nn.MaxPool2d."
+            )
         self.model = unwrapped(model)
         self.precision = _precision(*_kind_of(self.model))
         self._widest = max(map(math.prod, self.graph.shapes.values()))

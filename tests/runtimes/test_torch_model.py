@@ -164,3 +164,15 @@ def test_a_model_that_changes_its_mind_is_noticed():
     model[-1] = nn.Linear(64, 2)
     with pytest.raises(ExecutionError, match="must give the readout of every step"):
         runtime.run(frames())
+
+
+def test_a_max_pool_that_is_a_function_is_refused():
+    """No hook listens to a function; the layer that it is can be listened to."""
+
+    class Pool(nn.Module):
+        def forward(self, x):
+            return nn.functional.max_pool2d(x, 2)
+
+    layers = (nn.Conv2d(1, 2, 3, padding=1), LIF(), Pool(), nn.Flatten(), nn.Linear(8, 3))
+    with pytest.raises(GraphError, match=r"'2\.MaxPool2d': is a function's.*nn\.MaxPool2d"):
+        TorchRuntime(TimeMajor(*layers), (1, 4, 4))

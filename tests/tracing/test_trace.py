@@ -33,6 +33,24 @@ class Residual(nn.Module):
         return self.lif(self.add(self.body(x), x))
 
 
+class Body(nn.Module):
+    def __init__(self, layer, lif):
+        super().__init__()
+        self.layer, self.lif = layer, lif
+
+    def forward(self, x):
+        return self.lif(self.layer(x))
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Free(nn.Module):
     """A forward() of the user's own, with his own way to flatten [T, B, C, H, W]."""
 
@@ -90,6 +108,16 @@ MODELS = {
     "integrate and fire": lambda: net(nn.Conv2d(2, 3, 3), LIF(decay=1.0, threshold=0.7), features=72),
     "dropout and identity": lambda: net(nn.Dropout(), nn.Conv2d(2, 3, 3), nn.Identity(), LIF(), nn.Dropout2d(), features=72),
     "nested": lambda: net(TimeMajor(nn.Conv2d(2, 3, 3), TimeMajor(nn.BatchNorm2d(3), LIF())), features=72),
+    "blocks in sequences": lambda: net(
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), LIF()),
+        nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), LIF()), nn.Sequential(nn.AvgPool2d(2))),
+        features=18,
+    ),
+    "blocks in modules of one's own": lambda: net(
+        Body(TimeMajor(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)), LIF()),
+        TimeMajor(nn.Sequential(Body(TimeMajor(nn.Conv2d(3, 3, 3, padding=1)), LIF()), nn.AvgPool2d(2))),
+        features=18,
+    ),
     "linear only": lambda: net(nn.Flatten(), nn.Linear(96, 7, bias=False), LIF(), nn.Unflatten(1, (7,)), features=7),
     "shared layers": shared,
     "residual a + b": lambda: net(Residual(2, lambda a, b: a + b), Residual(2, lambda a, b: a + b), features=96),
@@ -101,6 +129,14 @@ MODELS = {
     "flatten by view": lambda: Free(lambda x: x.view(x.size(0), x.size(1), -1)),
     "flatten by reshape": lambda: Free(lambda x: x.contiguous().reshape(*x.shape[:2], 72)),
     "merged by hand": Merging,
+    "functional average pool": lambda: net(Function(lambda x: F.avg_pool2d(x, (2, 1))), LIF(threshold=0.6), features=48),
+    "functional pools": lambda: net(
+        *(nn.Conv2d(2, 3, 3, padding=1), LIF()),
+        Function(lambda x: F.max_pool2d(x, 2, stride=(2, 1), padding=1)),
+        Function(lambda x: F.max_pool2d(torch.max_pool2d(x, 2, 1), kernel_size=1)),
+        Function(lambda x: F.adaptive_avg_pool2d(input=F.avg_pool2d(x, kernel_size=2), output_size=1)),
+        features=3,
+    ),
 }  # fmt: skip
 
 
@@ -217,6 +253,11 @@ class Calls(nn.Module):
         return self.function(self, self.lif(self.conv(x)))
 
 
+def hooked(module):
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
 class Strange(nn.Conv2d):
     def forward(self, x):
         return F.conv2d(x, self.weight.abs())
@@ -253,6 +294,15 @@ UNSUPPORTED = {
     "mean over samples": (lambda: Calls(lambda self, x: self.fc(x).mean(1)), "method 'mean'"),
     "time lost": (lambda: Calls(lambda self, x: self.fc(x).flatten(0, 1)), r"readout of every step.*\(6, 5\)"),
     "no vector": (lambda: Calls(lambda self, x: x), r"readout of every step.*\(2, 3, 3, 6, 4\)"),
+    "functional max pool of no spikes": (lambda: net(Function(lambda x: F.max_pool2d(x, 2)), features=24), "'0.MaxPool2d'"),
+    "functional pool that pads": (
+        lambda: net(Function(lambda x: F.avg_pool2d(x, 2, 2, 1)), features=40),
+        r"'0.AvgPool2d': AvgPool2d must .*padding 1",
+    ),
+    "functional pool of frames": (
+        lambda: Calls(lambda self, x: self.fc(F.max_pool2d(x[:, 0], 1)[None])),
+        "values of the network only|cannot be traced",
+    ),
     "tuple": (lambda: Calls(lambda self, x: (self.fc(x), x)), "readout of every step.*tuple"),
     "samples mixed": (lambda: Calls(lambda self, x: x.flatten(1)), r"time first; got \(2, 216\)"),
     "transposed": (lambda: Calls(lambda self, x: self.fc(x.transpose(0, 1))), "method 'transpose'"),
@@ -269,7 +319,12 @@ UNSUPPORTED = {
     ),
     "in place": (lambda: Calls(lambda self, x: (self.fc(x), self.fc(x).zero_())[0].add_(1)), "method 'add_'"),
     "random": (lambda: Calls(lambda self, x: self.fc(x + torch.rand(1).item())), "values of the network only; got 0"),
-    "not time-major": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3)), "inside a TimeMajor"),
+    "not time-major": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3)), "layer '0', a Conv2d: cannot run .* a TimeMajor holds"),
+    "plain layers in a module of one's own": (
+        lambda: net(Body(nn.Conv2d(2, 3, 3), LIF()), features=72),
+        "layer '0.layer', a Conv2d: cannot run where .*also those of modules inside it",
+    ),
+    "hooks on a sequence": (lambda: net(hooked(nn.Sequential(nn.Conv2d(2, 3, 3), LIF())), features=72), "which has hooks"),
     "wrong input shape": (lambda: net(nn.Conv2d(3, 3, 3), features=72), "Check input_shape"),
 }  # fmt: skip
 

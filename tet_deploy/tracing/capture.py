@@ -8,6 +8,7 @@ there is something to see at every depth.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,18 +109,31 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     except (GraphError, ArgumentError):
         raise
     except Exception as error:  # it is anybody's code
-        given, remedy = f"frames [T, B, *{shape}]", "that plain layers stand inside a TimeMajor"
+        given, remedy = f"frames [T, B, *{shape}]", "that a TimeMajor holds plain layers, also those of modules inside it"
+        if any(map(spikingjelly.is_layer, model.modules())):
+            remedy = "that functional.set_step_mode(model, 'm') was called"
         if shown or by_step:
             given = f"an image [B, *{shape}]" if shown else f"one step [B, *{shape}], as its neurons have step_mode 's'"
             remedy = "that forward() does not loop over time: trace what it calls in the loop"
         raise GraphError(
-            f"{type(model).__name__}: cannot run on {given} ({first_line(error)}). Check input_shape, and {remedy}."
+            f"{_failing(model, error)}: cannot run where the model is given {given} ({first_line(error)}). Check "
+            f"input_shape, and {remedy}."
         ) from error
     if isinstance(expected, Tensor) and not _same(expected, found):
         raise _unseen(type(model).__name__, "gives other values than")
     results = {call: _together([replay.results[call] for replay in replays], by_step) for call in replays[0].results}
     program.graph.eliminate_dead_code()
     return Captured(program, results, *(shown or (_argument(program), _STEPS)), by_step)
+
+
+def _failing(model: nn.Module, error: Exception) -> str:
+    """The innermost module of the model in which an error arose, as errors name it."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = [module for module in running if isinstance(module, nn.Module) and paths.get(id(module))]
+    if not inside:
+        return type(model).__name__
+    return f"layer {paths[id(inside[-1])]!r}, a {type(inside[-1]).__name__}"
 
 
 def _together(values: Sequence[Any], by_step: bool) -> Any:

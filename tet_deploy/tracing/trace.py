@@ -31,9 +31,21 @@ _RESHAPES = (torch.flatten, torch.reshape, torch.unflatten, "flatten", "unflatte
 _REDUCTIONS = ("mean", "sum", torch.mean, torch.sum)
 _DROPOUTS = (nn.functional.dropout, nn.functional.dropout2d)
 _LAYOUTS = {"step": "one step", "separate": "all steps, [T, B, ...]", "merged": "all steps as one batch, [T*B, ...]"}
+_POOLS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {  # function -> the layer that it is, and its arguments
+    nn.functional.avg_pool2d: (
+        nn.AvgPool2d,
+        ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    ),
+    nn.functional.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
+    nn.functional.max_pool2d: (
+        nn.MaxPool2d,
+        ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
+    ),
+    torch.max_pool2d: (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
+}
 _SUPPORTED = (
     f"Supported layers: {', '.join(kind.__name__ for kind in [*LAYERS, *RESHAPING_LAYERS])}; functions: a + b, flatten, "
-    "reshape, view, dropout."
+    "reshape, view, dropout, avg_pool2d, max_pool2d."
 )
 
 
@@ -93,7 +105,7 @@ class Traced(NamedTuple):
     Attributes
     ----------
     populations
-        The call whose spikes each population stands for.
+        The call whose spikes each population stands for, but those that a function gives.
     readout
         The call that gives the readout of each step, where the model gives its mean or sum; None where the model gives it.
     by_step
@@ -124,7 +136,7 @@ def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "a
         graph = check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
         if verify:
             prove(graph, translation.values(), translation.neurons)
-    calls = {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking)}
+    calls = {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking) if node.name in translation.calls}
     shown = captured.steps if captured.frames.op != "placeholder" else None
     return Traced(graph, calls, translation.readout, captured.by_step, shown, translation.calls_per_step)
 
@@ -181,6 +193,8 @@ class _Translation:
             self._take_addition(call)
         elif call.target in _RESHAPES:
             self._take_reshape(call, _owner(call, "flatten"))
+        elif call.target in _POOLS:
+            self._take_pool(call)
         elif self._is_over_time(call):
             self._take_last(call)
         elif call.target in _DROPOUTS and call.kwargs.get("training") is False:
@@ -217,6 +231,18 @@ class _Translation:
                 "call left, which no node can express. Give each call a layer of its own; if forward() loops over time, "
                 "trace what it calls in the loop."
             )
+        self._take_computing_layer(call, layer, path)
+        self.calls.setdefault(self.sources[call], this)
+        if is_neurons(layer):
+            self.neurons[self.sources[call]] = layer
+
+    def _take_pool(self, call: fx.Node) -> None:
+        kind, names = _POOLS[call.target]
+        given = {**dict(zip(names, call.args[1:], strict=False)), **call.kwargs}
+        layer = kind(**{key: value for key, value in given.items() if key != "input"})
+        self._take_computing_layer(call, layer, _owner(call, kind.__name__))
+
+    def _take_computing_layer(self, call: fx.Node, layer: nn.Module, path: str) -> None:
         source = self._source(call, _operand(call))
         layout, shape = self._layout(_operand(call), path)
         if self.captured.is_by_step(call):
@@ -225,9 +251,6 @@ class _Translation:
             raise _wrong_layout(layer, path, layout)
         feeding = next(node for node in self.nodes if node.name == source)
         self._append(call, convert(layer, self._unique(path), feeding, shape), source)
-        self.calls.setdefault(self.sources[call], this)
-        if is_neurons(layer):
-            self.neurons[self.sources[call]] = layer
 
     def _take_addition(self, call: fx.Node) -> None:
         terms = [*call.args, *(call.kwargs[key] for key in ("input", "other") if key in call.kwargs)]

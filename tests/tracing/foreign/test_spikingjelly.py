@@ -348,7 +348,7 @@ REFUSED = {
     "a loop over time": (Loop, "'layers.2': this LIFNode is called again.*trace what it calls in the loop"),
     "a loop over frames": (
         LoopOverFrames,
-        r"LoopOverFrames: cannot run on one step \[B, .*have step_mode 's' .*trace what it calls in the loop",
+        r"'layers.1', a Linear: cannot run .* one step \[B, .*have step_mode 's' .*trace what it calls in the loop",
     ),
     "own module in a container": (
         with_layer(layer.MultiStepContainer(TimeMajor(nn.Conv2d(2, 2, 1)))),
