@@ -238,6 +238,9 @@ def test_sum_pools_and_groups(files):
         pooled[kind] = td.load_nir(files.write(chain))
     frames = frames_for(pooled["SumPool2d"])
     assert np.array_equal(readout(pooled["SumPool2d"], frames), 4 * readout(pooled["AvgPool2d"], frames))
+    behind = [files.conv(), files.lif(3, 4, 4), files.pool("SumPool2d"), files.flatten(), files.linear(3, 12)]
+    graph = td.load_nir(files.write(files.chain(*behind, shape=(2, 6, 6))), source="nir")
+    assert np.array_equal(readout(td.lower(graph, frames), frames), readout(graph, frames))
     dense = np.zeros((4, 2, 3, 3), np.float32)
     dense[:2, :1], dense[2:, 1:] = weight[:2], weight[2:]
     chain = files.chain(grouped | {"weight": dense, "groups": 1}, files.pool("AvgPool2d"), files.flatten(), shape=(2, 6, 6))

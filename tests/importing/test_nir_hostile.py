@@ -1,5 +1,6 @@
 """Files that are no NIR networks, or only pretend to be: refused in a line, soon, and without the memory they claim."""
 
+import io
 import subprocess
 import sys
 import time
@@ -67,6 +68,38 @@ def instead(content):
     return lambda files, path: path.write_bytes(content)
 
 
+def heap(change):
+    """The file's texts lie in a heap: "GCOL", a size, and objects of a number, a size and bytes."""
+
+    def write(files, path):
+        content = bytearray(path.read_bytes())
+        start = content.index(b"GCOL")
+        change(content, start)
+        path.write_bytes(content)
+
+    return write
+
+
+def objects_without_a_size(content, start):
+    content[start + 24 : start + 32] = bytes(8)
+
+
+def no_number_but_one(content, start):
+    size = int.from_bytes(content[start + 8 : start + 16], "little")
+    content[start + 16 : start + size] = (b"\1\0" + bytes(14)) * (size // 16 - 1)
+
+
+def huge_heap(content, start):
+    content[start + 8 : start + 16] = (2**62).to_bytes(8, "little")
+
+
+def huge_reference(content, start):
+    """The length of the version, "1.0.8", of which there is one reference only."""
+    with h5py.File(io.BytesIO(bytes(content))) as file:
+        place = file["version"].id.get_offset()
+    content[place : place + 4] = (2**32 - 1).to_bytes(4, "little")
+
+
 def other_hdf5(files, path):
     with h5py.File(path, "w") as file:
         file["events/x"] = np.arange(5)
@@ -112,6 +145,11 @@ HOSTILE = {  # what is done to a good file, and what the error says
     "a long text": (put("type", lambda node: "x" * 10**6), "holds a text of 1000000 bytes; 1000 are read at most"),
     "too many texts": (put("x", lambda node: np.full((50_000, 2), b"a")), "holds 100000 texts"),
     "a field's name for terminals": (put("x\n\x1b[2J" * 90, lambda node: 1.0), "is no field of a Linear"),
+    "texts without a size": (heap(objects_without_a_size), "holds a text that refers to nothing"),
+    "texts of one number": (heap(no_number_but_one), "holds a text that refers to nothing"),
+    "texts in a huge heap": (heap(huge_heap), "holds a text that lies in no heap"),
+    "texts in no heap": (heap(lambda content, start: content.__setitem__(start, 0)), "holds a text that lies in no heap"),
+    "a text of 4 GB": (heap(huge_reference), "'/version' holds a text of 4294967295 bytes; 1000 are read at most"),
     "cut in half": (cut(0.5), "cannot be read as HDF5"),
     "cut near its end": (cut(0.99), "cannot be read as HDF5"),
     "a header alone": (instead(b"\x89HDF\r\n\x1a\n"), "cannot be read as HDF5"),

@@ -115,11 +115,23 @@ REFUSED = {
     "a name with a space": (
         lambda f: f.graph({"a b": f.input(4), "o": f.output(4)}, [("a b", "o")]), "node 'a b': its name holds ' '"
     ),
+    "a name with a slash, which HDF5 takes for a group": (
+        lambda f: f.graph({"a/b": f.input(4), "o": f.output(4)}, [("a/b", "o")]), "node 'a': says no type"
+    ),
     "edges that are no pairs": (lambda f: edges(f) | {"edges": np.array([["a", "b", "c"]], "S1")}, "edges must be pairs"),
     "edges in numbers": (lambda f: edges(f) | {"edges": np.ones((2, 2))}, "edges must be pairs"),
     "no nodes": (lambda f: f.graph({}, []), "graph '/': holds no nodes"),
     "nodes in numbers": (lambda f: edges(f) | {"nodes": 3}, "graph '/': holds no nodes"),
     "no graph": (lambda f: f.linear(), "no NIR network: a NIR file has a group 'node' of type NIRGraph"),
+    "recurrent within": (
+        lambda f: f.graph(
+            {"input": f.input(4), "output": f.output(4), "r": f.graph(
+                {"in": f.input(4), "lif": f.lif(4), "w": f.linear(4, 4), "out": f.output(4)},
+                [("in", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "out")])},
+            [("input", "r"), ("r", "output")],
+        ),
+        "nodes 'output', 'r.lif', 'r.out', 'r.w': feed each other in a loop",
+    ),
     "nested without an output": (
         lambda f: f.graph(
             {"input": f.input(4), "sub": f.graph({"in": f.input(4)}, []), "output": f.output(4)},
@@ -152,6 +164,7 @@ OTHER_SOURCES = {
     "norse's tau": ("norse", lambda f: f.lif(3, tau=0.01), "tau = 0.01 is none that norse 1.1 writes.*source='nir'"),
     "rockpool's reset": ("rockpool", lambda f: f.lif(3, v_reset=None), "subtract their threshold and may spike several"),
     "rockpool's r": ("rockpool", lambda f: f.lif(3, r=1e-9), "r = 1e-09 is none that Rockpool writes"),
+    "another dt of rockpool": ("rockpool", lambda f: f.lif(3, r=24.0, tau=0.0025), "r = 24 .*Say dt=0.000100079"),
     "threshold below the reset": ("spikingjelly", lambda f: f.lif(3, v_leak=1.0, v_reset=1.0), "its threshold.*positive"),
 }
 
@@ -160,6 +173,7 @@ OTHER_SOURCES = {
 def test_what_a_source_never_writes_is_refused(case, files):
     """The error says what that source writes, or which dt would fit."""
     source, make, error = OTHER_SOURCES[case]
-    reset = "zero" if source == "snntorch" or "r = 1e-09" in error else None
+    said = {"reset": "zero"} if source in ("snntorch", "rockpool") and "subtract" not in error else {}
+    said |= {"dt": 1e-3} if case == "another dt of rockpool" else {}
     with pytest.raises(TetDeployError, match=f"node 'n1': .*{error}"):
-        td.load_nir(files.write(files.chain(files.linear(), make(files))), source=source, reset=reset)
+        td.load_nir(files.write(files.chain(files.linear(), make(files))), source=source, **said)

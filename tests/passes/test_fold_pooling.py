@@ -1,4 +1,6 @@
-"""Folding average pooling into the next layer is exact, or refused."""
+"""Folding pooling into the next layer is exact, or refused."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -89,3 +91,26 @@ def test_a_pool_in_front_of_neurons_is_refused():
     )  # fmt: skip
     with pytest.raises(GraphError, match=r"'pool'.*'lif' is a LIF"):
         fold_pooling(graph)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
+def test_a_sum_pool_folds_without_the_division(padding):
+    """A depthwise convolution of ones goes where a layer is behind it; in front of neurons, or with a cost, it stays."""
+    rng = np.random.default_rng(4)
+    averaged = network(rng, (8, 8), (2, 2), (2, 2), Conv(name="conv2", weight=dyadic(rng, 4, 3, 3, 3), padding=padding))
+    ones = np.ones((3, 1, 2, 2), np.float32)
+    pool = Conv(name="pool1", inputs=("lif1",), weight=ones, stride=(2, 2), groups=3, dense_macs=0)
+    graph = averaged.replace({"pool1": pool})
+    folded = fold_pooling(graph)
+    assert [node.name for node in folded.of_kind(Conv)] == ["conv1", "conv2"]
+    frames = rng.integers(-32, 33, (4, 2, 2, 8, 8)) / 16
+    before, after = (ReferenceRuntime(g, dtype=np.float64).run(frames) for g in (graph, folded))
+    assert before.spikes["lif2"].any() and np.array_equal(before.potentials["lif2"], after.potentials["lif2"])
+    assert np.array_equal(before.readout, after.readout)
+    costly = dataclasses.replace(pool, dense_macs=None)
+    assert len(fold_pooling(averaged.replace({"pool1": costly})).of_kind(Conv)) == 3
+    in_front_of_neurons = chain(
+        [Input(name="input", shape=(3, 4, 4)), dataclasses.replace(pool, inputs=()), LIF(name="lif"), Flatten(name="f"),
+         Linear(name="fc", weight=np.ones((2, 12))), Readout(name="r")]
+    )  # fmt: skip
+    assert fold_pooling(in_front_of_neurons) is in_front_of_neurons

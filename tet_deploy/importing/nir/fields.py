@@ -40,9 +40,11 @@ class NirNode:
     def array(self, field: str) -> np.ndarray:
         """Floats, all finite: float32 where that holds them exactly, float64 elsewhere."""
         found = self._numbers(field)
-        wide = found.astype(np.float64)
-        if not np.isfinite(wide).all():
+        if not np.isfinite(found).all():
             raise self.refused(f"{field} must hold finite numbers; it holds NaN or infinity", _INFINITE)
+        if found.dtype == np.float32:
+            return found
+        wide = found.astype(np.float64)
         with np.errstate(over="ignore"):
             narrow = wide.astype(np.float32)
         return narrow if np.array_equal(narrow, wide) else wide

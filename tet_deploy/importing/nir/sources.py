@@ -46,7 +46,7 @@ class Source:
     integrate
         From a node, its r and dt to the gain of an IF neuron; None where it writes none.
     dt
-        Seconds, where neither caller nor file say it.
+        Seconds, where neither caller nor file say it; NaN where the constants do.
     comparison
         Of the potential with the threshold at a spike.
     reset
@@ -116,10 +116,14 @@ def _norse_integrate(node: NirNode, r: float, dt: float) -> float:
 
 
 def _rockpool(node: NirNode, tau: float, r: float, dt: float) -> Leak:
-    """r = e^-x / x with x = dt / tau, so that no dt is needed; decay = e^-x and the input is not scaled."""
+    """r = e^-x / x with x = dt / tau, so that dt follows; decay = e^-x and the input is not scaled."""
+    rule = "r is e^-x / x with x = dt / tau"
     if not 1e-6 < r < 1e12:
-        raise node.refused(f"r = {r:g} is none that Rockpool writes, which is e^-x / x with x = dt / tau")
-    return Leak(math.exp(-_lambert(1 / r)), 1.0)
+        raise node.refused(f"r = {r:g} is none that Rockpool writes, as {rule}", "Say the source that wrote the file.")
+    x = _lambert(1 / r)
+    if abs(x * tau - dt) > 1e-3 * dt:  # never where nobody said dt
+        raise _other_step(node, f"r = {r:g} and tau = {tau:g}", rule, dt, x * tau)
+    return Leak(math.exp(-x), 1.0)
 
 
 SOURCES = {
@@ -147,6 +151,7 @@ SOURCES = {
             tell="nodes such as '1_LIFNeuronTorch'",
             leak=_rockpool,
             integrate=None,
+            dt=math.nan,
             comparison=">=",
             reset="subtract",
             batched=True,
