@@ -42,6 +42,22 @@ class Body(nn.Module):
         return self.lif(self.layer(x))
 
 
+class ThresholdNorm(nn.BatchNorm2d):
+    """tdBN as it is often written: alpha * threshold in forward()."""
+
+    def forward(self, x):
+        return 0.35 * F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+class FactorNorm(nn.BatchNorm1d):
+    def __init__(self, channels):
+        super().__init__(channels, affine=False)
+        self.factor = nn.Parameter(torch.arange(1.0, channels + 1) / 3)
+
+    def forward(self, x):
+        return self.factor * super().forward(x)
+
+
 class Function(nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -119,6 +135,11 @@ MODELS = {
         features=18,
     ),
     "linear only": lambda: net(nn.Flatten(), nn.Linear(96, 7, bias=False), LIF(), nn.Unflatten(1, (7,)), features=7),
+    "threshold-dependent norm": lambda: net(
+        *(nn.Conv2d(2, 3, 3), ThresholdNorm(3), LIF(threshold=0.1)),
+        *(nn.Flatten(), nn.Linear(72, 6), FactorNorm(6), LIF(threshold=0.1)),
+        features=6,
+    ),
     "shared layers": shared,
     "residual a + b": lambda: net(Residual(2, lambda a, b: a + b), Residual(2, lambda a, b: a + b), features=96),
     "residual torch.add": lambda: net(Residual(2, lambda a, b: torch.add(input=a, other=b)), features=96),
@@ -258,6 +279,22 @@ def hooked(module):
     return module
 
 
+class Offset(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) + 1e-6
+
+
+class ByStep(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) * torch.linspace(1, 2, len(x)).reshape(-1, 1, 1, 1)
+
+
+def changed_lif():
+    lif = LIF()
+    lif.decay = torch.tensor([0.5, 0.25])
+    return lif
+
+
 class Strange(nn.Conv2d):
     def forward(self, x):
         return F.conv2d(x, self.weight.abs())
@@ -285,6 +322,9 @@ UNSUPPORTED = {
         "layer '0': .*running statistics",
     ),
     "subclass": (lambda: net(Strange(2, 3, 3), features=72), r"'0': Strange is a Conv2d with .* its own.*Use Conv2d"),
+    "norm with an offset": (lambda: net(Offset(2), LIF(), features=96), "'0': Offset is a batch norm with .* its own"),
+    "norm of the step": (lambda: net(ByStep(2), LIF(), features=96), "'0': ByStep is a batch norm with .* its own"),
+    "decay of many": (lambda: net(LIF(), changed_lif(), features=96), "layer '1', a LIF: LIF: decay must be one number"),
     "function": (lambda: Calls(lambda self, x: self.fc(F.relu(x))), "function 'relu' cannot be traced"),
     "product": (lambda: Calls(lambda self, x: self.fc(x * 2)), "function 'mul'"),
     "parameter": (lambda: Calls(lambda self, x: self.fc(x + self.gain)), "values of the network only; got gain"),

@@ -106,8 +106,10 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
             expected = _together([model(given) for given in inputs], by_step)
         replays = [_Replay(program, heard) for _ in inputs]
         found = _together([replay.run(given) for replay, given in zip(replays, inputs, strict=True)], by_step)
-    except (GraphError, ArgumentError):
+    except GraphError:
         raise
+    except ArgumentError as error:  # a setting that was changed after the layer was made
+        raise GraphError(f"{_failing(model, error)}: {error}") from error
     except Exception as error:  # it is anybody's code
         given, remedy = f"frames [T, B, *{shape}]", "that a TimeMajor holds plain layers, also those of modules inside it"
         if any(map(spikingjelly.is_layer, model.modules())):

@@ -5,10 +5,12 @@ A subclass counts as what it comes from, as long as it leaves forward() alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
@@ -51,10 +53,11 @@ def converter_of(layer: nn.Module) -> Converter | None:
     same = spikingjelly.same_as(layer)
     if same is not None:
         return LAYERS[same]
+    if spikingjelly.is_layer(layer):
+        return spikingjelly.converter_of(layer)
     kind = next((kind for kind in type(layer).__mro__ if kind in LAYERS), None)
-    if kind and type(layer).forward is kind.forward:
-        return LAYERS[kind]
-    return spikingjelly.converter_of(layer)
+    own_norm = isinstance(layer, nn.modules.batchnorm._BatchNorm)  # its converter sees what it does: see `_norm_factor`
+    return LAYERS[kind] if kind and (own_norm or type(layer).forward is kind.forward) else None
 
 
 def is_neurons(layer: nn.Module) -> bool:
@@ -108,17 +111,44 @@ def _batch_norm(layer: nn.BatchNorm2d, name: str, source: Node, shape: Shape) ->
         raise GraphError(
             f"layer {name!r}: batch norm must have running statistics to be folded. Retrain with track_running_stats=True."
         )
-    channels = layer.num_features
+    factor = _norm_factor(layer)
+    if factor is None:
+        raise GraphError(
+            f"layer {name!r}: {type(layer).__name__} is a batch norm with a forward() of its own, which does more than "
+            "multiply each channel by a number. Use torch's."
+        )
     node = BatchNorm(
         name=name,
         inputs=(source.name,),
         mean=_array(layer.running_mean),
         variance=_array(layer.running_var),
-        gamma=_array(layer.weight) if layer.affine else np.ones(channels, np.float32),
-        beta=_array(layer.bias) if layer.affine else np.zeros(channels, np.float32),
+        gamma=_array(factor * layer.weight if layer.affine else factor),
+        beta=_array(factor * layer.bias if layer.affine else torch.zeros_like(factor)),
         epsilon=layer.eps,
     )
     return (node,)
+
+
+def _norm_factor(layer: nn.BatchNorm2d) -> Tensor | None:
+    """By what a batch norm's own forward() multiplies torch's norm, per channel; None if it does something else.
+
+    Threshold-dependent batch norm (Zheng et al., AAAI 2021) gives alpha * threshold times the norm.
+    """
+    one = torch.ones(layer.num_features, dtype=torch.float64)
+    norm = nn.modules.batchnorm._BatchNorm.forward
+    if type(layer).forward is norm or spikingjelly.same_as(layer) is not None:
+        return one
+    sides = () if isinstance(layer, nn.BatchNorm1d) else (2, 2)
+    x = torch.linspace(-3, 3, 16 * layer.num_features * math.prod(sides), dtype=torch.float64)
+    x = x.reshape(layer.num_features, 16, *sides).transpose(0, 1)
+    try:
+        found, plain = type(layer).forward(layer, x), norm(layer, x)
+        others = [axis for axis in range(x.dim()) if axis != 1]
+        factor = (found * plain).sum(others) / (plain * plain).sum(others)
+        same = torch.allclose(found, factor.reshape(-1, *(1 for _ in sides)) * plain, rtol=1e-12, atol=0)
+    except Exception:  # it is anybody's code; on what else it computes, nothing is known
+        return None
+    return factor if same else None
 
 
 def _avg_pool(layer: nn.AvgPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
