@@ -117,7 +117,8 @@ class EventLoop:
         for at in _elements(self.graph.shapes[node.name]):
             total = sum(source[at] for source in sources)
             u = self._potential(node, at, potentials.get(at, Fraction(0)), total)
-            fired |= {at: 1} if u > node.threshold * (64 if node.quantization else 1) else {}
+            threshold = node.threshold * (64 if node.quantization else 1)
+            fired |= {at: 1} if u > threshold or (node.comparison == ">=" and u == threshold) else {}
             potentials[at] = Fraction(0) if at in fired else u
             self.counts["neuron_updates"] += 1
             self.counts["leak_multiplications"] += node.decay not in (0, 1)

@@ -102,7 +102,8 @@ def test_the_source_must_be_said_where_it_matters(files):
         ({"source": "nir", "reset": "soft"}, "reset: must be one of 'zero', 'subtract'; got 'soft'"),
         ({"source": "nir", "dt": 0}, "dt: must be the seconds of a step"),
         ({"source": "nir", "dt": float("nan")}, "dt: must be"),
-        ({"source": "nir", "dt": "1 ms"}, "dt: must be"),
+        ({"source": "nir", "dt": "1e-4"}, "dt: must be"),
+        ({"source": "nir", "dt": True}, "dt: must be"),
         (
             {"source": "spikingjelly", "dt": 1e-3},
             r"node '_1': r = 2 and tau = 0.0002 do not belong to dt = 0.001.*dt=0.0001",
@@ -162,7 +163,8 @@ def test_dt_comes_from_the_caller_the_file_or_the_source(files):
     assert decay(graph) == 0.96
     graph["nodes"]["n1"]["metadata"] = {"dt": 1e-3}
     assert decay(graph) == 0.6
-    assert decay(graph | {"metadata": {"dt": np.array([1e-3])}}, dt=2e-3) == 0.2
+    assert decay(graph | {"metadata": {"dt": np.float32([1e-3])}}) == 0.6
+    assert decay(graph | {"metadata": {"dt": np.array([1e-3])}}, dt=np.float32(2e-3)) == 0.2
     with pytest.raises(GraphError, match="its metadata must give one dt"):
         decay(graph | {"metadata": {"dt": 1e-4}})
 
@@ -271,6 +273,10 @@ SCALES = {  # nodes, and the same without a Scale
         lambda f: [f.affine(weight=f.weight * [[2], [1], [0.5]], bias=[0.5, 0.25, 0.125])],
     ),
     "of ones": (lambda f: [f.scale([1, 1, 1, 1]), f.linear()], lambda f: [f.linear()]),
+    "one behind the other": (
+        lambda f: [f.scale([2, 1, 0.5, 4]), f.scale(0.5), f.linear()],
+        lambda f: [f.linear(weight=f.weight * [1, 0.5, 0.25, 2])],
+    ),
     "one for all": (lambda f: [f.scale(0.5), f.linear()], lambda f: [f.linear(weight=f.weight * 0.5)]),
 }
 

@@ -144,7 +144,7 @@ HOSTILE = {  # what is done to a good file, and what the error says
     "text that is none": (put("type", lambda node: np.bytes_(b"\xff\xfe")), "must hold text in UTF-8"),
     "a long text": (put("type", lambda node: "x" * 10**6), "holds a text of 1000000 bytes; 1000 are read at most"),
     "too many texts": (put("x", lambda node: np.full((50_000, 2), b"a")), "holds 100000 texts"),
-    "a field's name for terminals": (put("x\n\x1b[2J" * 90, lambda node: 1.0), "is no field of a Linear"),
+    "a field's name for terminals": (put("x\n\x1b[2J" * 90, lambda node: 1.0), "is none of the fields of type Linear"),
     "texts without a size": (heap(objects_without_a_size), "holds a text that refers to nothing"),
     "texts of one number": (heap(no_number_but_one), "holds a text that refers to nothing"),
     "texts in a huge heap": (heap(huge_heap), "holds a text that lies in no heap"),

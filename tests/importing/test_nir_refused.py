@@ -56,7 +56,7 @@ REFUSED = {
     "tau of 0": (lambda f: neuron(f, tau=0.0), "node 'n1': tau must be positive; got 0"),
     "tau below dt": (lambda f: neuron(f, tau=1e-5), "node 'n1': tau = 1e-05 and dt = 0.0001 give a decay of -9"),
     "tiny tau": (lambda f: neuron(f, tau=5e-324), "node 'n1': tau = 4.94066e-324 and dt"),
-    "huge tau": (lambda f: neuron(f, tau=1e300), "node 'n1': its threshold.*must be positive and finite"),
+    "huge tau": (lambda f: neuron(f, tau=1e300), "node 'n1': tau must hold numbers within float32's range"),
     "no resistance": (lambda f: neuron(f, r=0.0), "node 'n1': r must be positive"),
     "threshold of 0": (lambda f: neuron(f, v_threshold=0.0), "node 'n1': its threshold.*positive and finite; it is 0"),
     "per neuron": (
@@ -68,8 +68,8 @@ REFUSED = {
         "node 'n1': tau must be one number.*one for each channel",
     ),
     "other neurons": (lambda f: edited(neuron(f), "n1", tau=np.full(7, 2e-4)), r"node 'n1': tau has shape \(7,\).*\(3,\)"),
-    "unknown field": (lambda f: edited(neuron(f), "n1", reset_mode="soft"), "node 'n1': 'reset_mode' is no field of a LIF"),
-    "lacking field": (lambda f: edited(neuron(f), "n1", tau=None), "node 'n1': a LIF needs 'tau', which is not there"),
+    "unknown field": (lambda f: edited(neuron(f), "n1", reset_mode="soft"), "'reset_mode' is none of the fields"),
+    "lacking field": (lambda f: edited(neuron(f), "n1", tau=None), "node 'n1': lacks 'tau', which a node of type LIF has"),
     "text for a number": (lambda f: edited(neuron(f), "n1", tau="fast"), "node 'n1': tau must hold numbers; got 'fast'"),
     "a group for a number": (lambda f: edited(neuron(f), "n1", tau={"x": 1}), "n1': tau must hold numbers; got a group"),
     "no numbers": (lambda f: edited(neuron(f), "n1", tau=np.zeros(0)), "node 'n1': tau must hold numbers; got nothing"),
@@ -78,6 +78,7 @@ REFUSED = {
     "weights of another size": (lambda f: f.chain(f.linear(inputs=5)), r"node 'n0': weight must be \[K, 4\]"),
     "weights of three axes": (lambda f: f.chain(f.linear(weight=np.ones((2, 3, 4)))), "node 'n0': weight must be"),
     "bias of another size": (lambda f: f.chain(f.affine(bias=np.ones(5))), r"node 'n0': bias must have shape \(3,\)"),
+    "weights beyond float32": (lambda f: f.chain(f.linear(weight=np.full((3, 4), 1e300))), "weight must hold .* 1e.300"),
     "text for weights": (lambda f: f.chain(f.linear(weight="w.npy")), "node 'n0': weight must hold numbers; got 'w.npy'"),
     "stride of 0": (lambda f: image(f, f.conv(stride=0)), "node 'n0': stride and dilation"),
     "half a stride": (lambda f: image(f, f.conv(stride=0.5)), "node 'n0': stride must hold whole"),
@@ -96,7 +97,7 @@ REFUSED = {
     "a scale alone": (lambda f: scaled(f, [2] * 4, f.lif(4)), "node 'n0': a Scale is folded into a layer behind it"),
     "an inexact scale": (lambda f: scaled(f, [0.1] * 4, f.linear(weight=np.full((3, 4), 0.1, "f4"))), "its factors"),
     "a scale of another size": (lambda f: scaled(f, [2, 4, 8], f.linear()), r"node 'n0': its scale, of shape \(3,\)"),
-    "no scale": (lambda f: f.chain({"type": "Scale"}, f.linear()), "node 'n0': a Scale needs 'scale'"),
+    "no scale": (lambda f: f.chain({"type": "Scale"}, f.linear()), "node 'n0': lacks 'scale'"),
     # the graph
     "recurrent": (lambda f: edges(f, ("n1", "n0")), "nodes 'n0', 'n1', 'output': feed each other in a loop.*Recurrent"),
     "a loop of one": (lambda f: edges(f, ("n1", "n1")), "feed each other in a loop"),
@@ -122,6 +123,7 @@ REFUSED = {
     "edges in numbers": (lambda f: edges(f) | {"edges": np.ones((2, 2))}, "edges must be pairs"),
     "no nodes": (lambda f: f.graph({}, []), "graph '/': holds no nodes"),
     "nodes in numbers": (lambda f: edges(f) | {"nodes": 3}, "graph '/': holds no nodes"),
+    "a graph with more fields": (lambda f: edges(f) | {"recurrent": 1}, "node '/': 'recurrent' is none of the fields"),
     "no graph": (lambda f: f.linear(), "no NIR network: a NIR file has a group 'node' of type NIRGraph"),
     "recurrent within": (
         lambda f: f.graph(

@@ -32,10 +32,12 @@ class NirNode:
         """See that it has the fields of its kind and no other, which might change what it means."""
         missing = next((name for name in needs if name not in self), None)
         if missing is not None:
-            raise self.refused(f"a {self.kind} needs {missing!r}, which is not there")
+            raise self.refused(f"lacks {missing!r}, which a node of type {self.kind} has")
         unknown = next((name for name in self.fields if name not in (*needs, *knows, *_ANY)), None)
         if unknown is not None:
-            raise self.refused(f"{shown(unknown)} is no field of a {self.kind} that is known", "Update tet_deploy.")
+            raise self.refused(
+                f"{shown(unknown)} is none of the fields of type {self.kind} that are known", "Update tet_deploy."
+            )
 
     def array(self, field: str) -> np.ndarray:
         """Floats, all finite: float32 where that holds them exactly, float64 elsewhere."""
@@ -47,6 +49,8 @@ class NirNode:
         wide = found.astype(np.float64)
         with np.errstate(over="ignore"):
             narrow = wide.astype(np.float32)
+        if not np.isfinite(narrow).all():
+            raise self.refused(f"{field} must hold numbers within float32's range; it reaches {np.abs(wide).max():g}")
         return narrow if np.array_equal(narrow, wide) else wide
 
     def constant(self, field: str, shape: tuple[int, ...]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -80,7 +81,7 @@ def load_nir(
         building = Building(
             source=None if source is None else SOURCES[source],
             reset=reset,
-            dt=_said(network, tree) if dt is None else float(dt),
+            dt=_said(network, tree) if dt is None else _seconds(np.asarray(dt)),
             taken=set(network.nodes),
         )
         _build(building, network, encoding)
@@ -94,11 +95,8 @@ def _check_arguments(source: Any, reset: Any, dt: Any) -> None:
     for name, value, known in (("source", source, tuple(SOURCES)), ("reset", reset, RESETS)):
         if value is not None and value not in known:
             raise ArgumentError(f"{name}: must be one of {', '.join(map(repr, known))}; got {shown(value)}.")
-    try:
-        is_step = dt is None or 0 < float(dt) < math.inf
-    except (TypeError, ValueError, OverflowError):
-        is_step = False
-    if not is_step:
+    is_number = isinstance(dt, numbers.Real) and not isinstance(dt, bool)
+    if dt is not None and not (is_number and 0 < dt < math.inf):
         raise ArgumentError(f"dt: must be the seconds of a step, such as 1e-4; got {shown(dt)}.")
 
 
@@ -153,9 +151,14 @@ def _said(network: NirNetwork, tree: Any) -> float | None:
     places = [tree["node"], *(node.fields for node in network.nodes.values())]
     metadata = [place["metadata"] for place in places if isinstance(place.get("metadata"), dict)]
     found = [np.asarray(about["dt"]) for about in metadata if "dt" in about]
-    values = {float(dt.reshape(-1)[0]) if dt.size == 1 and dt.dtype.kind in "fiu" else math.nan for dt in found}
+    values = {_seconds(dt) if dt.size == 1 and dt.dtype.kind in "fiu" else math.nan for dt in found}
     if not values:
         return None
     if len(values) > 1 or not all(0 < dt < math.inf for dt in values):
         raise GraphError(f"its metadata must give one dt, in seconds; got {shown(sorted(values))}. Say dt.")
     return values.pop()
+
+
+def _seconds(dt: np.ndarray) -> float:
+    """A step, as its digits say it: 0.0001 also where float32 holds it."""
+    return float(str(dt.reshape(-1)[0]))

@@ -31,7 +31,7 @@ def fold_scales(network: NirNetwork) -> NirNetwork:
     if not scales:
         return network
     nodes, sources, users = dict(network.nodes), dict(network.sources), dict(network.users)
-    for node in scales:
+    for node in reversed(scales):  # of two in a row the second goes into the layer behind both first
         node.check(("scale",))
         before, after = sources.pop(node.name), users.pop(node.name)
         for layer in _multiplied(node, [nodes[name] for name in before], [nodes[name] for name in after], sources, users):

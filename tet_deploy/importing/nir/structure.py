@@ -79,6 +79,7 @@ def read_structure(tree: Tree) -> NirNetwork:
 
 def _flattened(graph: Mapping[str, Any], prefix: str) -> tuple[dict[str, NirNode], list[tuple[str, str]]]:
     """Nodes by full names, and edges between them; those of a nested graph bear its name and a dot before their own."""
+    NirNode(prefix.removesuffix(".") or "/", _GRAPH, graph).check((), ("type", "nodes", "edges"))
     members = graph.get("nodes")
     if not isinstance(members, dict) or not members:
         raise GraphError(f"graph {shown(prefix or '/')}: holds no nodes. {_MALFORMED}")
