@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import file_kinds
-from tet_deploy.errors import ArgumentError, GraphError, shown
+from tet_deploy.errors import ArgumentError, GraphError, cut, shown
 from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.hdf5 import read_hdf5
 from tet_deploy.importing.nir.kinds import Building, convert
@@ -85,7 +85,7 @@ def load_nir(
             taken=set(network.nodes),
         )
         _build(building, network, encoding)
-        about = {"imported_from": f"NIR {network.version or 'of no version'}{f' of {source}' if source else ''}"}
+        about = {"imported_from": f"NIR {cut(network.version) or 'of no version'}{f' of {source}' if source else ''}"}
         return Graph(tuple(building.nodes), about)
     except (GraphError, ArgumentError) as error:
         raise type(error)(f"{path}: {error}") from error
