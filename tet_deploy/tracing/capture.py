@@ -41,8 +41,8 @@ class Captured:
     ----------
     frames
         The call that gives frames [T, B, ...]: forward()'s argument, or what shows that, an image, at every step.
-    steps
-        T.
+    steps, samples
+        T and B.
     by_step
         Whether forward() is called for each step, with [B, ...]; `results` hold what all those calls gave, [T, B, ...].
     """
@@ -51,21 +51,22 @@ class Captured:
     results: Mapping[fx.Node, Any]
     frames: fx.Node
     steps: int
+    samples: int
     by_step: bool
 
     def layout(self, call: fx.Node) -> tuple[str, Shape] | None:
         """How time and batch lie in what a call gave, "separate" or "merged", and one sample's shape; None if neither."""
         shape = tuple(self.results[call].shape)
-        if shape[:2] == (self.steps, SAMPLES):
+        if shape[:2] == (self.steps, self.samples):
             return "separate", shape[2:]
-        if shape[:1] == (self.steps * SAMPLES,):
+        if shape[:1] == (self.steps * self.samples,):
             return "merged", shape[1:]
         return None
 
     def separate(self, call: fx.Node) -> np.ndarray:
         """What a call gave, as [T, B, ...]."""
         _, shape = self.layout(call) or ("", ())
-        values: np.ndarray = self.results[call].reshape(self.steps, SAMPLES, *shape).numpy()
+        values: np.ndarray = self.results[call].reshape(self.steps, self.samples, *shape).numpy()
         return values
 
     def is_by_step(self, call: fx.Node) -> bool:
@@ -78,9 +79,9 @@ class Captured:
 
 
 def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
-    """Write down the calls of model.forward, and run the model once on seeded frames [T, 3, *shape].
+    """Write down the calls of model.forward, and run the model once on seeded frames [2, 3, *shape].
 
-    T is 2, or as many steps as forward() shows an image that it takes.
+    Or on images, which forward() shows at as many steps as it does.
 
     Parameters
     ----------
@@ -97,6 +98,8 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     for layer, path in {**layers, model: ""}.items():
         _check_standard(layer, path)
     image = torch.from_numpy(stimuli.frames((SAMPLES, *shape), encoding))
+    if (_shown(program, image) or (None, 0))[1] == SAMPLES:  # steps and samples must not be as many
+        image = torch.from_numpy(stimuli.frames((SAMPLES + 1, *shape), encoding))
     frames = torch.from_numpy(stimuli.frames((_STEPS, SAMPLES, *shape), encoding))
     shown = _shown(program, image)
     by_step = shown is None and spikingjelly.goes_by_step(model)
@@ -125,7 +128,7 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
         raise _unseen(type(model).__name__, "gives other values than")
     results = {call: _together([replay.results[call] for replay in replays], by_step) for call in replays[0].results}
     program.graph.eliminate_dead_code()
-    return Captured(program, results, *(shown or (_argument(program), _STEPS)), by_step)
+    return Captured(program, results, *(shown or (_argument(program), _STEPS)), len(image), by_step)
 
 
 def _failing(model: nn.Module, error: Exception) -> str:

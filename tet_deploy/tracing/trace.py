@@ -20,6 +20,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout, Spiking
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
+from tet_deploy.tracing.calls import BY_STEP
 from tet_deploy.tracing.capture import Captured, capture
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
 from tet_deploy.tracing.foreign import spikingjelly
@@ -225,6 +226,11 @@ class _Translation:
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
             remedy = spikingjelly.REMEDY if spikingjelly.is_layer(layer) else _SUPPORTED
             raise GraphError(f"layer {path!r}: a {kind} cannot be traced. {remedy}")
+        if self.captured.by_step and BY_STEP in call.meta:
+            raise GraphError(
+                f"layer {path!r}: its container walks through time, and neurons outside of it take one step. Set one step "
+                "mode for the whole model: functional.set_step_mode(model, 'm')."
+            )
         if this.number and spikingjelly.is_neurons(layer):
             raise GraphError(
                 f"layer {path!r}: this {type(layer).__name__} is called again, and goes on from the state that its first "
@@ -301,8 +307,8 @@ class _Translation:
         if layout is None or layout[0] != "separate" or len(layout[1]) != 1:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise GraphError(
-                f"the model must return the readout of every step, [T, B, K] (here T={self.captured.steps}, B=3), or its "
-                f"mean or sum over time; got {found}."
+                f"the model must return the readout of every step, [T, B, K] (here T={self.captured.steps}, "
+                f"B={self.captured.samples}), or its mean or sum over time; got {found}."
             )
         self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
         if reduced:
@@ -323,8 +329,8 @@ class _Translation:
     def _layout(self, argument: Any, name: str) -> tuple[str, Shape]:
         layout = self.captured.layout(argument)
         if layout is None:
-            shape, steps = tuple(self.results[argument].shape), self.captured.steps
-            raise GraphError(f"{name!r}: must keep [T, B, ...] or [T*B, ...], time first; got {shape} for T={steps}, B=3.")
+            sizes = f"{tuple(self.results[argument].shape)} for T={self.captured.steps}, B={self.captured.samples}"
+            raise GraphError(f"{name!r}: must keep [T, B, ...] or [T*B, ...], time first; got {sizes}.")
         return layout
 
     def _unique(self, name: str) -> str:

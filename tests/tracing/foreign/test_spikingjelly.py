@@ -20,6 +20,8 @@ from tet_deploy.passes import lower
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.runtimes.torch_model import TorchRuntime
 from tet_deploy.tracing import trace
+from tet_deploy.tracing.capture import capture
+from tet_deploy.tracing.eval_mode import in_eval_mode
 
 SHAPE = (2, 8, 8)
 STEPS, SAMPLES = 4, 2
@@ -354,6 +356,10 @@ REFUSED = {
         with_layer(layer.MultiStepContainer(TimeMajor(nn.Conv2d(2, 2, 1)))),
         "'0.0': a container that walks through time may hold layers only; this is a TimeMajor",
     ),
+    "a container for all steps among neurons for one": (
+        lambda: nn.Sequential(layer.Flatten(), layer.MultiStepContainer(nn.Linear(128, 4)), neuron.IFNode()),
+        "'1.0': its container walks through time, and neurons outside of it take one step",
+    ),
     "our LIF step by step": (
         lambda: nn.Sequential(layer.Flatten(), OurLIF(), layer.Linear(128, 3), neuron.IFNode()),
         "'1': LIF needs time and batch separate",
@@ -431,6 +437,16 @@ def test_a_model_that_shows_an_image_runs_on_that_alone():
         with pytest.raises(DataError, match=message):
             runtime.run(wrong)
     assert runtime.run(frames[:1].repeat(STEPS, 0)).readout.shape == (STEPS, 2, 10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 6])
+def test_an_image_may_be_shown_at_any_number_of_steps(steps):
+    """And is so at another number of samples, by which time and batch are told apart."""
+    model = CSNN(lambda x: x.unsqueeze(0).repeat(steps, 1, 1, 1, 1))
+    with in_eval_mode(model):
+        captured = capture(model, (1, 16, 16), "analog")
+    assert captured.steps == steps != captured.samples
+    assert len(trace(model, (1, 16, 16))) == 17
 
 
 def test_voting_is_a_mean_over_groups():
