@@ -166,6 +166,24 @@ def test_a_model_that_changes_its_mind_is_noticed():
         runtime.run(frames())
 
 
+def test_a_model_that_gives_a_mean_over_time_is_heard_before_it():
+    """The readout of every step is that of the layer whose mean the model gives."""
+
+    class Mean(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = TimeMajor(nn.Linear(4, 8), LIF(threshold=0.2), nn.Linear(8, 3), nn.Dropout())
+
+        def forward(self, x):
+            return torch.mean(self.layers(x), dim=0)
+
+    model, frames = Mean(), np.random.default_rng(0).random((5, 2, 4), np.float32)
+    found = TorchRuntime(model, (4,)).run(frames)
+    model.eval()
+    with torch.no_grad():
+        np.testing.assert_array_equal(found.readout, model.layers(torch.from_numpy(frames)).numpy())
+
+
 def test_a_max_pool_that_is_a_function_is_refused():
     """No hook listens to a function; the layer that it is can be listened to."""
 

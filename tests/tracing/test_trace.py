@@ -49,6 +49,13 @@ class ThresholdNorm(nn.BatchNorm2d):
         return 0.35 * F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
+def silent_norm():
+    """A factor can be seen of no norm that gives 0 everywhere, and changes none."""
+    norm = ThresholdNorm(2)
+    nn.init.zeros_(norm.weight)
+    return norm
+
+
 class FactorNorm(nn.BatchNorm1d):
     def __init__(self, channels):
         super().__init__(channels, affine=False)
@@ -190,6 +197,13 @@ def test_every_traceable_kind_is_covered_here():
     covered = {type(node) for make in MODELS.values() for node in trace(make(), SHAPE)}
     assert covered == set(KINDS.values())
     assert {kind for kind in covered if not issubclass(kind, Spiking)} == set(TRACED.kinds) - {Spiking}
+
+
+def test_a_norm_that_gives_nothing_is_traced():
+    """As zero_init_residual makes them: gamma and beta 0, in torch's own norms and in those with a factor."""
+    for norm in (silent_norm(), nn.SyncBatchNorm(2)):
+        nn.init.zeros_(norm.weight)
+        assert not trace(net(norm, LIF(), features=96).eval(), SHAPE)["0"].gamma.any()
 
 
 def test_nodes_are_named_by_module_path():

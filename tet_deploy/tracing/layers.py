@@ -136,7 +136,7 @@ def _norm_factor(layer: nn.BatchNorm2d) -> Tensor | None:
     """
     one = torch.ones(layer.num_features, dtype=torch.float64)
     norm = nn.modules.batchnorm._BatchNorm.forward
-    if type(layer).forward is norm or spikingjelly.same_as(layer) is not None:
+    if type(layer).forward in (norm, nn.SyncBatchNorm.forward) or spikingjelly.same_as(layer) is not None:
         return one
     sides = () if isinstance(layer, nn.BatchNorm1d) else (2, 2)
     x = torch.linspace(-3, 3, 16 * layer.num_features * math.prod(sides), dtype=torch.float64)
@@ -144,7 +144,8 @@ def _norm_factor(layer: nn.BatchNorm2d) -> Tensor | None:
     try:
         found, plain = type(layer).forward(layer, x), norm(layer, x)
         others = [axis for axis in range(x.dim()) if axis != 1]
-        factor = (found * plain).sum(others) / (plain * plain).sum(others)
+        size = (plain * plain).sum(others)
+        factor = torch.where(size > 0, (found * plain).sum(others) / size, one)
         same = torch.allclose(found, factor.reshape(-1, *(1 for _ in sides)) * plain, rtol=1e-12, atol=0)
     except Exception:  # it is anybody's code; on what else it computes, nothing is known
         return None

@@ -46,7 +46,7 @@ _POOLS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {  # function -> th
 }
 _SUPPORTED = (
     f"Supported layers: {', '.join(kind.__name__ for kind in [*LAYERS, *RESHAPING_LAYERS])}; functions: a + b, flatten, "
-    "reshape, view, dropout, avg_pool2d, max_pool2d."
+    "reshape, view, dropout, avg_pool2d, max_pool2d; at the end mean and sum over time."
 )
 
 
@@ -108,7 +108,7 @@ class Traced(NamedTuple):
     populations
         The call whose spikes each population stands for, but those that a function gives.
     readout
-        The call that gives the readout of each step, where the model gives its mean or sum; None where the model gives it.
+        The call of the layer that gives the readout of each step, where the model gives its mean or sum; else None.
     by_step
         Whether the model takes and gives one step.
     shown
@@ -171,7 +171,6 @@ class _Translation:
         self.calls: dict[str, Call] = {}
         self.called = Counter[nn.Module]()
         self.calls_per_step = Counter[nn.Module]()
-        self.of_call: dict[fx.Node, Call] = {}
         self.readout: Call | None = None
         self.taken = {"input", "readout"}
 
@@ -218,7 +217,6 @@ class _Translation:
         this = Call(layer, self.called[layer])
         self.called[layer] += 1
         self.calls_per_step[layer] += self.captured.is_by_step(call)
-        self.of_call[call] = this
         if isinstance(layer, RESHAPING_LAYERS):
             self._take_reshape(call, path)
             return
@@ -312,7 +310,7 @@ class _Translation:
             )
         self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
         if reduced:
-            self.readout = self.of_call.get(result)
+            self.readout = self.calls.get(self.sources[result])
         else:
             self.sources[call] = "readout"
 
