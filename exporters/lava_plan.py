@@ -122,7 +122,7 @@ def _(node: Input, plan: LavaPlan) -> None:
         "name": node.name,
         "shape": list(node.shape),
         "encoding": node.encoding,
-        "scale": units.scale,
+        "scale": units.one_scale,
         "bits": units.bits,
     }
     plan.relay(node)
@@ -193,7 +193,8 @@ def _(node: Linear, plan: LavaPlan) -> None:
 @_describe.register
 def _(node: LIF, plan: LavaPlan) -> None:
     units, bias = _units(node, node.quantization), node.bias
-    _need(node, "threshold mantissa", node.threshold, 1, dynamics.LARGEST_THRESHOLD)
+    for extreme in (np.min(node.threshold), np.max(node.threshold)):
+        _need(node, "threshold mantissa", extreme, 1, dynamics.LARGEST_THRESHOLD)
     _need(node, "decay (12 bit, of 4096)", dynamics.decay_v(node), 0, dynamics.DECAY_ONE - 1)
     _need(node, "bias exponent", units.bias_exponent, 0, dynamics.LARGEST_BIAS_EXPONENT)
     if bias is not None:
@@ -206,7 +207,9 @@ def _(node: LIF, plan: LavaPlan) -> None:
         "lif",
         sources=list(node.inputs),
         shape=list(plan.graph.shapes[node.name]),
-        threshold=int(node.threshold),
+        threshold=plan.store(f"{node.name}.threshold", node.threshold.astype(np.int32))
+        if isinstance(node.threshold, np.ndarray)
+        else int(node.threshold),
         decay=dynamics.decay_v(node),
         bias=plan.store(f"{node.name}.bias", bias),
         bias_exponent=units.bias_exponent,

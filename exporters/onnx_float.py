@@ -108,13 +108,16 @@ def _(node: LIF, network: _Network) -> str:
         before = [build.input(output_of(name, "before"), TensorProto.FLOAT, ["B", *shape])]
         after = [output_of(name, "after")]
         build.output(after[0], TensorProto.FLOAT, ["B", *shape])
-    build.call(
-        lif_function(node.comparison, potentials=potentials, states=network.states),
-        [current, *before],
-        [*outputs, *after],
-        decay=float(node.decay),
-        threshold=float(node.threshold),
+    inputs, attributes = [current], {"decay": float(node.decay)}
+    if isinstance(node.threshold, np.ndarray):
+        threshold = node.threshold.astype(np.float32).reshape(-1, *(1,) * (len(shape) - 1))
+        inputs.append(build.constant(own(node, "threshold"), threshold))
+    else:
+        attributes["threshold"] = float(node.threshold)
+    function = lif_function(
+        node.comparison, by_channel="threshold" not in attributes, potentials=potentials, states=network.states
     )
+    build.call(function, [*inputs, *before], [*outputs, *after], **attributes)
     if potentials:
         build.output(outputs[1], TensorProto.FLOAT, ["T", "B", *shape])
     if name in network.probes.spikes:

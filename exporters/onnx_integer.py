@@ -75,7 +75,7 @@ def _(node: Input, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     limit = dynamics.largest_message(quantization)
     need_within(node, "largest message", limit, LARGEST_OPERAND)
-    scaled = build.op("Mul", [FRAMES, build.scalar(quantization.scale, np.float32)], own(node, "scaled"))
+    scaled = build.op("Mul", [FRAMES, build.scalar(quantization.one_scale, np.float32)], own(node, "scaled"))
     rounded = build.op("Round", [scaled], own(node, "rounded"))
     bounds = [build.scalar(-limit, np.float32), build.scalar(limit, np.float32)]
     messages = build.op("Clip", [rounded, *bounds], own(node, "messages"))
@@ -124,7 +124,8 @@ def _(node: Flatten, network: _Network) -> Messages:
 @_emit.register
 def _(node: LIF, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
-    need_within(node, "threshold", int(node.threshold), dynamics.LARGEST_THRESHOLD)
+    need_within(node, "threshold", int(np.max(node.threshold)), dynamics.LARGEST_THRESHOLD)
+    threshold = np.asarray(node.threshold).astype(np.int32) << dynamics.FRACTION_BITS
     need_within(node, "bias exponent", quantization.bias_exponent, dynamics.LARGEST_BIAS_EXPONENT)
     sums = _wrapped_once(node, *network.presynaptic(node), network)
     channels, *rest = network.graph.shapes[name]
@@ -135,12 +136,15 @@ def _(node: LIF, network: _Network) -> Messages:
     outputs = [own(node, "messages"), *([own(node, "membrane")] if potentials else []), *saturated]
     before = [_state_before(node, network)] if network.states else []
     after = [own(node, "after")] if network.states else []
-    build.call(
-        fixed_point_lif_function(potentials=potentials, states=network.states, saturated=bool(saturated)),
-        [sums, build.constant(own(node, "bias"), bias), _kept_share(node, build), *before],
-        [*outputs, *after],
-        threshold=int(node.threshold) << dynamics.FRACTION_BITS,
+    function = fixed_point_lif_function(
+        by_channel=threshold.ndim > 0, potentials=potentials, states=network.states, saturated=bool(saturated)
     )
+    inputs, attributes = [sums, build.constant(own(node, "bias"), bias), _kept_share(node, build)], {}
+    if threshold.ndim:
+        inputs.insert(1, build.constant(own(node, "threshold"), threshold))
+    else:
+        attributes["threshold"] = int(threshold)
+    build.call(function, [*inputs, *before], [*outputs, *after], **attributes)
     if potentials:
         _show(outputs[1], output_of(name, "potentials"), network.graph.shapes[name], ["T", "B"], TensorProto.INT32, build)
     if name in network.probes.spikes:
@@ -215,7 +219,7 @@ def _(node: Readout, network: _Network) -> Messages:
     # In double the sum over time is exact, so that logits do not depend on its order.
     real = build.op("Cast", [READOUT], own(node, "double"), to=TensorProto.DOUBLE)
     mean = build.op("ReduceMean", [real, build.integers([0])], own(node, "mean"), keepdims=0)
-    unit = build.scalar(_quantization(node).scale * 2**dynamics.FRACTION_BITS, np.float64)
+    unit = build.scalar(_quantization(node).one_scale * 2**dynamics.FRACTION_BITS, np.float64)
     build.op("Cast", [build.op("Div", [mean, unit], own(node, "scaled"))], LOGITS, to=TensorProto.FLOAT)
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
     return Messages(sums)

@@ -2,8 +2,9 @@
 
 A Scan keeps T and B free, and ONNX Runtime inlines the function. The reset is `u - u * s`: a `Where` costs far more there.
 Before 1.24 a Scan fails at run time where the shape of its input was not inferred, so the exporter states it.
-Both functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. On
-request they begin with a given membrane potential [B, ...] and give the last one, so that a run can go on.
+Both functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. The
+threshold is an attribute, or with `by_channel` the second input, which broadcasts against a step. On request they begin with
+a given membrane potential [B, ...] and give the last one, so that a run can go on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OPSET = 21
 _node = helper.make_node
 
 
-def lif_function(comparison: str, *, potentials: bool, states: bool) -> FunctionProto:
+def lif_function(comparison: str, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
     """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32.
 
     u >= threshold is said as not u < threshold: ONNX Runtime 1.19 does not know the shape of a GreaterOrEqual in a Scan.
@@ -38,12 +39,15 @@ def lif_function(comparison: str, *, potentials: bool, states: bool) -> Function
         _node("Mul", ["u", "spike"], ["removed"]),
         _node("Sub", ["u", "removed"], ["v_next"]),
     ]
-    attributes = [_attribute("decay", AttributeProto.FLOAT), _attribute("threshold", AttributeProto.FLOAT)]
+    attributes = [_attribute("decay", AttributeProto.FLOAT)]
+    if not by_channel:
+        attributes.append(_attribute("threshold", AttributeProto.FLOAT))
+    name, inputs = (f"{name}ByChannel", ["current", "threshold"]) if by_channel else (name, ["current"])
     scan = _Scan("current", TensorProto.FLOAT, _seen(TensorProto.FLOAT, TensorProto.FLOAT, potentials))
-    return _function(name, ["current"], [*attributes, scan.over(step)], scan, states)
+    return _function(name, inputs, [*attributes, scan.over(step)], scan, states)
 
 
-def fixed_point_lif_function(*, potentials: bool, states: bool, saturated: bool) -> FunctionProto:
+def fixed_point_lif_function(*, by_channel: bool, potentials: bool, states: bool, saturated: bool) -> FunctionProto:
     """`dynamics.fixed_point_lif_step` over time in int32, fed by synaptic sums that are wrapped already; spikes are uint8.
 
     Inputs besides the sums: `bias`, shifted, broadcasts along the last axis; `share` = (4096 - decay_v) / 4096 in a float
@@ -57,14 +61,19 @@ def fixed_point_lif_function(*, potentials: bool, states: bool, saturated: bool)
     does not hold them but looks at the least of each step, which costs the same; only where one lies below the limit a
     second one holds and counts.
     """
-    constants = [
+    threshold = [
         _attribute("threshold", AttributeProto.INT, "threshold_int64"),
         _node("Cast", ["threshold_int64"], ["threshold"], to=TensorProto.INT32),
+    ]
+    constants = [
+        *([] if by_channel else threshold),
         _int32("fraction", 2**dynamics.FRACTION_BITS),
         _int32("lowest", dynamics.LOWEST_POTENTIAL),
     ]
     scan = _Scan("sums", TensorProto.INT32, _seen(TensorProto.UINT8, TensorProto.INT32, potentials))
     name, inputs = "FixedPointLIF", ["sums", "bias", "share"]
+    if by_channel:
+        name, inputs = "FixedPointLIFByChannel", ["sums", "threshold", "bias", "share"]
     if not saturated:
         return _function(name, inputs, [*constants, scan.over(_fixed_point_step())], scan, states)
     counted = _Scan("sums", TensorProto.INT32, {**scan.seen, "saturated": ("held", TensorProto.INT64)})

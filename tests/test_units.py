@@ -9,6 +9,7 @@ from tet_deploy.ir.nodes import LIF, WEIGHTED, Population
 from tet_deploy.testing import random_float_network, random_frames
 from tet_deploy.units import (
     along,
+    by_channel,
     float_thresholds,
     of_channel,
     real_bias,
@@ -53,21 +54,21 @@ def test_thresholds_and_biases_are_rounded(both):
         assert real_bias(node) is None
         mantissas = np.rint(bias * unit(held) / 2**held.quantization.bias_exponent)
         inside = np.abs(mantissas) < 4095
-        step = 2**held.quantization.bias_exponent / unit(held)
-        assert np.abs(real_bias(held) - bias)[inside].max(initial=0) <= step * (0.5 + 1e-6)
+        off = np.abs(real_bias(held) - bias) * unit(held) / 2**held.quantization.bias_exponent
+        assert off[inside].max(initial=0) <= 0.5 + 1e-6
         if isinstance(node, LIF):
-            assert threshold(node) == node.threshold
+            assert (threshold(node) == node.threshold).all()
             most = 0.5 if node.comparison == ">" else 1.5  # a chip knows ">" alone, for which one less may be meant
-            assert abs(threshold(held) - node.threshold) <= 64 * most / unit(held) + 1e-9
+            assert (np.abs(threshold(held) - node.threshold) <= 64 * most / unit(held) + 1e-9).all()
 
 
 def test_a_graphs_units_are_those_of_its_populations(both):
     """The readout's stand under its kind's name; 1 throughout in a float network."""
     graph, quantized = both
     assert set(units(graph).values()) == {1.0}
-    expected = {node.name: 64 * node.quantization.scale for node in quantized.of_kind(LIF)}
+    expected = {node.name: by_channel(64 * np.asarray(node.quantization.scale)) for node in quantized.of_kind(LIF)}
     assert units(quantized) == {**expected, "readout": 64 * quantized.readout.quantization.scale}
-    assert float_thresholds(quantized) == {node.name: threshold(node) for node in quantized.of_kind(LIF)}
+    assert float_thresholds(quantized) == {node.name: by_channel(threshold(node)) for node in quantized.of_kind(LIF)}
 
 
 @pytest.mark.parametrize("value, channels", [(3.0, [3, 3]), ((3.0, 4.0), [3, 4]), (np.array([3, 4], np.float32), [3, 4])])

@@ -50,8 +50,10 @@ def step(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.n
 @step.register
 def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if node.quantization is None:
-        return lif_step(v, presynaptic, node.decay, node.threshold, node.comparison)
-    return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), int(node.threshold))
+        threshold = per_channel(node.threshold, presynaptic.ndim)
+        return lif_step(v, presynaptic, node.decay, threshold, node.comparison)
+    threshold = per_channel(np.asarray(node.threshold, np.int64), presynaptic.ndim)
+    return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), threshold)
 
 
 @step.register
@@ -71,7 +73,7 @@ def _bias(node: Population, ndim: int) -> np.ndarray | int:
 
 
 def lif_step(
-    v: np.ndarray, current: np.ndarray, decay: float, threshold: float, comparison: str = ">"
+    v: np.ndarray, current: np.ndarray, decay: float, threshold: float | np.ndarray, comparison: str = ">"
 ) -> tuple[np.ndarray, np.ndarray]:
     """One step of the leaky integrate-and-fire neuron with hard reset.
 
@@ -82,6 +84,8 @@ def lif_step(
     v, current
         Membrane potential after the last step and presynaptic input of this one; equal shapes, one float dtype, in which
         all arithmetic is done.
+    threshold
+        One number, or an array that broadcasts against v.
     comparison
         ">" or ">=".
 
@@ -91,12 +95,12 @@ def lif_step(
         Booleans, and the membrane potential after the reset.
     """
     u = v * v.dtype.type(decay) + current
-    spikes = COMPARISONS[comparison](u, v.dtype.type(threshold))
+    spikes = COMPARISONS[comparison](u, np.asarray(threshold, v.dtype))
     return spikes, np.where(spikes, v.dtype.type(0), u)
 
 
 def fixed_point_lif_step(
-    v: np.ndarray, a: np.ndarray, bias: np.ndarray | int, decay_v: int, threshold: int
+    v: np.ndarray, a: np.ndarray, bias: np.ndarray | int, decay_v: int, threshold: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray]:
     """One step of the same neuron in a Loihi core's integers.
 
@@ -115,7 +119,7 @@ def fixed_point_lif_step(
     decay_v
         0 (integrate-and-fire) to 4096 (no memory); 2048 halves.
     threshold
-        Threshold mantissa, 0 to 131071.
+        Threshold mantissa, 0 to 131071; one number, or an array that broadcasts against v.
 
     Returns
     -------
@@ -124,7 +128,7 @@ def fixed_point_lif_step(
     """
     u = wrap_once(np.left_shift(a, FRACTION_BITS))
     v = np.clip(_decayed(v, decay_v) + u + bias, LOWEST_POTENTIAL, STATE_LIMIT - 1)
-    spikes = v > (threshold << FRACTION_BITS)
+    spikes = v > np.left_shift(threshold, FRACTION_BITS)
     return spikes, np.where(spikes, 0, v)
 
 
@@ -204,7 +208,7 @@ def is_clipped(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
 
 def _rounded(frames: np.ndarray, quantization: Quantization) -> np.ndarray:
     with np.errstate(over="ignore"):  # infinity lies beyond the limit as well
-        return np.asarray(np.rint(frames.astype(np.float32) * np.float32(quantization.scale)))
+        return np.asarray(np.rint(frames.astype(np.float32) * np.float32(quantization.one_scale)))
 
 
 def largest_message(quantization: Quantization) -> int:
@@ -245,6 +249,7 @@ def _convolve(node: Conv, x: np.ndarray) -> np.ndarray:
     return y
 
 
-def per_channel(vector: np.ndarray, ndim: int) -> np.ndarray:
-    """Shape a vector [C] so that it broadcasts against an array [B, C, ...] of that many axes."""
-    return vector.reshape(1, -1, *(1,) * (ndim - 2))
+def per_channel(vector: np.ndarray | float, ndim: int) -> np.ndarray:
+    """Shape a vector [C] so that it broadcasts against an array [B, C, ...] of that many axes; a number stays one."""
+    array = np.asarray(vector)
+    return array if array.ndim == 0 else array.reshape(1, -1, *(1,) * (ndim - 2))

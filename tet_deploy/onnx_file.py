@@ -118,7 +118,7 @@ def read_metadata(metadata: Mapping[str, str]) -> Description:
 
 def _messages(graph: Graph) -> dict[str, list[float]]:
     units = graph.input.quantization
-    return {} if units is None else {graph.input.name: [units.scale, units.bits]}
+    return {} if units is None else {graph.input.name: [units.one_scale, units.bits]}
 
 
 def _ranges(entry: dict[str, Any]) -> dict[str, Any]:

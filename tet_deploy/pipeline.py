@@ -24,7 +24,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
 from tet_deploy.range_totals import RangeTotals
-from tet_deploy.units import float_thresholds, in_float_units
+from tet_deploy.units import ByChannel, float_thresholds, in_float_units
 from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
 
@@ -161,7 +161,7 @@ def validate(
     units = units_of(graph) if "torch" in names else None
     thresholds = validation.thresholds(graph)
     if units is not None:
-        thresholds = {name: value for name, value in float_thresholds(graph).items() if isinstance(value, float)}
+        thresholds = float_thresholds(graph)
     found: dict[str, Agreement | None] = dict.fromkeys(others)
     for part, recordings in side_by_side(runs, batches, probes=probes, counts=counts, progress=progress):
         expected, *rest = [
@@ -177,7 +177,7 @@ def validate(
 
 
 def _compared(
-    graph: Graph, expected: Recording, found: Recording, thresholds: Mapping[str, float], part: FrameBatches
+    graph: Graph, expected: Recording, found: Recording, thresholds: Mapping[str, ByChannel], part: FrameBatches
 ) -> Agreement:
     """How two recordings of the samples of a part agree, and what left its range there."""
     expected = expected.sample(0, found.samples)

@@ -184,7 +184,7 @@ def _limit(graph: Graph, kind: str, name: str) -> float:
     node = graph[name]
     if isinstance(node, Input):
         assert node.quantization is not None
-        return dynamics.largest_message(node.quantization) / node.quantization.scale
+        return dynamics.largest_message(node.quantization) / node.quantization.one_scale
     if kind == SATURATED:
         return float(-dynamics.LOWEST_POTENTIAL)
     return float(dynamics.STATE_LIMIT - 1 if isinstance(node, WEIGHTED) else dynamics.LARGEST_SYNAPTIC_SUM)

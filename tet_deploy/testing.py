@@ -234,8 +234,9 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
     """Decay, threshold and bias at random, or at the limits of the chip."""
     if integers is None:
         decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, 1 / 64]))  # few bits, so that a few steps are exact too
-        kind = int(rng.integers(4))
-        return LIF(name=name, decay=decay, threshold=(0.5, 1.0)[kind >> 1], comparison=(">", ">=")[kind & 1])
+        kind = int(rng.integers(8))
+        threshold = _by_channel((0.5, 1.0)[kind >> 2], channels, 1 + (kind >> 1 & 1))
+        return LIF(name=name, decay=decay, threshold=threshold, comparison=(">", ">=")[kind & 1])
     decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, LEAST_DECAY, 1 - LEAST_DECAY]))
     largest, threshold = dynamics.LARGEST_BIAS_MANTISSA, int(rng.integers(20, 60 + 8 * fan_in))
     mantissas, exponent = rng.integers(-500, 1500, channels), int(rng.integers(0, 3))
@@ -243,13 +244,23 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
         mantissas, exponent, threshold = rng.integers(-largest, largest + 1, channels), 7, int(2 ** rng.uniform(0, 17))
     elif rng.random() < 0.15:
         mantissas, exponent = rng.choice([-largest, -1, 0, 1, largest], channels), int(rng.choice([0, 7]))
+    thresholds = _by_channel(threshold, channels, 1 + threshold % 3)
+    scale = tuple(map(float, thresholds)) if isinstance(thresholds, np.ndarray) else float(threshold)
     return LIF(
         name=name,
         decay=decay,
-        threshold=threshold,
+        threshold=thresholds,
         bias=mantissas.astype(np.int16),
-        quantization=Quantization(scale=float(threshold), bits=17, bias_exponent=exponent),
+        quantization=Quantization(scale=scale, bits=17, bias_exponent=exponent),
     )
+
+
+def _by_channel(threshold: float, channels: int, classes: int) -> float | np.ndarray:
+    """The threshold in so many classes of channels, each half of the one before."""
+    if min(classes, channels) == 1:
+        return threshold
+    halved = threshold / 2.0 ** (np.arange(channels) % classes)
+    return np.ceil(halved).astype(np.int32) if isinstance(threshold, int) else halved.astype(np.float32)
 
 
 def _dyadic(rng: Rng, shape: tuple[int, ...], bound: float, grid: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF
 from tet_deploy.layout import Table
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.units import ByChannel, by_channel, of_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,7 @@ def agreement_table(agreements: Mapping[str, Agreement | None], samples: str = "
 
 
 def compare(
-    reference: Recording, other: Recording, thresholds: Mapping[str, float] | None = None, *, start: int = 0
+    reference: Recording, other: Recording, thresholds: Mapping[str, ByChannel] | None = None, *, start: int = 0
 ) -> Agreement:
     """Compare two recordings of the same network and frames, value by value.
 
@@ -268,7 +269,7 @@ def _first(
     spikes: Mapping[str, np.ndarray],
     potentials: Mapping[str, np.ndarray],
     readout: np.ndarray,
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str, ByChannel],
     start: int,
 ) -> Divergence | None:
     differs = {
@@ -284,7 +285,7 @@ def _first(
     distance = None
     if name in spikes and spikes[name][index] and name in thresholds and expected is not None and found is not None:
         silent = found if reference.spikes[name][index] else expected
-        distance = thresholds[name] - silent
+        distance = of_channel(thresholds[name], neuron[0]) - silent
     return Divergence(
         node=name,
         step=step,
@@ -297,7 +298,7 @@ def _first(
 
 
 def first_spike(
-    reference: Recording, other: Recording, names: Sequence[str], thresholds: Mapping[str, float], start: int = 0
+    reference: Recording, other: Recording, names: Sequence[str], thresholds: Mapping[str, ByChannel], start: int = 0
 ) -> Divergence | None:
     """The first of the spikes of these populations that differ, with both potentials where both were recorded."""
     spikes = {name: reference.spikes[name] != other.spikes[name] for name in names}
@@ -319,7 +320,7 @@ def _shown(recording: Recording, name: str, index: tuple[int, ...]) -> float | N
     return None if shown is None else float(shown[index])
 
 
-def thresholds(graph: Graph) -> dict[str, float]:
+def thresholds(graph: Graph) -> dict[str, ByChannel]:
     """Firing threshold of each LIF in the units of its recorded membrane potential."""
     unit = 2.0**FRACTION_BITS if graph.is_quantized else 1.0
-    return {node.name: node.threshold * unit for node in graph.of_kind(LIF)}
+    return {node.name: by_channel(np.asarray(node.threshold) * unit) for node in graph.of_kind(LIF)}

@@ -30,7 +30,7 @@ class BundlePlan:
     digest
         SHA-256 of the network that was exported.
     thresholds
-        Mantissa of each population's threshold.
+        Mantissa of each population's threshold, or those of its channels.
     metadata
         That of the network.
     """
@@ -41,7 +41,7 @@ class BundlePlan:
     possible: Possible
     classes: int
     digest: str
-    thresholds: Mapping[str, int]
+    thresholds: Mapping[str, int | tuple[int, ...]]
     metadata: Mapping[str, str]
 
 
@@ -54,7 +54,7 @@ def read_plan(bundle: Path) -> BundlePlan:
         No bundle, one of another version, or one that is not as it was exported.
     """
     try:
-        plan, _ = read_bundle(bundle)
+        plan, arrays = read_bundle(bundle)
     except Refused as error:
         raise ArtifactError(str(error)) from error
     return BundlePlan(
@@ -64,7 +64,11 @@ def read_plan(bundle: Path) -> BundlePlan:
         possible=_possible(plan),
         classes=plan["readout"]["shape"][0],
         digest=plan["digest"],
-        thresholds={node["name"]: node["threshold"] for node in plan["nodes"] if node["kind"] == "lif"},
+        thresholds={
+            node["name"]: tuple(arrays[said].tolist()) if isinstance(said := node["threshold"], str) else said
+            for node in plan["nodes"]
+            if node["kind"] == "lif"
+        },
         metadata=_texts(plan.get("metadata")),
     )
 

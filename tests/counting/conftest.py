@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.units import of_channel
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +118,7 @@ class EventLoop:
         for at in _elements(self.graph.shapes[node.name]):
             total = sum(source[at] for source in sources)
             u = self._potential(node, at, potentials.get(at, Fraction(0)), total)
-            threshold = node.threshold * (64 if node.quantization else 1)
+            threshold = of_channel(node.threshold, at[0]) * (64 if node.quantization else 1)
             fired |= {at: 1} if u > threshold or (node.comparison == ">=" and u == threshold) else {}
             potentials[at] = Fraction(0) if at in fired else u
             self.counts["neuron_updates"] += 1

@@ -14,6 +14,7 @@ from tet_deploy.debugging.pieces import pieces
 from tet_deploy.errors import DataError
 from tet_deploy.ir.nodes import LIF
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
+from tet_deploy.units import in_float_units, of_channel, units
 
 
 def test_planted_faults_are_found(plant, kinds):
@@ -63,7 +64,7 @@ def test_pieces_add_up_to_what_the_other_network_makes(integers_and_reals, seed,
     found = td.run(graph, frames)
     flows = Flow(real, found, frames), Flow(graph, found, frames)
     for node in graph.of_kind(LIF):
-        potentials = found.potentials[node.name] / (64 * node.quantization.scale)
+        potentials = in_float_units(found, units(graph)).potentials[node.name]
         before = np.concatenate([np.zeros_like(potentials[:1]), potentials[:-1]])
         apart = pieces(real[node.name], flows[0], node, flows[1], before)
         clear = np.abs(apart.found) > 1e-6
@@ -86,12 +87,12 @@ def test_the_first_difference_is_the_earliest_and_tells_both_sides():
     assert first.expected.fires == bool(right.spikes[name][place])
     assert first.found.fires == bool(found.spikes[name][place])
     assert first.expected.after == right.potentials[name][place]
-    node, scale = graph[name], int8[name].quantization.scale
+    scale = of_channel(int8[name].quantization.scale, first.neuron[0])
     assert first.found.after == found.potentials[name][place] / (64 * scale)
     silent = first.expected if first.found.fires else first.found
-    full = node.decay * silent.before + silent.presynaptic
+    full = graph[name].decay * silent.before + silent.presynaptic
     assert silent.after == pytest.approx(full, abs=2 / (64 * scale))
-    assert first.distance == pytest.approx(node.threshold - silent.after, abs=1 / scale)
+    assert first.distance == pytest.approx(of_channel(graph[name].threshold, first.neuron[0]) - silent.after, abs=1 / scale)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_integers_fit_the_chip(seed):
             assert np.abs(node.weight.astype(int)).max() <= 127
             assert node.bias is None
         if isinstance(node, LIF):
-            assert 1 <= node.threshold <= LARGEST_THRESHOLD
+            assert 1 <= np.min(node.threshold) <= np.max(node.threshold) <= LARGEST_THRESHOLD
             assert node.bias is None or np.abs(node.bias.astype(int)).max() <= LARGEST_BIAS_MANTISSA
             assert 0 <= node.quantization.bias_exponent <= 7
 

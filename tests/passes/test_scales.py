@@ -149,7 +149,7 @@ def test_thresholds_are_not_rounded():
     rng = np.random.default_rng(0)
     graph, frames = network(rng, threshold=0.7), frames_for(rng)
     int8 = quantize(graph, frames)
-    assert int8["lif"].threshold == pytest.approx(0.7 * int8["lif"].quantization.scale, rel=1e-12)
+    assert int8["lif"].threshold == pytest.approx(0.7 * np.array(int8["lif"].quantization.scale), rel=1e-12)
     assert json.loads(int8.metadata["quantization"])["lif"]["rounding"]["threshold_error"] < 1e-12
 
 

@@ -10,7 +10,6 @@ from tet_deploy.errors import cut
 from tet_deploy.layout import Table
 
 _COLUMNS = {  # of the metadata -> column, and how it is written
-    "scale": ("scale", "{:.4g}"),
     "differing": ("differs", "{:.2%}"),
     "ties": ("at threshold", "{:.2%}"),
     "clipped_weights": ("clipped weights", "{:.2%}"),
@@ -29,7 +28,8 @@ def calibration_table(metadata: Mapping[str, str]) -> Table | None:
         )
         numbers = [part for part in parts if isinstance(part, (int, float))]
         error = f"{sum(numbers):.2%}" if numbers else "-"
-        rows.append((cut(name), *(_text(entry.get(key), form) for key, (_, form) in _COLUMNS.items()), error))
+        shares = (_text(entry.get(key), form) for key, (_, form) in _COLUMNS.items())
+        rows.append((cut(name), scale_text(entry.get("scale")), *shares, error))
     if not rows:
         return None
     frames = "; ".join(
@@ -38,7 +38,16 @@ def calibration_table(metadata: Mapping[str, str]) -> Table | None:
         for name, entry in seen.items()
     )
     title = f"Calibrated on {frames}" if frames else "Calibrated"
-    return Table(title, ("population", *(column for column, _ in _COLUMNS.values()), "rounding, of the threshold"), rows)
+    return Table(
+        title, ("population", "scale", *(column for column, _ in _COLUMNS.values()), "rounding, of the threshold"), rows
+    )
+
+
+def scale_text(scale: object) -> str:
+    """A population's scale, or those of its classes of channels."""
+    if not isinstance(scale, list) or not scale or not all(isinstance(each, float) for each in scale):
+        return _text(scale, "{:.4g}")
+    return f"{_text(min(scale), '{:.4g}')} to {_text(max(scale), '{:.4g}')}, {len(set(scale))} classes"
 
 
 def _read(text: str) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tet_deploy import deployment, terminal
+from tet_deploy.cli.calibration import scale_text
 from tet_deploy.cli.changes import (
     TestData,
     TestSamples,
@@ -30,6 +31,7 @@ from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.artifact import NETWORK, load, save
 from tet_deploy.layout import Table
 from tet_deploy.links.link import fast_runtime, of_graph
+from tet_deploy.passes.threshold_classes import MOST_CLASSES
 
 
 def _meaning(option: str) -> str:
@@ -84,6 +86,9 @@ def quantize(
         list[str] | None,
         typer.Option(help="Width of the signed weights, 2 to 8 (default 8): of all, or NAME=BITS for some."),
     ] = None,
+    threshold_classes: Annotated[
+        int, typer.Option(min=1, max=MOST_CLASSES, help="Thresholds that the channels of a population may have at most.")
+    ] = MOST_CLASSES,
     test_data: TestData = None,
     test_samples: TestSamples = None,
     max_loss: Annotated[
@@ -114,7 +119,7 @@ def quantize(
     if report and unseen is None:
         raise ArgumentError("--report: needs samples that were not used to calibrate. Name some: --test-data.")
     with terminal.progress_bar("quantizing") as progress:
-        quantized = quantize_graph(graph, shown.frames, bits=wanted, progress=progress)
+        quantized = quantize_graph(graph, shown.frames, bits=wanted, threshold_classes=threshold_classes, progress=progress)
     save(quantized, out)
     populations = json.loads(quantized.metadata["quantization"])
     change = None
@@ -131,7 +136,7 @@ def quantize(
         check_loss(change, max_loss)
         return
     rows = [
-        (name, f"{p['scale']:.4g}", f"{p['differing']:.2%}", f"{p['clipped_weights']:.2%}",
+        (name, scale_text(p["scale"]), f"{p['differing']:.2%}", f"{p['clipped_weights']:.2%}",
          "impossible" if p["wrap_impossible"] else f"{p['largest_sum_seen'] / LARGEST_SYNAPTIC_SUM:.0%} of the limit seen")
         for name, p in populations.items()
     ]  # fmt: skip

@@ -20,6 +20,7 @@ from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.synapses import unlimited
 from tet_deploy.ir.nodes import LIF, BatchNorm, Conv, Input, Population, Spiking
 from tet_deploy.meaning import over_time
+from tet_deploy.units import along
 
 _SHIFTS = [shift for shift in itertools.product((-1, 0, 1), repeat=2) if any(shift)]
 
@@ -225,12 +226,17 @@ def _other_constants(node: LIF, presynaptic: np.ndarray, seen: Steps) -> Iterato
         for rounded in dict.fromkeys((round(decay * 64) / 64, round(decay * dynamics.DECAY_ONE) / dynamics.DECAY_ONE)):
             yield causes.DECAY, f"decay {rounded:.6g}", dataclasses.replace(node, decay=rounded)
     full = _before_reset(node, presynaptic, seen.before)
-    if seen.spikes.any() and silent.any() and np.ndim(node.threshold) == 0:
+    if seen.spikes.any() and silent.any():
         unit = 1 if node.quantization is None else 2**dynamics.FRACTION_BITS
-        low, high = float(full[silent].max()) / unit, float(full[seen.spikes].min()) / unit
-        middle = (low + high) / 2 if node.quantization is None else float(max(1, math.floor(high - 1 / unit)))
-        if low <= middle < high + 1:
-            yield causes.THRESHOLD, f"threshold {middle:.6g}", dataclasses.replace(node, threshold=middle)
+        share = full / (along(node.threshold, full.ndim) * unit)  # of the threshold, one or that of the channel
+        low, high = float(share[silent].max()), float(share[seen.spikes].min())
+        level = np.asarray(node.threshold * (low + high) / 2)
+        if node.quantization is not None:
+            level = np.maximum(1, np.floor(node.threshold * high - 1 / unit))
+        if low <= high:
+            other = dataclasses.replace(node, threshold=level)
+            detail = f"threshold {level:.6g}" if level.ndim == 0 else f"thresholds times {(low + high) / 2:.6g}"
+            yield causes.THRESHOLD, detail, other
 
 
 def _with_offset(population: Population, presynaptic: np.ndarray, seen: Steps) -> Steps:

@@ -83,7 +83,7 @@ def _scale_of(source: str, flow: Flow) -> float:
     node = flow.graph[source]
     while node.inputs and not isinstance(node, Population):
         node = flow.graph[node.inputs[0]]
-    return node.quantization.scale if isinstance(node, Input) and node.quantization is not None else 1.0
+    return node.quantization.one_scale if isinstance(node, Input) and node.quantization is not None else 1.0
 
 
 def unlimited(population: Population, flow: Flow) -> np.ndarray:

@@ -20,7 +20,7 @@ def read_field(annotation: str, value: Any, name: str) -> Any:
     GraphError
         The value is of another type; `name` begins the message.
     """
-    kind, _, optional = annotation.partition(" | ")
+    kind, _, optional = (annotation, "", "") if annotation in _READERS else annotation.partition(" | ")
     if value is None and optional:
         return None
     words, read = _READERS[kind]
@@ -77,12 +77,23 @@ def _tuple_of(read: Callable[[Any], Any], length: int | None = None) -> Callable
     return read_all
 
 
+def _either(value: Any, array: Callable[[Any], Any], kinds: tuple[type, ...]) -> Any:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return _number(value.item())
+    return array(value) if isinstance(value, kinds) else _number(value)
+
+
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {  # annotation: in words, and how it is read
     "np.ndarray": ("a numpy array", _array),
     "Quantization": ("a Quantization", _quantization),
     "str": ("a string", _text),
     "int": ("a whole number", _whole),
     "float": ("a number", _number),
+    "float | np.ndarray": ("a number or a numpy array", lambda value: _either(value, _array, (np.ndarray,))),
+    "float | tuple[float, ...]": (
+        "a number or a tuple of numbers",
+        lambda value: _either(value, _tuple_of(_number), (list, tuple)),
+    ),
     "Pair": ("a pair of whole numbers", _tuple_of(_whole, 2)),
     "tuple[int, ...]": ("a tuple of whole numbers", _tuple_of(_whole)),
     "tuple[str, ...]": ("a tuple of strings", _tuple_of(_text)),

@@ -192,9 +192,16 @@ def _check_quantization(graph: Graph) -> None:
                 raise GraphError(f"node {node.name!r}: a float network's bias belongs to the layer that feeds the node.")
         elif isinstance(node, WEIGHTED) and (bias is not None or weight is None or weight.dtype.kind != "i"):
             raise GraphError(f"node {node.name!r}: a quantized {node.kind} holds integer weights and no bias.")
-        elif not (np.isfinite(q.scale) and q.scale > 0 and 2 <= q.bits <= 32 and 0 <= q.bias_exponent <= 31):
+        elif not (_is_positive(q.scale) and 2 <= q.bits <= 32 and 0 <= q.bias_exponent <= 31):
             raise GraphError(f"node {node.name!r}: needs a positive scale, 2..32 bits and a bias exponent 0..31; got {q}.")
-        elif isinstance(node, LIF) and node.threshold != int(node.threshold):
+        elif isinstance(q.scale, tuple) and not (
+            isinstance(node, (*WEIGHTED, LIF)) and len(q.scale) == graph.shapes[node.name][0]
+        ):
+            raise GraphError(
+                f"node {node.name!r}: its scale must be one number, or one for each channel of a LIF and its synapses; "
+                f"got {len(q.scale)}."
+            )
+        elif isinstance(node, LIF) and (np.asarray(node.threshold) != np.rint(node.threshold)).any():
             raise GraphError(f"node {node.name!r}: a quantized threshold must be a whole number; got {node.threshold}.")
         elif isinstance(node, LIF) and node.comparison != ">":
             raise GraphError(
@@ -202,6 +209,10 @@ def _check_quantization(graph: Graph) -> None:
             )
         elif bias is not None and bias.dtype.kind != "i":
             raise GraphError(f"node {node.name!r}: a quantized bias must hold integers; got {bias.dtype}.")
+
+
+def _is_positive(scale: float | tuple[float, ...]) -> bool:
+    return bool(np.isfinite(scale).all() and (np.asarray(scale) > 0).all() and np.size(scale) > 0)
 
 
 def _need_finite(node: Node) -> None:

@@ -36,14 +36,15 @@ class Quantization:
     Attributes
     ----------
     scale
-        Integer units per unit of the float network.
+        Integer units per unit of the float network; of a LIF and its synapses there may be one for each channel, as a hard
+        reset does not care what a neuron's potential is measured in.
     bits
         Width of the signed integers of this node's own array (messages, weights, threshold).
     bias_exponent
         Left shift of the bias mantissa, 0..7.
     """
 
-    scale: float
+    scale: float | tuple[float, ...]
     bits: int = 8
     bias_exponent: int = 0
 
@@ -51,6 +52,12 @@ class Quantization:
         for field in dataclasses.fields(self):
             value = read_field(str(field.type), getattr(self, field.name), f"quantization: {field.name}")
             object.__setattr__(self, field.name, value)
+
+    @property
+    def one_scale(self) -> float:
+        """The scale where it is one number, as that of an input or a readout always is."""
+        assert not isinstance(self.scale, tuple)
+        return self.scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,12 +179,12 @@ class Spiking(Population):
 class LIF(Spiking):
     """u = decay * v + I ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.  v(0) = 0.
 
-    An integrate-and-fire neuron has decay 1. `comparison` is ">" or ">=", as the network was trained; the integers of a chip
-    know ">" alone.
+    An integrate-and-fire neuron has decay 1. `threshold` is one number, or an array [C], one for each channel. `comparison`
+    is ">" or ">=", as the network was trained; the integers of a chip know ">" alone.
     """
 
     decay: float = 0.5
-    threshold: float = 1.0
+    threshold: float | np.ndarray = 1.0
     reset: str = "zero"
     comparison: str = ">"
 

@@ -126,10 +126,13 @@ def _(node: Add, *inputs: Shape) -> Shape:
 
 @_shape.register
 def _(node: LIF, x: Shape, *others: Shape) -> Shape:
-    if not 0 <= node.decay <= 1 or not np.isfinite(node.threshold) or node.threshold <= 0:
+    thresholds = np.asarray(node.threshold, np.float64)
+    if not 0 <= node.decay <= 1 or not (np.isfinite(thresholds) & (thresholds > 0)).all():
         raise GraphError(
             f"node {node.name!r}: decay must lie in [0, 1] and threshold be positive; got {node.decay} and {node.threshold}."
         )
+    if isinstance(node.threshold, np.ndarray):
+        _need_vector(node, "threshold", node.threshold, x[0])
     if node.reset != "zero":
         raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. Retrain with reset='zero'.")
     if node.comparison not in (">", ">="):

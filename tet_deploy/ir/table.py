@@ -66,6 +66,8 @@ def _settings(node: Node) -> str:
         if name in ("kind", "name", "inputs", "shape", "quantization") or usual.get(name) == value:
             continue
         parts.append(f"{name} {'x'.join(map(str, value)) if isinstance(value, list) else value}")
+    if "threshold" in arrays:
+        parts.append(f"thresholds {arrays['threshold'].min():g} to {arrays['threshold'].max():g}")
     return ", ".join(parts)
 
 

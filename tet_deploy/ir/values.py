@@ -47,14 +47,14 @@ class Value:
     fraction_bits
         Every element is a multiple of 2^-fraction_bits; None where no such grid is known.
     scale
-        Integer units per unit of the float network; 1 for spikes and in float networks.
+        Integer units per unit of the float network, or those of each channel; 1 for spikes and in float networks.
     """
 
     kind: str
     least: float
     greatest: float
     fraction_bits: int | None
-    scale: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
 
     @property
     def magnitude(self) -> float:
@@ -168,7 +168,7 @@ def _(node: Conv | Linear, x: Value) -> Value:
     if node.quantization is not None:
         if not -dynamics.STATE_LIMIT <= least.min() <= greatest.max() < dynamics.STATE_LIMIT:  # it may wrap
             least, greatest = np.array([-dynamics.STATE_LIMIT]), np.array([dynamics.STATE_LIMIT - 1])
-        return _sum_value(least, greatest, 0, node.quantization.scale * x.scale)
+        return _sum_value(least, greatest, 0, _times(node.quantization.scale, x.scale))
     grids = [fraction_bits(node.weight), x.fraction_bits]
     finest = None if None in grids else sum(bits for bits in grids if bits is not None)
     if node.bias is not None:
@@ -193,7 +193,12 @@ def _product(sums: np.ndarray, bound: float) -> np.ndarray:
     return np.where(sums == 0, 0.0, bound) if math.isinf(bound) else sums * bound  # weights of 0 pass nothing on
 
 
-def _sum_value(least: np.ndarray, greatest: np.ndarray, bits: int | None, scale: float) -> Value:
+def _times(scale: float | tuple[float, ...], factor: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    product = np.asarray(scale) * np.asarray(factor)
+    return float(product) if product.ndim == 0 else tuple(product.tolist())
+
+
+def _sum_value(least: np.ndarray, greatest: np.ndarray, bits: int | None, scale: float | tuple[float, ...]) -> Value:
     return Value(kind=SUM, least=float(least.min()), greatest=float(greatest.max()), fraction_bits=bits, scale=scale)
 
 
@@ -235,4 +240,6 @@ def _(node: Readout, *ports: Value) -> Value:
     summed, unit = total(ports), 2.0**dynamics.FRACTION_BITS
     bias = np.zeros(1) if node.bias is None else node.bias.astype(np.float64)
     least, greatest = summed.least * unit + min(0.0, bias.min()), summed.greatest * unit + max(0.0, bias.max())
-    return dataclasses.replace(summed, kind=SUM, least=float(least), greatest=float(greatest), scale=summed.scale * unit)
+    return dataclasses.replace(
+        summed, kind=SUM, least=float(least), greatest=float(greatest), scale=_times(summed.scale, unit)
+    )

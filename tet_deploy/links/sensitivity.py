@@ -113,7 +113,7 @@ def with_one_quantized(graph: Graph, quantized: Graph, population: str) -> Graph
         level, decay = threshold(held), 1 - dynamics.decay_v(held) / dynamics.DECAY_ONE
         changes[population] = dataclasses.replace(
             node,
-            threshold=level if level.ndim else float(level),  # type: ignore[arg-type]  # one a channel, where scales are
+            threshold=level if level.ndim else float(level),
             decay=decay,
         )
     return graph.replace(changes)
@@ -167,7 +167,7 @@ def _with_messages(link: Link, quantized: Graph) -> Link:
     @contextlib.contextmanager
     def opens(probes: Probes) -> Iterator[Runtime]:
         with of_graph(graph, fast_runtime()).deployed(probes) as runtime:
-            yield _Messages(runtime, lambda frames: dynamics.to_messages(frames, units) / np.float32(units.scale))
+            yield _Messages(runtime, lambda frames: dynamics.to_messages(frames, units) / np.float32(units.one_scale))
 
     return dataclasses.replace(link, name=quantized.input.name, opens=opens)
 

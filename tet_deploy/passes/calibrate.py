@@ -1,10 +1,11 @@
 """Choose the scale of one population: the one whose integers follow the float neuron best on calibration frames.
 
-All synapses into a population share its scale s. Scales a factor of two apart are tried over all that the chip can hold,
-then finer ones around the best. What counts is the deviation (see `passes.deviation`): spikes that differ from the float
-population's, fed by the same messages, then its membrane potential. Candidates are judged on the same samples, taken evenly
-from all, and on so many that together they cost about one pass over them; the best then runs over all, which gives the
-spikes that the layers behind are calibrated on, and shows how near its sums came to wrapping.
+All synapses into a population share its scale s, or that of their channel (see `passes.threshold_classes`). Scales a factor
+of two apart are tried over all that the chip can hold, then finer ones around the best. What counts is the deviation (see
+`passes.deviation`): spikes that differ from the float population's, fed by the same messages, then its membrane potential.
+Candidates are judged on the same samples, taken evenly from all, and on so many that together they cost about one pass over
+them; the best then runs over all, which gives the spikes that the layers behind are calibrated on, and shows how near its
+sums came to wrapping.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import Population, Readout
+from tet_deploy.ir.nodes import LIF, Population, Readout
 from tet_deploy.ir.shapes import output_shape
 from tet_deploy.meaning import over_time
 from tet_deploy.passes.deviation import Trajectory, deviation, share_differing, ties
 from tet_deploy.passes.fit import Fit, Port, fits, populations, total_bias
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.scales import Scales, scales, snapped
+from tet_deploy.passes.threshold_classes import Candidate, try_classes
+from tet_deploy.units import MANTISSA, ByChannel
 
 _FINER = (2.0**0.5, 2.0**0.25, 2.0**0.125)  # factors tried around the best, one after the other
 _TIE = 1e-6  # deviations that differ by less, relatively, are equal: sums of floats depend on their order
@@ -58,23 +61,17 @@ class Calibrated:
     largest_sum: int
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    fit: Fit
-    deviation: float
-    differing: float
-    largest_sum: int
-
-
-def calibrate(node: Population, ports: Sequence[Port]) -> Calibrated:
+def calibrate(node: Population, ports: Sequence[Port], threshold_classes: int = 1) -> Calibrated:
     """The best integers for a population, with what it sends on the calibration frames.
 
     Parameters
     ----------
     node
-        A float population.
+        A float population with one threshold, see `fit.with_one_threshold`.
     ports
         Its synapses, in the order of its inputs.
+    threshold_classes
+        How many scales, and so thresholds in integers, its channels may have at most.
 
     Raises
     ------
@@ -86,7 +83,7 @@ def calibrate(node: Population, ports: Sequence[Port]) -> Calibrated:
     interval = scales(node, ports, rough.seen)
     for scale in interval.coarse():
         rough.try_scale(scale)
-    judge = _Judge(node, ports, candidates=10)
+    judge = _Judge(node, ports, candidates=10 if threshold_classes == 1 else 20)
     for candidate in rough.ranking(interval)[:1]:
         judge.try_scale(candidate.fit.scale)
     for factor in _FINER:
@@ -94,9 +91,11 @@ def calibrate(node: Population, ports: Sequence[Port]) -> Calibrated:
             for scale in (best.fit.scale / factor, best.fit.scale * factor):
                 if interval.least <= scale <= interval.greatest:
                     judge.try_scale(scale)
+    if threshold_classes > 1 and isinstance(node, LIF):
+        try_classes(judge, rough.candidates(), threshold_classes)
     least_that_wraps = math.inf
     for candidate in judge.ranking(interval) + rough.ranking(interval):
-        if candidate.fit.scale < least_that_wraps:
+        if np.max(candidate.fit.scale) < least_that_wraps:
             sent, largest = _run_all(candidate.fit, ports)
             if largest <= dynamics.LARGEST_SYNAPTIC_SUM:
                 return Calibrated(
@@ -107,7 +106,7 @@ def calibrate(node: Population, ports: Sequence[Port]) -> Calibrated:
                     sent=sent,
                     largest_sum=largest,
                 )
-            least_that_wraps = candidate.fit.scale
+            least_that_wraps = float(np.max(candidate.fit.scale))
     raise GraphError(
         f"node {node.name!r}: its sums do not fit the chip's 24 bit at any scale: with weights of 1 they are still "
         f"{rough.least_sum / dynamics.LARGEST_SYNAPTIC_SUM:.3g} times too large on the calibration frames. "
@@ -124,13 +123,18 @@ class _Judge:
         presynaptic = float_input(ports, self.seen)
         self.expected = Trajectory.of(node, presynaptic)
         self.ties = ties(node, presynaptic, self.expected) / presynaptic.size
-        self.tried: dict[float, list[_Candidate]] = {}
+        self.tried: dict[ByChannel, list[Candidate]] = {}
         self.least_sum = math.inf
 
-    def try_scale(self, scale: float) -> None:
+    def candidates(self) -> list[Candidate]:
+        """All that were tried and do not wrap."""
+        return [candidate for found in self.tried.values() for candidate in found]
+
+    def try_scale(self, scale: ByChannel) -> list[Candidate]:
+        """What the population is at this scale: nothing where it wraps, several where it rounds in more than one way."""
         scale = snapped(self.node, scale)
         if scale in self.tried:
-            return
+            return self.tried[scale]
         self.tried[scale] = found = []
         sums: np.ndarray | None = None
         for fit in fits(self.node, self.ports, scale):
@@ -138,22 +142,24 @@ class _Judge:
             largest = int(np.abs(sums).max())
             self.least_sum = min(self.least_sum, largest)
             if largest <= dynamics.LARGEST_SYNAPTIC_SUM:
-                unit = np.full(sums.shape[2], scale * 2.0**dynamics.FRACTION_BITS)
+                unit = np.broadcast_to(np.asarray(scale) * MANTISSA, sums.shape[2:3])
                 shown = Trajectory.of(fit.population, sums).in_units(unit)
-                error = float(np.mean(deviation(self.node, self.expected, shown)))
-                found.append(_Candidate(fit, error, share_differing(self.node, self.expected, shown), largest))
+                errors = deviation(self.node, self.expected, shown)
+                found.append(Candidate(fit, errors, share_differing(self.node, self.expected, shown)))
+        return found
 
-    def ranking(self, interval: Scales) -> list[_Candidate]:
+    def ranking(self, interval: Scales) -> list[Candidate]:
         """The least deviation first; of those that tie, what clips least and lies nearest to the usual scale."""
 
-        def order(candidate: _Candidate) -> tuple[float, ...]:
-            fit = candidate.fit
-            return (fit.clipped_biases, abs(math.log(fit.scale / interval.usual)), -fit.scale)
+        def order(candidate: Candidate) -> tuple[float, ...]:
+            scale = np.asarray(candidate.fit.scale)
+            away = float(np.mean(np.abs(np.log(scale / interval.usual))))
+            return (candidate.fit.clipped_biases, away, -float(np.mean(scale)))
 
-        left, ranked = [candidate for found in self.tried.values() for candidate in found], []
+        left, ranked = self.candidates(), []
         while left:
-            least = min(candidate.deviation for candidate in left)
-            tied = [candidate for candidate in left if candidate.deviation <= least * (1 + _TIE) + 1e-12]
+            least = min(candidate.cost for candidate in left)
+            tied = [candidate for candidate in left if candidate.cost <= least * (1 + _TIE) + 1e-12]
             ranked += sorted(tied, key=order)
             left = [candidate for candidate in left if candidate not in tied]
         return ranked

@@ -52,7 +52,7 @@ def ties(node: Population, presynaptic: np.ndarray, seen: Trajectory) -> int:
 @ties.register
 def _(node: LIF, presynaptic: np.ndarray, seen: Trajectory) -> int:
     before = np.concatenate([np.zeros_like(seen.potentials[:1]), seen.potentials[:-1]])
-    return int(np.count_nonzero(before * node.decay + presynaptic == node.threshold))
+    return int(np.count_nonzero(before * node.decay + presynaptic == dynamics.per_channel(node.threshold, before.ndim - 1)))
 
 
 @singledispatch
@@ -64,7 +64,8 @@ def deviation(node: Population, expected: Trajectory, found: Trajectory) -> np.n
 @deviation.register
 def _(node: LIF, expected: Trajectory, found: Trajectory) -> np.ndarray:
     flips = _over_channels(expected.sent != found.sent)
-    before, after = (np.clip(seen.potentials / node.threshold, -1, 1) for seen in (expected, found))
+    threshold = dynamics.per_channel(node.threshold, expected.potentials.ndim - 1)
+    before, after = (np.clip(seen.potentials / threshold, -1, 1) for seen in (expected, found))
     return np.asarray(flips + _over_channels((after - before) ** 2))
 
 

@@ -15,6 +15,7 @@ from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout
 from tet_deploy.passes.messages import Messages
+from tet_deploy.units import ByChannel
 
 THRESHOLD_BITS = 17
 READOUT_BITS = 32
@@ -35,12 +36,15 @@ class Port:
         Messages per unit of the float network; 1 for spikes.
     limit
         Largest magnitude of a weight's integer.
+    adds_up
+        Whether its weights may be spread over several synapse nodes: those of an identity beside other ports.
     """
 
     node: Conv | Linear
     messages: Messages
     scale: float
     limit: int
+    adds_up: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class Fit:
     Attributes
     ----------
     scale
-        Integer units per unit of membrane potential.
+        Integer units per unit of membrane potential: one number, or one for each channel.
     weights
         For each port int8 weights; several arrays where they have to add up, each to a synapse node of its own.
     population
@@ -59,7 +63,7 @@ class Fit:
         Share of the weights, and of the channels' biases, that were clipped.
     """
 
-    scale: float
+    scale: ByChannel
     weights: tuple[tuple[np.ndarray, ...], ...]
     population: Population
     clipped_weights: float
@@ -72,24 +76,48 @@ def total_bias(nodes: Sequence[Conv | Linear]) -> np.ndarray | None:
     return None if not found else np.sum(found, axis=0)
 
 
-def adds_up(port: Port, ports: Sequence[Port]) -> bool:
-    """Whether the port's weights may be spread over several synapse nodes: an identity's, beside other ports."""
-    return len(ports) > 1 and is_uniform(port.node)
-
-
 def is_uniform(node: Conv | Linear) -> bool:
     """Whether all weights but zeros are equal, as those of an identity are."""
     used = node.weight[node.weight != 0]
     return used.size > 0 and bool((used == used[0]).all())
 
 
-def fits(node: Population, ports: Sequence[Port], scale: float) -> list[Fit]:
+def with_one_threshold(node: Population, ports: Sequence[Port]) -> tuple[Population, list[Port], np.ndarray | float]:
+    """The same neurons with one threshold in all channels, and their units of potential for one of the population's.
+
+    A neuron with hard reset does not notice what it is measured in, so each channel is measured by its threshold.
+    """
+    if not isinstance(node, LIF) or not isinstance(node.threshold, np.ndarray):
+        return node, list(ports), 1.0
+    one = float(np.median(node.threshold))
+    units = one / node.threshold.astype(np.float64)
+    return dataclasses.replace(node, threshold=one), [_measured(port, units) for port in ports], units
+
+
+def _measured(port: Port, units: np.ndarray) -> Port:
+    layer, bias = port.node, port.node.bias
+    weight = layer.weight * by_output(units, layer.weight.ndim)
+    return dataclasses.replace(
+        port, node=dataclasses.replace(layer, weight=weight, bias=None if bias is None else bias * units)
+    )
+
+
+def by_output(values: np.ndarray | float, ndim: int) -> np.ndarray:
+    """Shape values [O] so that they broadcast against weights [O, ...] of that many axes; a number stays one."""
+    array = np.asarray(values, np.float64)
+    return array if array.ndim == 0 else array.reshape(-1, *(1,) * (ndim - 1))
+
+
+def fits(node: Population, ports: Sequence[Port], scale: ByChannel) -> list[Fit]:
     """The population at one scale: none where the chip cannot hold it; several where it can be rounded in several ways.
 
     Small biases may be held finer than all of them, and the threshold of a neuron that fires at it one below.
     """
-    exact = [np.rint(port.node.weight.astype(np.float64) * (scale / port.scale)) for port in ports]
-    spread = [adds_up(port, ports) for port in ports]
+    exact = [
+        np.rint(port.node.weight.astype(np.float64) * by_output(np.asarray(scale) / port.scale, port.node.weight.ndim))
+        for port in ports
+    ]
+    spread = [port.adds_up for port in ports]
     if not any(w.any() for w in exact) and any(port.node.weight.any() for port in ports):
         return []
     if any(same and np.abs(w).max() > MOST_PARTS * port.limit for w, same, port in zip(exact, spread, ports, strict=True)):
@@ -119,14 +147,14 @@ def _added_up(weight: np.ndarray, limit: int) -> tuple[np.ndarray, ...]:
 
 
 @singledispatch
-def populations(node: Population, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
+def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
     """The population with integer parameters, and the share of its biases that were clipped; more than one way, or none."""
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
 
 
 @populations.register
-def _(node: Readout, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
-    shifted = np.zeros(1) if bias is None else bias * scale * 2.0**dynamics.FRACTION_BITS
+def _(node: Readout, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
+    shifted = np.zeros(1) if bias is None else bias * np.asarray(scale) * 2.0**dynamics.FRACTION_BITS
     if np.abs(shifted).max() > np.iinfo(np.int32).max:
         return []
     integers = None if bias is None else np.rint(shifted).astype(np.int32)
@@ -134,31 +162,35 @@ def _(node: Readout, bias: np.ndarray | None, scale: float) -> list[tuple[Popula
 
 
 @populations.register
-def _(node: LIF, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
+def _(node: LIF, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
     found: list[tuple[Population, float]] = []
     for threshold in _thresholds(node, scale):
         found += _with_threshold(node, threshold, bias, scale)
     return found
 
 
-def _thresholds(node: LIF, scale: float) -> list[int]:
+def _thresholds(node: LIF, scale: ByChannel) -> list[np.ndarray]:
     """The mantissas that may stand for the threshold; for ">=" also the largest below it, exact where sums are whole."""
-    exact = node.threshold * scale
-    mantissas = [round(exact)] if node.comparison == ">" else [round(exact), math.ceil(exact) - 1]
-    return [mantissa for mantissa in dict.fromkeys(mantissas) if 1 <= mantissa <= dynamics.LARGEST_THRESHOLD]
+    exact = np.asarray(node.threshold * np.asarray(scale))
+    mantissas = [np.rint(exact)] if node.comparison == ">" else [np.rint(exact), np.ceil(exact) - 1]
+    return [found for found in mantissas if found.min() >= 1 and found.max() <= dynamics.LARGEST_THRESHOLD]
 
 
-def _with_threshold(node: LIF, threshold: int, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
+def _with_threshold(
+    node: LIF, threshold: np.ndarray, bias: np.ndarray | None, scale: ByChannel
+) -> list[tuple[Population, float]]:
     """The neurons in integers, with one exponent for their biases or another."""
-    shifted = np.zeros(1) if bias is None else bias * scale * 2.0**dynamics.FRACTION_BITS
+    shifted = np.zeros(1) if bias is None else bias * np.asarray(scale) * 2.0**dynamics.FRACTION_BITS
     decisive = _DECISIVE * threshold * 2.0**dynamics.FRACTION_BITS
-    exponents = {_bias_exponent(np.clip(shifted, -most, most)) for most in (_LARGEST_BIAS, min(decisive, _LARGEST_BIAS))}
+    bounds = (_LARGEST_BIAS, np.minimum(decisive, _LARGEST_BIAS))
+    exponents = {_bias_exponent(np.clip(shifted, -most, most)) for most in bounds}
+    held_threshold = int(threshold.flat[0]) if (threshold == threshold.flat[0]).all() else threshold.astype(np.int32)
     found: list[tuple[Population, float]] = []
     for exponent in sorted(exponents, reverse=True):
         mantissas, most = np.rint(shifted / 2**exponent), dynamics.LARGEST_BIAS_MANTISSA
         integers = None if bias is None else np.clip(mantissas, -most, most).astype(np.int16)
         units = Quantization(scale=scale, bits=THRESHOLD_BITS, bias_exponent=exponent)
-        held = dataclasses.replace(node, threshold=threshold, bias=integers, quantization=units, comparison=">")
+        held = dataclasses.replace(node, threshold=held_threshold, bias=integers, quantization=units, comparison=">")
         found.append((held, float(np.mean(np.abs(mantissas) > most))))
     return found
 

@@ -59,12 +59,12 @@ def input_units(graph: Graph, frames: FrameBatches, seen: Value) -> Quantization
             return Quantization(scale=float(2**power))
     tried = [Quantization(scale=LARGEST / value) for value in _reached(frames, seen.magnitude)]
     if seen.kind == EVENTS:
-        tried = [Quantization(scale=1.0), *(units for units in tried if units.scale < 1)]
+        tried = [Quantization(scale=1.0), *(units for units in tried if units.one_scale < 1)]
     taken = _best(graph, frames, tried)
-    if seen.kind == EVENTS and taken.scale < 1:
-        lost = int(np.floor(0.5 / taken.scale))
+    if seen.kind == EVENTS and (scale := taken.one_scale) < 1:
+        lost = int(np.floor(0.5 / scale))
         warn(
-            f"input {graph.input.name!r}: event counts up to {seen.greatest:g} are sent at a scale of {taken.scale:.3g}, "
+            f"input {graph.input.name!r}: event counts up to {seen.greatest:g} are sent at a scale of {scale:.3g}, "
             f"which changes least of what the first populations do; counts up to {lost} are sent as 0. "
             "Cut the frames into more steps to keep them.",
             QuantizationWarning,

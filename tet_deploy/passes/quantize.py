@@ -1,6 +1,6 @@
 """Turn a float network into the integers of a Loihi core.
 
-All synapses into one population (LIF or Readout) share a scale s, in integer units per unit of membrane potential:
+All synapses into a population (LIF or Readout) share a scale s, in integer units per unit of membrane potential:
 
     weight mantissa     round(W * s / s_in)     2 to 8 bit;  s_in is the scale of the messages, 1 for spikes
     threshold mantissa  round(Vth * s)          17 bit
@@ -8,8 +8,9 @@ All synapses into one population (LIF or Readout) share a scale s, in integer un
 
 A neuron with hard reset does not care what s is, so s is free: for each population we take the one whose spikes and membrane
 potentials, on calibration frames, stay nearest to those of the float neuron fed by the same spikes; among those at which the
-threshold is a whole number. Upstream layers are already quantized when a population is calibrated, so errors do not add up
-unseen.
+threshold is a whole number. As a core holds few thresholds, all channels have one s, or one of a few (see
+`passes.threshold_classes`); those whose thresholds differ are first measured by them. Upstream layers are already quantized
+when a population is calibrated, so errors do not add up unseen.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Flatten, Input, Node, Popula
 from tet_deploy.ir.parts import part_name
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.calibrate import Calibrated, calibrate
-from tet_deploy.passes.fit import Port, total_bias
+from tet_deploy.passes.fit import Port, is_uniform, total_bias, with_one_threshold
 from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
+from tet_deploy.passes.threshold_classes import MOST_CLASSES
 from tet_deploy.passes.widths import WIDEST, Bits, widths
+from tet_deploy.units import ByChannel, by_channel
 
 METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
 _AT_ONCE = 2**22  # values of the largest edge that are held at a time
@@ -45,6 +48,7 @@ def quantize(
     calibration: Frames | Source,
     *,
     bits: Bits = WIDEST,
+    threshold_classes: int = MOST_CLASSES,
     rounding_limit: float = REFUSED,
     progress: Progress | None = None,
 ) -> Graph:
@@ -60,6 +64,9 @@ def quantize(
     bits
         Width of the signed weights, 2 to 8: of all, or by the names of synapse nodes, as in {"conv1": 8, "default": 4}; what
         is not named has the default, or 8.
+    threshold_classes
+        How many thresholds, each with a scale of its own, the channels of a population may have at most: 1 to 8, which a
+        Loihi core holds. A population is split where that lowers the deviation by a tenth or more.
     rounding_limit
         Largest error, as a share of the threshold, that rounding decay, threshold and bias may make over the T steps of the
         frames (see `passes.rounding`); beyond it the network is refused.
@@ -76,7 +83,7 @@ def quantize(
     Raises
     ------
     ArgumentError
-        Another number of bits than 2..8, or a name that no synapse node has.
+        Another number of bits than 2..8 or of classes than 1..8, or a name that no synapse node has.
     GraphError
         The graph is not deployable or is quantized already, a population fits no scale, or its parameters do not survive
         rounding.
@@ -95,7 +102,11 @@ def quantize(
     frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration)
     if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, (int, float)) or not rounding_limit >= 0:
         raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")
-    quantized = _Quantizer(graph, frames, bits_of, rounding_limit)
+    if isinstance(threshold_classes, bool) or threshold_classes not in range(1, MOST_CLASSES + 1):
+        raise ArgumentError(
+            f"threshold_classes: must be a whole number within 1..{MOST_CLASSES}; got {threshold_classes!r}."
+        )
+    quantized = _Quantizer(graph, frames, bits_of, threshold_classes, rounding_limit)
     for index, node in enumerate(graph):
         quantized.add(node)
         if progress:
@@ -107,8 +118,11 @@ def quantize(
 class _Quantizer:
     """Walks the graph in order; holds the integers that each node sends on the calibration frames while others need them."""
 
-    def __init__(self, graph: Graph, frames: FrameBatches, bits: dict[str, int], rounding_limit: float) -> None:
-        self.graph, self.frames, self.bits, self.rounding_limit = graph, frames, bits, rounding_limit
+    def __init__(
+        self, graph: Graph, frames: FrameBatches, bits: dict[str, int], threshold_classes: int, rounding_limit: float
+    ) -> None:
+        self.graph, self.frames, self.bits = graph, frames, bits
+        self.threshold_classes, self.rounding_limit = threshold_classes, rounding_limit
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
         self.seen: dict[str, dict[str, float]] = {}  # at the input
@@ -140,7 +154,7 @@ class _Quantizer:
     def _add_input(self, node: Input) -> None:
         values = self.frames.values()
         quantization = input_units(self.graph, self.frames, values)
-        largest = (dynamics.largest_message(quantization) + 0.5) / quantization.scale  # what lies beyond is clipped
+        largest = (dynamics.largest_message(quantization) + 0.5) / quantization.one_scale  # what lies beyond is clipped
         sent, clipped = Messages(self.frames.steps, node.shape, np.int8), 0
         least, greatest = math.inf, -math.inf
         for part in self.frames.batches(self.at_once):
@@ -151,7 +165,7 @@ class _Quantizer:
         share = clipped / (len(self.frames) * self.frames.steps * math.prod(node.shape))
         self.seen[node.name] = {"least": least, "greatest": greatest, "samples": len(self.frames), "clipped": share}
         self.nodes.append(dataclasses.replace(node, quantization=quantization))
-        self.sent[node.name] = sent, quantization.scale
+        self.sent[node.name] = sent, quantization.one_scale
 
     def _sum(self, terms: list[Messages]) -> Messages:
         total = Messages(self.frames.steps, terms[0].shape, np.int16)
@@ -166,31 +180,35 @@ class _Quantizer:
             layer = self.graph[name]
             assert isinstance(layer, WEIGHTED)
             messages, scale = self._take(layer.inputs[0])
-            ports.append(Port(node=layer, messages=messages, scale=scale, limit=2 ** (self.bits[name] - 1) - 1))
-        found = calibrate(node, ports)
-        fit = found.fit
+            limit, adds_up = 2 ** (self.bits[name] - 1) - 1, len(node.inputs) > 1 and is_uniform(layer)
+            ports.append(Port(node=layer, messages=messages, scale=scale, limit=limit, adds_up=adds_up))
+        measured, ports, units = with_one_threshold(node, ports)
+        found = calibrate(measured, ports, self.threshold_classes)
+        fit, scales = found.fit, np.asarray(found.fit.scale) * units
         names = []
         for port, weights in zip(ports, fit.weights, strict=True):
             for index, weight in enumerate(weights):
                 name = part_name(port.node.name, index)
-                units = Quantization(scale=fit.scale / port.scale, bits=self.bits[port.node.name])
-                part = dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=units)
+                quantization = Quantization(scale=by_channel(scales / port.scale), bits=self.bits[port.node.name])
+                part = dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=quantization)
                 self.nodes.append(dataclasses.replace(part, dense_macs=0) if index else part)
                 names.append(name)
-        self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names)))
-        self.summary[node.name] = _summary(found, names)
-        if isinstance(node, LIF) and isinstance(fit.population, LIF):
-            rounded = rounding(node, fit.population, total_bias([port.node for port in ports]), self.frames.steps)
-            check_rounding(node, rounded, self.rounding_limit)
+        assert fit.population.quantization is not None
+        quantization = dataclasses.replace(fit.population.quantization, scale=by_channel(scales))
+        self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names), quantization=quantization))
+        self.summary[node.name] = _summary(found, quantization.scale, names)
+        if isinstance(measured, LIF) and isinstance(fit.population, LIF):
+            rounded = rounding(measured, fit.population, total_bias([port.node for port in ports]), self.frames.steps)
+            check_rounding(measured, rounded, self.rounding_limit)
             self.summary[node.name]["rounding"] = as_summary(rounded)
         if found.sent is not None:
             self.sent[node.name] = found.sent, 1.0
 
 
-def _summary(found: Calibrated, layers: list[str]) -> dict[str, object]:
+def _summary(found: Calibrated, scale: ByChannel, layers: list[str]) -> dict[str, object]:
     return {
         "layers": layers,
-        "scale": found.fit.scale,
+        "scale": scale,
         "deviation": found.deviation,
         "differing": found.differing,
         "ties": found.ties,

@@ -51,12 +51,16 @@ class Rounding:
 
 
 def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Rounding:
-    """What rounding makes of a float neuron's parameters; its bias stands on its synapses and is given beside it."""
+    """What rounding makes of a float neuron's parameters, at worst; its bias stands on its synapses and is given beside it.
+
+    The neuron has one threshold; the integers that hold it may have one for each channel.
+    """
     assert held.quantization is not None
-    scale, decay = held.quantization.scale, 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
+    scale, decay = np.asarray(held.quantization.scale), 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
     cut = 1 / 2**dynamics.FRACTION_BITS if 0 < decay < 1 else 0.0
     gain, kept_gain = _gain(trained.decay, steps), _gain(decay, steps)
-    below = float(np.clip(trained.threshold * scale - held.threshold, 0, trained.comparison == ">="))
+    exact = trained.threshold * scale
+    below = np.clip(exact - held.threshold, 0, trained.comparison == ">=")
     off = 0.0
     if bias is not None and held.bias is not None:
         shifted = dynamics.shifted_bias(held.bias, held.quantization.bias_exponent) / 2**dynamics.FRACTION_BITS
@@ -65,9 +69,9 @@ def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Ro
     return Rounding(
         steps=steps,
         decay=decay,
-        decay_error=abs(kept_gain / gain - 1) + cut * kept_gain / held.threshold,
-        threshold_error=abs(held.threshold + below - trained.threshold * scale) / (trained.threshold * scale),
-        bias_error=kept_gain * off / trained.threshold,
+        decay_error=abs(kept_gain / gain - 1) + cut * kept_gain / float(np.min(held.threshold)),
+        threshold_error=float(np.max(np.abs(held.threshold + below - exact) / exact)),
+        bias_error=kept_gain * off / float(np.min(trained.threshold)),
     )
 
 

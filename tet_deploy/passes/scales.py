@@ -20,7 +20,8 @@ from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, Conv, Population
 from tet_deploy.ir.values import fraction_bits
-from tet_deploy.passes.fit import MOST_PARTS, Port, adds_up
+from tet_deploy.passes.fit import MOST_PARTS, Port
+from tet_deploy.units import ByChannel, by_channel
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,15 @@ class Scales:
         return sorted(ends | {*(inner * 2.0**power for power in range(-below, above + 1))})
 
 
-def snapped(node: Population, scale: float) -> float:
+def snapped(node: Population, scale: ByChannel) -> ByChannel:
     """The nearest scale at which the threshold is a whole number, so that rounding leaves it as it is."""
-    return max(1, round(node.threshold * scale)) / node.threshold if isinstance(node, LIF) else scale
+    if not isinstance(node, LIF):
+        return scale
+    return by_channel(np.maximum(1, np.rint(node.threshold * np.asarray(scale))) / node.threshold)
 
 
 def scales(node: Population, ports: Sequence[Port], seen: Sequence[np.ndarray]) -> Scales:
-    """The interval for a population whose ports received these integers [T, B, ...].
+    """The interval for a population of one threshold, whose ports received these integers [T, B, ...].
 
     Raises
     ------
@@ -55,17 +58,17 @@ def scales(node: Population, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
         It is empty; says which number does not fit, by how much, and what would help.
     """
     used = [_used(port, messages) for port, messages in zip(ports, seen, strict=True)]
-    own = [index for index, port in enumerate(ports) if not adds_up(port, ports)] or list(range(len(ports)))
+    own = [index for index, port in enumerate(ports) if not port.adds_up] or list(range(len(ports)))
     least = min(0.5 * ports[i].scale / used[i].max() for i in own) * (1 + 1e-9)
     usual = min(ports[i].limit * ports[i].scale / used[i].max() for i in own)
     half_clipped = [ports[i].limit * ports[i].scale / float(np.median(used[i])) for i in own]
     most: dict[str, float] = {}
     for port, weights in zip(ports, used, strict=True):
-        if adds_up(port, ports):
+        if port.adds_up:
             most[f"identity {port.node.name!r}"] = (MOST_PARTS * port.limit + 0.499) * port.scale / float(weights.max())
     if isinstance(node, LIF):
-        most["threshold"] = (dynamics.LARGEST_THRESHOLD + 0.499) / node.threshold
-        least = max(least, 0.5 / node.threshold * (1 + 1e-9))
+        most["threshold"] = (dynamics.LARGEST_THRESHOLD + 0.499) / float(node.threshold)
+        least = max(least, 0.5 / float(node.threshold) * (1 + 1e-9))
     most["weights"] = max(usual, *half_clipped, least)
     tightest = min(most, key=lambda name: most[name])
     if most[tightest] < least:

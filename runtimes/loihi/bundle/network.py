@@ -169,11 +169,12 @@ def _sum(node: Mapping[str, Any], wires: Mapping[str, Any]) -> Any:
 
 def _population(population: Mapping[str, Any], arrays: Mapping[str, np.ndarray], period: int) -> LIFReset:
     bias = arrays[population["bias"]] if population["bias"] else 0
+    threshold = population["threshold"]
     return LIFReset(
         shape=_lava_shape(population["shape"]),
         du=_CURRENT_LIVES_ONE_STEP,
         dv=population["decay"],
-        vth=population["threshold"],
+        vth=arrays[threshold] if isinstance(threshold, str) else threshold,  # [C] too, though Lava speaks of a number
         bias_mant=bias,  # [C]: broadcasts over Lava's [W, H, C]
         bias_exp=population["bias_exponent"],
         reset_interval=period,

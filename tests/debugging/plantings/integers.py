@@ -13,7 +13,9 @@ from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Conv, Input, Linear, Population
 from tet_deploy.meaning import evaluate
+from tet_deploy.passes.fit import by_output
 from tet_deploy.testing import random_frames, random_quantized_network
+from tet_deploy.units import by_channel, threshold
 
 
 def in_real_numbers(graph: Graph) -> Graph:
@@ -27,18 +29,16 @@ def in_real_numbers(graph: Graph) -> Graph:
             source = node
             while source.inputs and not isinstance(source, LIF):
                 source = graph[source.inputs[0]]
-            unit = population.quantization.scale / (graph.input.quantization.scale if isinstance(source, Input) else 1.0)
+            unit = graph.input.quantization.scale if isinstance(source, Input) else 1.0
             bias = None
             if population.bias is not None and population.inputs[0] == node.name:
                 shift = population.quantization.bias_exponent if isinstance(population, LIF) else 0
-                bias = (population.bias.astype(np.float64) * 2**shift / 64 / population.quantization.scale).astype(
-                    np.float32
-                )
-            return dataclasses.replace(node, weight=(node.weight / unit).astype(np.float32), bias=bias, quantization=None)
+                bias = population.bias.astype(np.float64) * 2**shift / 64 / np.asarray(population.quantization.scale)
+                bias = bias.astype(np.float32)
+            weight = node.weight / by_output(np.asarray(population.quantization.scale) / unit, node.weight.ndim)
+            return dataclasses.replace(node, weight=weight.astype(np.float32), bias=bias, quantization=None)
         if isinstance(node, LIF):
-            return dataclasses.replace(
-                node, bias=None, threshold=node.threshold / node.quantization.scale, quantization=None
-            )
+            return dataclasses.replace(node, bias=None, threshold=threshold(node), quantization=None)
         return dataclasses.replace(node, bias=None, quantization=None) if isinstance(node, Population) else node
 
     return Graph(tuple(real(node) for node in graph))
@@ -54,7 +54,7 @@ def consistent(graph: Graph) -> Graph:
         while source.inputs and not isinstance(source, LIF):
             source = graph[source.inputs[0]]
         unit = graph.input.quantization.scale if isinstance(source, Input) else 1.0
-        scale = graph.consumers(node.name)[0].quantization.scale / unit
+        scale = by_channel(np.asarray(graph.consumers(node.name)[0].quantization.scale) / unit)
         return dataclasses.replace(node, quantization=dataclasses.replace(node.quantization, scale=scale))
 
     return Graph(tuple(scaled(node) for node in graph))

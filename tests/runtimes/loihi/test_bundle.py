@@ -57,7 +57,7 @@ def test_a_good_bundle_is_read(a_bundle):
 @pytest.mark.parametrize(
     "change",
     [
-        put("nodes", 1, "threshold", "+50"),
+        put("nodes", 1, "decay", "+50"),
         put("nodes", 1, "decay", 100),
         put("nodes", 1, "name", "other"),
         put("input", "bits", 7),

@@ -159,7 +159,13 @@ def _sum(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wire
 
 def _population(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> _Wire:
     shape = _ports(here, node, wires)
-    _integer(here, node, "threshold", 1, _LARGEST_THRESHOLD)
+    if isinstance(node["threshold"], str):
+        threshold = _array(here, node["threshold"], unused, 1)
+        good = threshold.dtype == np.int32 and threshold.shape == shape[-1:]
+        good = good and threshold.min() >= 1 and threshold.max() <= _LARGEST_THRESHOLD
+        _need(f"{here}: threshold", f"{shape[-1]} int32 within 1..{_LARGEST_THRESHOLD}", str(threshold.dtype), good)
+    else:
+        _integer(here, node, "threshold", 1, _LARGEST_THRESHOLD)
     _integer(here, node, "decay", 0, _LARGEST_DECAY)
     _integer(here, node, "bias_exponent", 0, _LARGEST_BIAS_EXPONENT)
     if node["bias"] is not None:
