@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 
 import numpy as np
-from onnx import TensorProto
+from onnx import FunctionProto, TensorProto
 
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import lif_function
+from tet_deploy.exporters.onnx_neurons import lif_function, soft_reset_function
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 
@@ -96,8 +96,9 @@ def _(node: Add, network: _Network) -> str:
     return network.summed(node)
 
 
-@_emit.register
-def _(node: LIF, network: _Network) -> str:
+@_emit.register(LIF)
+@_emit.register(SoftResetLIF)
+def _(node: LIF | SoftResetLIF, network: _Network) -> str:
     build, name, shape = network.build, node.name, network.graph.shapes[node.name]
     current = network.unmerged(node, network.summed(node), shape, own(node, "current"))
     build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
@@ -114,9 +115,7 @@ def _(node: LIF, network: _Network) -> str:
         inputs.append(build.constant(own(node, "threshold"), threshold))
     else:
         attributes["threshold"] = float(node.threshold)
-    function = lif_function(
-        node.comparison, by_channel="threshold" not in attributes, potentials=potentials, states=network.states
-    )
+    function = _function(node, by_channel="threshold" not in attributes, potentials=potentials, states=network.states)
     build.call(function, [*inputs, *before], [*outputs, *after], **attributes)
     if potentials:
         build.output(outputs[1], TensorProto.FLOAT, ["T", "B", *shape])
@@ -124,6 +123,12 @@ def _(node: LIF, network: _Network) -> str:
         spikes = build.op("Cast", [outputs[0]], output_of(name, "spikes"), to=TensorProto.UINT8)
         build.output(spikes, TensorProto.UINT8, ["T", "B", *shape])
     return network.merged(outputs[0], shape, own(node, "merged"))
+
+
+def _function(node: LIF | SoftResetLIF, **options: bool) -> FunctionProto:
+    if isinstance(node, LIF):
+        return lif_function(node.comparison, **options)
+    return soft_reset_function(node.reset, node.comparison, **options)
 
 
 @_emit.register

@@ -2,7 +2,7 @@
 
 A Scan keeps T and B free, and ONNX Runtime inlines the function. The reset is `u - u * s`: a `Where` costs far more there.
 Before 1.24 a Scan fails at run time where the shape of its input was not inferred, so the exporter states it.
-Both functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. The
+All functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. The
 threshold is an attribute, or with `by_channel` the second input, which broadcasts against a step. On request they begin with
 a given membrane potential [B, ...] and give the last one, so that a run can go on.
 """
@@ -23,26 +23,63 @@ _node = helper.make_node
 
 
 def lif_function(comparison: str, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
-    """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32.
-
-    u >= threshold is said as not u < threshold: ONNX Runtime 1.19 does not know the shape of a GreaterOrEqual in a Scan.
-    """
-    name, fires = {
-        ">": ("LIF", [_node("Greater", ["u", "threshold"], ["fires"])]),
-        ">=": ("LIFFromThreshold", [_node("Less", ["u", "threshold"], ["silent"]), _node("Not", ["silent"], ["fires"])]),
-    }[comparison]
+    """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32."""
     step = [
         _node("Mul", ["v", "decay"], ["kept"]),
         _node("Add", ["kept", "x"], ["u"]),
-        *fires,
-        _node("Cast", ["fires"], ["spike"], to=TensorProto.FLOAT),
+        *_reaches("u", comparison, "spike"),
         _node("Mul", ["u", "spike"], ["removed"]),
         _node("Sub", ["u", "removed"], ["v_next"]),
     ]
+    return _float_function("LIF", step, comparison, by_channel, potentials, states)
+
+
+def soft_reset_function(reset: str, comparison: str, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
+    """`dynamics.soft_reset_step` in the same way."""
+    owed = [
+        *_reaches("v", comparison, "owed"),
+        _node("Mul", ["threshold", "owed"], ["late"]),
+        _node("Sub", ["w", "late"], ["u"]),
+    ]
+    settled = [_node("Sub", ["spike", "owed"], ["settled"]), _node("Mul", ["threshold", "settled"], ["removed"])]
+    name, owed, removed = {
+        "subtract": ("SoftResetLIF", [_node("Identity", ["w"], ["u"])], [_node("Mul", ["threshold", "spike"], ["removed"])]),
+        "subtract-delayed": ("DelayedSoftResetLIF", owed, []),
+        "subtract-twice": ("TwiceSoftResetLIF", owed, settled),
+    }[reset]
+    step = [
+        _node("Mul", ["v", "decay"], ["kept"]),
+        _node("Add", ["kept", "x"], ["w"]),
+        *owed,
+        *_reaches("u", comparison, "spike"),
+        *removed,
+        _node("Sub", ["u", "removed"], ["v_next"]) if removed else _node("Identity", ["u"], ["v_next"]),
+    ]
+    return _float_function(name, step, comparison, by_channel, potentials, states)
+
+
+def _reaches(value: str, comparison: str, output: str) -> list[NodeProto]:
+    """1 where a value passes the threshold, else 0.
+
+    u >= threshold is said as not u < threshold: ONNX Runtime 1.19 does not know the shape of a GreaterOrEqual in a Scan.
+    """
+    truth, below = f"{output}_is", f"{output}_is_not"
+    compared = {
+        ">": [_node("Greater", [value, "threshold"], [truth])],
+        ">=": [_node("Less", [value, "threshold"], [below]), _node("Not", [below], [truth])],
+    }[comparison]
+    return [*compared, _node("Cast", [truth], [output], to=TensorProto.FLOAT)]
+
+
+def _float_function(
+    name: str, step: Sequence[NodeProto], comparison: str, by_channel: bool, potentials: bool, states: bool
+) -> FunctionProto:
+    name, inputs = {">": name, ">=": f"{name}FromThreshold"}[comparison], ["current"]
     attributes = [_attribute("decay", AttributeProto.FLOAT)]
-    if not by_channel:
+    if by_channel:
+        name, inputs = f"{name}ByChannel", [*inputs, "threshold"]
+    else:
         attributes.append(_attribute("threshold", AttributeProto.FLOAT))
-    name, inputs = (f"{name}ByChannel", ["current", "threshold"]) if by_channel else (name, ["current"])
     scan = _Scan("current", TensorProto.FLOAT, _seen(TensorProto.FLOAT, TensorProto.FLOAT, potentials))
     return _function(name, inputs, [*attributes, scan.over(step)], scan, states)
 

@@ -11,7 +11,7 @@ from functools import singledispatch
 import numpy as np
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import conv_size
 
 FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
@@ -57,6 +57,12 @@ def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np
 
 
 @step.register
+def _(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    threshold = per_channel(node.threshold, presynaptic.ndim)
+    return soft_reset_step(v, presynaptic, node.decay, threshold, node.comparison, node.reset)
+
+
+@step.register
 def _(node: Readout, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """It keeps nothing; quantized, it sends 64 times its input plus the bias."""
     if node.quantization is None:
@@ -97,6 +103,32 @@ def lif_step(
     u = v * v.dtype.type(decay) + current
     spikes = COMPARISONS[comparison](u, np.asarray(threshold, v.dtype))
     return spikes, np.where(spikes, v.dtype.type(0), u)
+
+
+def soft_reset_step(
+    v: np.ndarray,
+    current: np.ndarray,
+    decay: float,
+    threshold: float | np.ndarray,
+    comparison: str = ">",
+    reset: str = "subtract",
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step of the leaky integrate-and-fire neuron with soft reset.
+
+    owed  = v > threshold, of the step before; nothing where `reset` is "subtract"
+    u     = decay * v + current - threshold * owed
+    spike = u > threshold
+    v     = u - threshold * spike            "subtract"
+            u                                "subtract-delayed"
+            u - threshold * (spike - owed)   "subtract-twice"
+
+    Parameters and what is returned are those of `lif_step`; `reset` is one of `ir.nodes.SOFT_RESETS`.
+    """
+    compare, limit = COMPARISONS[comparison], np.asarray(threshold, v.dtype)
+    owed = np.zeros_like(v) if reset == "subtract" else compare(v, limit).astype(v.dtype)
+    u = v * v.dtype.type(decay) + current - limit * owed
+    spikes = compare(u, limit)
+    return spikes, u if reset == "subtract-delayed" else u - limit * (spikes.astype(v.dtype) - owed)
 
 
 def fixed_point_lif_step(

@@ -18,7 +18,7 @@ from tet_deploy.errors import ArtifactError, shown
 from tet_deploy.files import Kind, head
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import LIF, Quantization
+from tet_deploy.ir.nodes import Quantization, Spiking
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ranges import CLIPPED, KINDS, Possible, possible
 
@@ -66,7 +66,7 @@ class Description:
 
 def metadata_of(graph: Graph, version: str) -> dict[str, str]:
     """The metadata of a file that holds this network, with an empty seal."""
-    shapes = {node.name: list(graph.shapes[node.name]) for node in graph.of_kind(LIF)}
+    shapes = {node.name: list(graph.shapes[node.name]) for node in graph.of_kind(Spiking)}
     return {
         "tet_deploy.format": str(FORMAT),
         "tet_deploy.version": version,

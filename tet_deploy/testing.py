@@ -16,7 +16,19 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Quantization, Readout
+from tet_deploy.ir.nodes import (
+    LIF,
+    SOFT_RESETS,
+    Add,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Quantization,
+    Readout,
+    SoftResetLIF,
+)
 from tet_deploy.ir.shapes import conv_size, padded_macs
 
 Rng = np.random.Generator
@@ -24,7 +36,9 @@ Draw = Callable[[tuple[int, ...], float], np.ndarray]  # (shape, largest magnitu
 LEAST_DECAY = 1 / dynamics.DECAY_ONE  # that a chip can have
 
 
-def random_float_network(rng: Rng, *, encoding: str | None = None, layers: int | None = None, grid: int = 6) -> Graph:
+def random_float_network(
+    rng: Rng, *, encoding: str | None = None, layers: int | None = None, grid: int = 6, soft: bool = False
+) -> Graph:
     """A deployable float network with weights on multiples of 2^-grid, so that every partial sum is exact in float32.
 
     Parameters
@@ -33,8 +47,11 @@ def random_float_network(rng: Rng, *, encoding: str | None = None, layers: int |
         "analog", "events", or None to draw one.
     layers
         Number of spiking layers, one after the other; or None to draw a network with branches.
+    soft
+        Make most of its neurons such with soft reset.
     """
-    return _Drawing(rng, encoding, lambda shape, bound: _dyadic(rng, shape, bound, grid), None, layers).network()
+    graph = _Drawing(rng, encoding, lambda shape, bound: _dyadic(rng, shape, bound, grid), None, layers).network()
+    return graph.replace({lif.name: _softened(lif, rng) for lif in graph.of_kind(LIF)}) if soft else graph
 
 
 def random_quantized_network(
@@ -253,6 +270,13 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
         bias=mantissas.astype(np.int16),
         quantization=Quantization(scale=scale, bits=17, bias_exponent=exponent),
     )
+
+
+def _softened(lif: LIF, rng: Rng) -> LIF | SoftResetLIF:
+    """The same neuron with one of the soft resets, or as it is."""
+    fields = {field.name: getattr(lif, field.name) for field in dataclasses.fields(lif)}
+    reset = str(rng.choice(["zero", *SOFT_RESETS]))
+    return lif if reset == "zero" else SoftResetLIF(**fields | {"reset": reset})
 
 
 def _by_channel(threshold: float, channels: int, classes: int) -> float | np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 import tet_deploy as td
 from tet_deploy.errors import ArgumentError, GraphError
-from tet_deploy.ir.nodes import LIF, Conv
+from tet_deploy.ir.nodes import LIF, Conv, SoftResetLIF, Spiking
 from tet_deploy.runtimes import RUNTIMES
 
 pytest.importorskip("h5py", reason="reads NIR files")
@@ -18,6 +18,7 @@ RECORDED = {  # file -> what is said of it
     "spikingjelly_if": {"source": "spikingjelly"},
     "spikingjelly_v_reset": {"source": "spikingjelly"},
     "snntorch_zero": {"source": "snntorch", "reset": "zero"},
+    "snntorch_default_subtract": {"source": "snntorch", "reset": "subtract"},
     "norse_lifbox": {"source": "norse"},
 }
 
@@ -26,7 +27,7 @@ def recorded(name):
     """Network, frames, and what each of its layers of neurons sent."""
     stored = np.load(HERE / f"{name}.npz")
     graph = td.load_nir(HERE / f"{name}.nir", **RECORDED[name])
-    layers = [node.name for node in graph.of_kind(LIF)]
+    layers = [node.name for node in graph.of_kind(Spiking)]
     return graph, stored["input"].astype(np.float32), {layer: stored[f"spikes{i}"] for i, layer in enumerate(layers)}
 
 
@@ -45,7 +46,7 @@ def test_every_spike_is_the_frameworks(name, runtime):
     for network in [td.lower(graph, frames)] + ([graph] if runtime == "reference" else []):
         recording = td.run(network, frames, runtime=runtime, probes="all")
         assert differing(recording.spikes, expected) == dict.fromkeys(expected, 0)
-        last = expected[graph.of_kind(LIF)[-1].name]
+        last = expected[graph.of_kind(Spiking)[-1].name]
         assert np.array_equal(recording.readout, last.reshape(recording.readout.shape))
 
 
@@ -76,12 +77,39 @@ def test_the_public_neurons_spike_as_recorded(name, said):
 
 @pytest.mark.parametrize("name", ["snntorch_default_subtract", "public_cnn_sinabs", "sinabs_iaf"])
 def test_what_the_file_lost_must_be_said(name):
-    """Without `reset` the error says how; with "subtract", what there is no form for yet."""
+    """Without `reset` the error says how to say it."""
     source = "snntorch" if name.startswith("snntorch") else "nir"
     with pytest.raises(ArgumentError, match=r"node '1': how it resets is not in the file.*reset='zero' or reset='subtract'"):
         td.load_nir(HERE / f"{name}.nir", source=source)
-    with pytest.raises(GraphError, match=r"node '1': reset='subtract'.*no form here yet.*will come"):
-        td.load_nir(HERE / f"{name}.nir", source=source, reset="subtract")
+
+
+def test_the_public_network_of_soft_resets_runs_in_floats():
+    """NIR's own CNN, told reset="subtract": reference and ONNX agree in every spike and potential, and Lava refuses it."""
+    pytest.importorskip("onnxruntime", reason="runs there")
+    soft, hard = (
+        td.load_nir(HERE / "public_cnn_sinabs.nir", source="nir", reset=reset, dt=1.0) for reset in ("subtract", "zero")
+    )
+    assert {node.reset for node in soft.of_kind(Spiking)} == {"subtract"} and len(soft.of_kind(SoftResetLIF)) == 5
+    frames = np.random.default_rng(0).poisson(0.3, (10, 2, *soft.input.shape)).astype(np.float32)
+    lowered = td.lower(soft, frames)
+    agreement = td.validate(lowered, frames, runtimes=["reference", "onnx"])["onnx"]
+    assert agreement.equal and agreement.compared > 300_000, str(agreement.first)
+    spikes = [td.run(graph, frames, probes="spikes").spikes["12"].sum() for graph in (lowered, td.lower(hard, frames))]
+    assert spikes[0] > spikes[1] > 0
+    with pytest.raises(GraphError, match="node '1': reset must be 'zero' in a Loihi core's integers; got 'subtract'"):
+        td.quantize(lowered, frames)
+
+
+def test_what_subtract_means_is_the_sources(files):
+    """snnTorch's neurons subtract a step later unless more is said; those of NIR's text at once."""
+    graph = files.write(files.chain(files.linear(), files.lif(3, r=2.0, v_reset=None)))
+
+    def reset(**said):
+        return td.load_nir(graph, **said).of_kind(SoftResetLIF)[0].reset
+
+    assert reset(source="nir", reset="subtract") == "subtract"
+    assert reset(source="snntorch", reset="subtract") == "subtract-delayed"
+    assert reset(source="snntorch", reset="subtract-twice") == "subtract-twice"
 
 
 def test_the_source_must_be_said_where_it_matters(files):
@@ -99,7 +127,7 @@ def test_the_source_must_be_said_where_it_matters(files):
     [
         ({"source": "sinabs"}, "source: must be one of 'spikingjelly'.*got 'sinabs'"),
         ({"source": ["nir"]}, "source: must be one of"),
-        ({"source": "nir", "reset": "soft"}, "reset: must be one of 'zero', 'subtract'; got 'soft'"),
+        ({"source": "nir", "reset": "soft"}, "reset: must be one of 'zero', 'subtract'.*; got 'soft'"),
         ({"source": "nir", "dt": 0}, "dt: must be the seconds of a step"),
         ({"source": "nir", "dt": float("nan")}, "dt: must be"),
         ({"source": "nir", "dt": "1e-4"}, "dt: must be"),

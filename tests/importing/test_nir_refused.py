@@ -179,3 +179,26 @@ def test_what_a_source_never_writes_is_refused(case, files):
     said |= {"dt": 1e-3} if case == "another dt of rockpool" else {}
     with pytest.raises(TetDeployError, match=f"node 'n1': .*{error}"):
         td.load_nir(files.write(files.chain(files.linear(), make(files))), source=source, **said)
+
+
+SOFT = {
+    "rests elsewhere": (
+        lambda f: neuron(f, v_leak=0.1, v_reset=0.1),
+        "nir",
+        "v_leak = 0.1 must be 0 where a spike subtracts the threshold. Train with a rest of 0",
+    ),
+    "a number to reset to": (
+        lambda f: node(f, {"type": "IF", "r": 1e4, "v_threshold": np.ones(3), "v_reset": np.full(3, 0.25)}),
+        "spikingjelly",
+        "v_reset = 0.25 says that its neurons do not subtract their threshold. Say reset='zero'",
+    ),
+    "several spikes a step": (neuron, "rockpool", "may spike several times a step, which has no form here"),
+}
+
+
+@pytest.mark.parametrize("case", SOFT)
+def test_what_a_soft_reset_contradicts_is_refused(case, files):
+    """Told reset="subtract", of neurons that do something else."""
+    make, source, error = SOFT[case]
+    with pytest.raises(TetDeployError, match=f"node 'n1': {error}|node 'n1': .*{error}"):
+        td.load_nir(files.write(make(files)), source=source, reset="subtract")

@@ -8,7 +8,7 @@ import pytest
 
 import tet_deploy as td
 from tet_deploy.ir.graph import chain
-from tet_deploy.ir.nodes import LIF, Input, Linear, Readout
+from tet_deploy.ir.nodes import LIF, SOFT_RESETS, Input, Linear, Readout, SoftResetLIF
 from tet_deploy.links.flips import flips
 from tet_deploy.links.link import of_graph
 from tet_deploy.links.pair import Pair
@@ -64,6 +64,22 @@ def test_first_causes_are_those_of_a_slow_loop(decay):
         total[name] = (int(expected.sum()), int((one.spikes[name] != two.spikes[name]).sum()))
     assert all(causes > 0 for causes, _ in total.values())
     assert total["lif1"][0] < total["lif1"][1]
+
+
+@pytest.mark.parametrize("reset", SOFT_RESETS)
+def test_a_soft_reset_forgets_nothing(reset):
+    """Each neuron of the first layer differs by itself once at most, however often both fire together afterwards."""
+    rng = np.random.default_rng(3)
+    graph = sparse_network(rng, 0.75)
+    soft = SoftResetLIF(name="lif0", inputs=("w0",), decay=0.75, reset=reset)
+    graph = graph.replace({"lif0": soft})
+    other = graph.replace({"lif0": dataclasses.replace(soft, threshold=0.9)})
+    frames = rng.uniform(0, 2, (12, 40, 5)).astype(np.float32)
+    links, one, two = both(graph, other, frames)
+    differs = one.spikes["lif0"] != two.spikes["lif0"]
+    causes = flips(links, one, two, frames)["lif0"].first_causes
+    assert np.array_equal(causes, differs & (np.cumsum(differs, axis=0) == 1))
+    assert 0 < causes.sum() < differs.sum()
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tet_deploy.counting.conventions import ENERGIES
+from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.layout import Table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def layer_table(report: EnergyReport) -> Table:
     means |= {f"nJ by {priced.table.name}": priced.by_layer(report.default) / 1000 for priced in report.by_table}
     rows = []
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
-        if kind != "lif":
+        if kind not in NEURON_KINDS:
             rows.append((layer, kind, *(f"{values[index]:,.1f}" for values in means.values())))
     title = f"Per layer and inference; energy '{report.default}'"
     return Table(title, ("layer", "kind", *means), rows, text=("kind",))

@@ -100,6 +100,8 @@ def terms(name: str, layers: Layers, table: EnergyTable, policies: Policies) -> 
         found += [term(ELEMENTS, "element_addition", column, every) for column in ("bias_additions", "residual_additions")]
         neurons = ("neuron_update", "neuron_updates"), ("spike", "spikes"), ("leak_multiplication", "leak_multiplications")
         found += [term(NEURONS, price, column, every) for price, column in neurons]
+        if "soft_reset_lif" in layers.kinds:
+            found.append(term(NEURONS, "element_addition", "spikes", kinds == "soft_reset_lif"))
     return found
 
 

@@ -15,7 +15,7 @@ from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
 from tet_deploy.counting.tables import EnergyTable, Price, choose
 from tet_deploy.counting.totals import LARGEST, Totals
-from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
+from tet_deploy.counting.traffic import NEURON_KINDS, PER_EVENT, PER_STEP
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError, shown
 from tet_deploy.range_totals import RangeTotals
 
@@ -60,7 +60,7 @@ def from_state(state: Any) -> EnergyReport:
     rows, steps = len(names), plain.count(state, "steps", least=1)
     if not rows:
         raise ArtifactError("layers: must be one or more. The file is damaged; do the work again.")
-    if len(kinds) != rows or not set(kinds) <= {*SYNAPTIC_KINDS, "lif", "add"}:
+    if len(kinds) != rows or not set(kinds) <= {*SYNAPTIC_KINDS, *NEURON_KINDS, "add"}:
         raise ArtifactError(f"kinds: must be {rows} kinds of layers. The file is damaged; do the work again.")
     try:
         traffic = Totals(

@@ -57,7 +57,7 @@ class EnergyTable:
     mac
         A value that passes a synapse: one multiplication and one accumulation.
     element_addition
-        A bias or a skip connection added to one element.
+        A bias or a skip connection added to one element, a threshold subtracted from it.
     neuron_update
         One neuron for one step, without its leak: a comparison.
     leak_multiplication

@@ -18,10 +18,14 @@ from tet_deploy.counting.signals import Signal, signals, total, weighted_total
 from tet_deploy.counting.synapses import Synapses, adds_bias, synapses
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Spiking
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, SoftResetLIF, Spiking
 from tet_deploy.ir.values import SPIKE, Value, values
 from tet_deploy.reprs import short_repr
 
+NEURON_KINDS = {
+    "lif": "a spike sets the potential to 0, which costs nothing more",
+    "soft_reset_lif": "a spike lowers the potential by the threshold: one addition",
+}
 PER_EVENT = {
     "events": "non-zero inputs of a synaptic layer",
     "synops": "synapses those events pass, borders excluded, zero weights included",
@@ -50,7 +54,7 @@ class Traffic:
     Attributes
     ----------
     layers, kinds
-        Names, and one of `SYNAPTIC_KINDS`, 'lif' or 'add'.
+        Names, and one of `SYNAPTIC_KINDS`, of `NEURON_KINDS`, or 'add'.
     input_fed
         bool [L]: layers that the network's input reaches without a LIF between.
     per_event
@@ -183,20 +187,25 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
 
 def _population_row(graph: Graph, node: Spiking, spikes: np.ndarray) -> _Row:
     neurons = int(np.prod(graph.shapes[node.name], dtype=np.int64))
-    leaks = neurons if _leaks(node) else 0
-    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": leaks}
-    return _Row(node.name, "lif", False, {"spikes": total(spikes)}, per_step)
+    kind, leaks = _neuron(node)
+    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": neurons if leaks else 0}
+    return _Row(node.name, kind, False, {"spikes": total(spikes)}, per_step)
 
 
 @singledispatch
-def _leaks(node: Spiking) -> bool:
-    """Whether each neuron multiplies its potential in every step."""
+def _neuron(node: Spiking) -> tuple[str, bool]:
+    """One of `NEURON_KINDS`, and whether each neuron multiplies its potential in every step."""
     raise GraphError(f"node {node.name!r}: nothing is known of what a {node.kind} costs.")
 
 
-@_leaks.register
-def _(node: LIF) -> bool:
-    return 0 < node.decay < 1
+@_neuron.register
+def _(node: LIF) -> tuple[str, bool]:
+    return "lif", 0 < node.decay < 1
+
+
+@_neuron.register
+def _(node: SoftResetLIF) -> tuple[str, bool]:
+    return "soft_reset_lif", 0 < node.decay < 1
 
 
 def _add_row(graph: Graph, node: Add, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]) -> _Row:

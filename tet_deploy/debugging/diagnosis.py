@@ -22,7 +22,7 @@ from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.pieces import Pieces, pieces
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Population, Spiking
+from tet_deploy.ir.nodes import LEAKY, LIF, WEIGHTED, Population, Spiking
 from tet_deploy.ir.spec import DEPLOYABLE
 from tet_deploy.layout import Table
 from tet_deploy.passes import fold
@@ -226,7 +226,7 @@ def _beyond(node: Population, said: Steps, seen: Steps, tolerance: float) -> np.
 
 
 def _largest_threshold(node: Population) -> float:
-    return float(np.max(threshold(node))) if isinstance(node, LIF) else 1.0
+    return float(np.max(threshold(node))) if isinstance(node, LEAKY) else 1.0
 
 
 def _taken_apart(expected: Population, right: Flow, node: Population, ran: Flow, seen: Steps) -> Pieces:
@@ -252,7 +252,7 @@ def _ablated(node: Population, apart: Pieces, seen: Steps, ran: Flow) -> Iterato
 
 def _yardstick(node: Population, apart: Pieces) -> float:
     """A threshold in units of the float network; of a readout, the root mean square of what it sends."""
-    if isinstance(node, LIF):
+    if isinstance(node, LEAKY):
         return _largest_threshold(node)
     return float(np.sqrt(np.mean(np.square(apart.expected)))) or 1.0
 

@@ -15,7 +15,7 @@ import numpy as np
 from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.digest import digest
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Readout, to_record
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Population, Readout, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
 from tet_deploy.ir.table import graph_table, summary
 
@@ -180,7 +180,7 @@ def _check_quantization(graph: Graph) -> None:
     """A network holds integers throughout or not at all; what a runtime would overlook is refused."""
     is_quantized = graph.is_quantized
     for node in graph.nodes:
-        if not isinstance(node, (Input, *WEIGHTED, LIF, Readout)):
+        if not isinstance(node, (Input, *WEIGHTED, Population)):
             continue
         q, weight, bias = node.quantization, getattr(node, "weight", None), getattr(node, "bias", None)
         if (q is not None) != is_quantized:
@@ -188,7 +188,7 @@ def _check_quantization(graph: Graph) -> None:
         if q is None:
             if any(array is not None and array.dtype.kind != "f" for array in (weight, bias)):
                 raise GraphError(f"node {node.name!r}: a float network holds floats, not integers. Convert its arrays.")
-            if isinstance(node, (LIF, Readout)) and bias is not None:
+            if isinstance(node, Population) and bias is not None:
                 raise GraphError(f"node {node.name!r}: a float network's bias belongs to the layer that feeds the node.")
         elif isinstance(node, WEIGHTED) and (bias is not None or weight is None or weight.dtype.kind != "i"):
             raise GraphError(f"node {node.name!r}: a quantized {node.kind} holds integer weights and no bias.")

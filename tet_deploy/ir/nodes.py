@@ -190,15 +190,39 @@ class LIF(Spiking):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class SoftResetLIF(Spiking):
+    """w = decay * v + I ; spike = w > threshold ; v = w - threshold where it spikes, w elsewhere.  v(0) = 0.
+
+    What lies above the threshold is kept, which no chip's neuron does: such a network runs in floats. `reset` says when the
+    threshold is subtracted; u is what is compared with it, v what a step leaves and a recording shows:
+
+        "subtract"          u = w                             v = u - threshold where it spikes
+        "subtract-delayed"  u = w - threshold where v > it    v = u: the threshold goes a step later
+        "subtract-twice"    u = w - threshold where v > it    v = w - threshold where it spikes: what was left above it
+                                                              has to reach twice as far to fire again
+
+    The first is SpikingJelly's with v_reset=None, the second snnTorch's default, the third its reset_delay=False. The other
+    fields are those of `LIF`.
+    """
+
+    decay: float = 0.5
+    threshold: float | np.ndarray = 1.0
+    reset: str = "subtract"
+    comparison: str = ">"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Readout(Population):
     """The network's output: the presynaptic input of each class at each step; the decision is its mean over time."""
 
 
 WEIGHTED = (Conv, Linear)
+LEAKY = (LIF, SoftResetLIF)  # neurons that compare a decaying potential with a threshold
+SOFT_RESETS = ("subtract", "subtract-delayed", "subtract-twice")  # of a SoftResetLIF
 _LATER = {"comparison": ">"}  # fields that files and digests know only where they differ from what went without saying
 _NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
-    kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, Readout)
+    kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, SoftResetLIF, Readout)
 }
 
 

@@ -10,7 +10,21 @@ from functools import singledispatch
 import numpy as np
 
 from tet_deploy.errors import GraphError, shown
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Node, Population, Readout
+from tet_deploy.ir.nodes import (
+    LIF,
+    SOFT_RESETS,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Node,
+    Population,
+    Readout,
+    SoftResetLIF,
+)
 
 Shape = tuple[int, ...]
 LARGEST_ACTIVATION = 2**28  # elements of one sample in one step; a file that asks for more is broken or hostile
@@ -124,8 +138,9 @@ def _(node: Add, *inputs: Shape) -> Shape:
     return inputs[0]
 
 
-@_shape.register
-def _(node: LIF, x: Shape, *others: Shape) -> Shape:
+@_shape.register(LIF)
+@_shape.register(SoftResetLIF)
+def _(node: LIF | SoftResetLIF, x: Shape, *others: Shape) -> Shape:
     thresholds = np.asarray(node.threshold, np.float64)
     if not 0 <= node.decay <= 1 or not (np.isfinite(thresholds) & (thresholds > 0)).all():
         raise GraphError(
@@ -133,8 +148,7 @@ def _(node: LIF, x: Shape, *others: Shape) -> Shape:
         )
     if isinstance(node.threshold, np.ndarray):
         _need_vector(node, "threshold", node.threshold, x[0])
-    if node.reset != "zero":
-        raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. Retrain with reset='zero'.")
+    _need_reset(node)
     if node.comparison not in (">", ">="):
         raise GraphError(f"node {node.name!r}: comparison must be '>' or '>='; got {node.comparison!r}.")
     _need_vector(node, "bias", node.bias, x[0])
@@ -146,6 +160,18 @@ def _(node: Readout, x: Shape, *others: Shape) -> Shape:
     _need_rank(node, x, 1)
     _need_vector(node, "bias", node.bias, x[0])
     return x
+
+
+def _need_reset(node: LIF | SoftResetLIF) -> None:
+    if isinstance(node, LIF) and node.reset != "zero":
+        way_out = "Make it a SoftResetLIF" if node.reset in SOFT_RESETS else "Retrain with reset='zero'"
+        raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. {way_out}.")
+    if isinstance(node, SoftResetLIF) and node.quantization is not None:
+        raise GraphError(f"node {node.name!r}: a SoftResetLIF has no integers, as no chip has it. Use the float network.")
+    if isinstance(node, SoftResetLIF) and node.reset not in SOFT_RESETS:
+        way_out = "Make it a LIF" if node.reset == "zero" else "Say which"
+        allowed = ", ".join(map(repr, SOFT_RESETS))
+        raise GraphError(f"node {node.name!r}: reset must be one of {allowed}; got {node.reset!r}. {way_out}.")
 
 
 def _need_rank(node: Node, x: Shape, rank: int) -> None:

@@ -63,7 +63,7 @@ def flips(pair: Pair, first: Recording, second: Recording, frames: np.ndarray) -
     reach = _Reach(graph, differs)
     found = {}
     for node in graph.of_kind(Spiking):
-        together = (first.spikes[node.name] > 0) & (second.spikes[node.name] > 0)
+        together = _begins_anew(node, first, second)
         causes = _first_causes(differs[node.name], reach.of_inputs(node), together, _remembers(node))
         found[node.name] = Flips(first_causes=causes)
     bounds = [
@@ -79,11 +79,16 @@ def flips(pair: Pair, first: Recording, second: Recording, frames: np.ndarray) -
         near = np.zeros(known.first_causes.shape, bool)
         samples = np.flatnonzero(known.first_causes.any(axis=(0, *range(2, near.ndim))))
         if len(samples):
-            together = ((first.spikes[name] > 0) & (second.spikes[name] > 0))[:, samples]
+            together = _begins_anew(graph[name], first, second)[:, samples]
             within = _accumulated([bound.of(name, samples) for bound in bounds], together)
             near[:, samples] = known.first_causes[:, samples] & (distances[:, samples] <= within)
         found[name] = dataclasses.replace(known, explained=near)
     return found
+
+
+def _begins_anew(node: Node, first: Recording, second: Recording) -> np.ndarray:
+    """Where both fired, which makes a neuron of hard reset forget what differed."""
+    return np.asarray((first.spikes[node.name] > 0) & (second.spikes[node.name] > 0) & isinstance(node, LIF))
 
 
 def _remembers(node: Spiking) -> bool:

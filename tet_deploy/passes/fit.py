@@ -13,7 +13,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout, SoftResetLIF
 from tet_deploy.passes.messages import Messages
 from tet_deploy.units import ByChannel
 
@@ -150,6 +150,14 @@ def _added_up(weight: np.ndarray, limit: int) -> tuple[np.ndarray, ...]:
 def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
     """The population with integer parameters, and the share of its biases that were clipped; more than one way, or none."""
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
+
+
+@populations.register
+def _(node: SoftResetLIF, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
+    raise GraphError(
+        f"node {node.name!r}: reset must be 'zero' in a Loihi core's integers; got {node.reset!r}. Retrain with "
+        "reset='zero', or use the reference or ONNX runtime with the float network."
+    )
 
 
 @populations.register

@@ -13,6 +13,7 @@ from tet_deploy._version import __version__
 from tet_deploy.counting.conventions import CACHED, ENERGIES
 from tet_deploy.counting.export import LAYERS, notes, write_csv
 from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.files import Kind, begins_with, check_writable, head, written_whole
 from tet_deploy.ir.table import graph_rows
@@ -190,7 +191,7 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
             "energies": [float(energy[row]) for energy in spent],
         }
         for row, (layer, kind) in enumerate(zip(traffic.layers, traffic.kinds, strict=True))
-        if kind not in ("lif", "add")
+        if kind not in (*NEURON_KINDS, "add")
     ]
     return {
         "report": report,

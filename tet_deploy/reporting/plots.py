@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, plain_label, render
 from tet_deploy.reporting.units import energy_text, energy_unit, percent
 
@@ -54,7 +55,7 @@ def firing_rates(rates: Mapping[str, float]) -> str:
 def energy_by_layer(report: EnergyReport) -> str:
     """The default energy of each synaptic layer, multiplications and additions stacked."""
     parts = {name: value.sum(axis=1) for name, value in report.parts(report.default).items()}
-    rows = [row for row, kind in enumerate(report.traffic.kinds) if kind not in ("lif", "add")]
+    rows = [row for row, kind in enumerate(report.traffic.kinds) if kind not in (*NEURON_KINDS, "add")]
     layers = [f"{report.traffic.layers[row]} ({report.traffic.kinds[row]})" for row in rows]
     totals = np.array([sum(value[row] for value in parts.values()) for row in rows])
     size, unit = energy_unit(totals.max(initial=0))

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, GraphError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.sources import SOURCES, Source
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, Flatten, Linear, Node, Pair
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, Flatten, Linear, Node, Pair, SoftResetLIF
 from tet_deploy.ir.shapes import Shape, output_shape
 
 _LARGEST_WINDOW = 2**20  # elements; of a sum pool, which becomes a kernel
@@ -207,7 +207,7 @@ def _flatten(building: Building, node: NirNode, x: str) -> str:
 
 def _lif(building: Building, node: NirNode, x: str) -> str:
     source = _source(building, node)
-    _check_reset(building, node, source)
+    reset = _reset(building, node, source)
     shape = building.shape_in_file(x)
     tau, r = (_positive(node, name, shape) for name in ("tau", "r"))
     dt = source.dt if building.dt is None else building.dt
@@ -223,17 +223,19 @@ def _lif(building: Building, node: NirNode, x: str) -> str:
             f"v_leak = {rest:g} and v_reset = {_reset_potential(node, shape):g} must be one potential, at which it rests",
             "Train with neurons that reset to where they rest.",
         )
-    return _neuron(building, node, x, source, decay, gain)
+    if rest and reset != "zero":
+        raise node.refused(f"v_leak = {rest:g} must be 0 where a spike subtracts the threshold", "Train with a rest of 0.")
+    return _neuron(building, node, x, source, reset, decay, gain)
 
 
 def _if(building: Building, node: NirNode, x: str) -> str:
     source = _source(building, node)
-    _check_reset(building, node, source)
+    reset = _reset(building, node, source)
     if source.integrate is None:
         raise node.refused(f"source {source.name!r} writes no IF neurons", "Say the source that wrote the file.")
     r = _positive(node, "r", building.shape_in_file(x))
     gain = source.integrate(node, r, source.dt if building.dt is None else building.dt)
-    return _neuron(building, node, x, source, 1.0, gain)
+    return _neuron(building, node, x, source, reset, 1.0, gain)
 
 
 def _threshold(building: Building, node: NirNode, x: str) -> str:
@@ -242,15 +244,29 @@ def _threshold(building: Building, node: NirNode, x: str) -> str:
     return building.add(LIF(name=node.name, inputs=(x,), decay=0.0, threshold=_float32(node, threshold)))
 
 
-def _neuron(building: Building, node: NirNode, x: str, source: Source, decay: float, gain: float) -> str:
+def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: str, decay: float, gain: float) -> str:
     shape = building.shape_in_file(x)
-    reset = _reset_potential(node, shape)
-    if reset and not source.rests_at_reset:
+    rest = _reset_potential(node, shape)
+    if rest and reset != "zero":
         raise node.refused(
-            f"v_reset = {reset:g} must be 0, as its first potential is not said", "Train with neurons that reset to 0."
+            f"v_reset = {rest:g} says that its neurons do not subtract their threshold", "Say reset='zero', or nothing."
         )
-    threshold = _float32(node, (node.constant("v_threshold", shape) - reset) / gain if gain else math.inf)
-    return building.add(LIF(name=node.name, inputs=(x,), decay=decay, threshold=threshold, comparison=source.comparison))
+    if rest and not source.rests_at_reset:
+        raise node.refused(
+            f"v_reset = {rest:g} must be 0, as its first potential is not said", "Train with neurons that reset to 0."
+        )
+    threshold = _float32(node, (node.constant("v_threshold", shape) - rest) / gain if gain else math.inf)
+    kind = LIF if reset == "zero" else SoftResetLIF
+    return building.add(
+        kind(
+            name=node.name,
+            inputs=(x,),
+            decay=decay,
+            threshold=threshold,
+            reset=reset,
+            comparison=source.comparison,
+        )
+    )
 
 
 def _float32(node: NirNode, threshold: float) -> float:
@@ -273,11 +289,12 @@ def _source(building: Building, node: NirNode) -> Source:
     return building.source
 
 
-def _check_reset(building: Building, node: NirNode, source: Source) -> None:
+def _reset(building: Building, node: NirNode, source: Source) -> str:
+    """What a spike does to the potential: "zero", or one of `SOFT_RESETS`."""
     how = building.reset or ("zero" if source.reset == "file" and "v_reset" in node else None)
-    if how is None and source.reset == "subtract":
+    if source.reset == "subtract" and how != "zero":
         raise node.refused(
-            "Rockpool's neurons subtract their threshold and may spike several times a step; neither has a form here",
+            "Rockpool's neurons subtract their threshold and may spike several times a step, which has no form here",
             "reset='zero' reads them as neurons that reset to 0: compare its spikes with the framework's.",
         )
     if how is None:
@@ -287,15 +304,7 @@ def _check_reset(building: Building, node: NirNode, source: Source) -> None:
             f"node {node.name!r}: how it resets is not in the file, as {who} {why}. Say reset='zero' or reset='subtract', "
             f"as the network was trained.{' The default of snnTorch is subtract.' if source.reset is None else ''}"
         )
-    if how == "subtract":
-        raise _soft(node)
-
-
-def _soft(node: NirNode) -> GraphError:
-    return node.refused(
-        "reset='subtract', v - threshold after a spike, has no form here yet",
-        "A kind of neuron for it will come; until then retrain with neurons that reset to 0.",
-    )
+    return source.subtract if how == "subtract" else how
 
 
 def _reset_potential(node: NirNode, shape: Shape) -> float:

@@ -19,10 +19,10 @@ from tet_deploy.importing.nir.scales import fold_scales
 from tet_deploy.importing.nir.sources import SOURCES
 from tet_deploy.importing.nir.structure import NirNetwork, read_structure
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import Flatten, Input, Readout
+from tet_deploy.ir.nodes import SOFT_RESETS, Flatten, Input, Readout
 from tet_deploy.ir.shapes import Shape
 
-RESETS = ("zero", "subtract")
+RESETS = ("zero", *SOFT_RESETS)
 _AXES = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}  # of a sample that each takes
 
 
@@ -46,7 +46,9 @@ def load_nir(
         Who wrote it: "spikingjelly", "snntorch", "norse", "rockpool", or "nir" for Euler's steps of `dt`. Needed where the
         network has LIF or IF neurons.
     reset
-        "zero" or "subtract", what a spike does to the potential, where the file lost it.
+        What a spike does to the potential, where the file lost it: "zero", or "subtract", which takes the threshold from it
+        as the source's neurons do by default (snnTorch's a step later). Of `SoftResetLIF`'s others "subtract-twice" is
+        snnTorch's with reset_delay=False.
     dt
         Seconds of a step, where they are neither in the file's metadata nor what `source` takes by default.
     encoding

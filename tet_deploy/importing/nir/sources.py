@@ -51,6 +51,8 @@ class Source:
         Of the potential with the threshold at a spike.
     reset
         "file" where v_reset says it, "subtract" where neurons always do that; None where both are written alike.
+    subtract
+        Which of `ir.nodes.SOFT_RESETS` its neurons have, if they subtract and nobody says more.
     rests_at_reset
         Whether neurons begin and rest at v_reset, so that it need not be 0.
     batched
@@ -64,6 +66,7 @@ class Source:
     dt: float = STEP
     comparison: str = ">"
     reset: str | None = "file"
+    subtract: str = "subtract"
     rests_at_reset: bool = False
     batched: bool = False
 
@@ -137,7 +140,9 @@ SOURCES = {
             comparison=">=",
             rests_at_reset=True,
         ),
-        Source(name="snntorch", tell="r = tau / 0.0001", leak=_snntorch, integrate=None, reset=None),
+        Source(
+            name="snntorch", tell="r = tau / 0.0001", leak=_snntorch, integrate=None, reset=None, subtract="subtract-delayed"
+        ),
         Source(
             name="norse",
             tell="constants of a single number, shapes that begin with the batch",
