@@ -93,13 +93,14 @@ class EventLoop:
         return sums
 
     def _kind(self, node):
-        """What feeds the layer: frames, spikes or sums of them; an identity beside other synapses is a skip."""
+        """What feeds the layer: frames, spikes or sums of them; an identity beside others, or to a readout, is a skip."""
         source = self.graph[node.inputs[0]]
         while isinstance(source, Flatten):
             source = self.graph[source.inputs[0]]
         (population,) = (user for user in self.graph if node.name in user.inputs)
         one_each = all(sum(weight != 0 for _, weight in ends) <= 1 for ends in self.reaches[node.name].values())
-        if node.dense_macs == 0 and one_each and len(population.inputs) > 1 and not isinstance(source, Input):
+        adds = isinstance(population, Readout) or len(population.inputs) > 1
+        if node.dense_macs == 0 and one_each and adds and not isinstance(source, Input):
             return "skip"
         return {Input: "analog", LIF: "spike", Add: "graded"}[type(source)]
 

@@ -200,6 +200,21 @@ def test_networks_of_every_kind_are_counted_event_by_event(event_loop, make, enc
     assert all(0 < spikes.mean() < 1 for spikes in recording.spikes.values())
 
 
+@pytest.mark.parametrize("stage", ["float", "quantized"])
+def test_a_readout_that_counts_spikes_adds_once_for_each(event_loop, stage):
+    """Neurons at the end: none of the readout's synapses that carry no weight is counted."""
+    rng = np.random.default_rng(0)
+    nodes = [node for node in network(geometries, "events", rng) if not isinstance(node, Readout)]
+    graph = Graph((*nodes, lif("last", "fc", threshold=0.5), Readout(name="readout", inputs=("last",))))
+    frames = random_frames(graph, rng, steps=4, samples=3)
+    lowered = fold(graph)
+    deployed = quantize(lowered, frames) if stage == "quantized" else snap_to_grid(lowered, frames)
+    recording = assert_counted(event_loop, deployed, frames)
+    assert 0 < recording.spikes["last"].mean() < 1
+    report = estimate(deployed, recording, frames)
+    assert dict(zip(report.traffic.layers, report.traffic.kinds, strict=True))["readout.identity"] == "skip"
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["float", "integers", "integers that wrap"]))
 def test_random_networks_are_counted_event_by_event(event_loop, seed, kind):

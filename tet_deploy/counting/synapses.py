@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, BatchNorm, Conv, Linear, Node, Population
+from tet_deploy.ir.nodes import WEIGHTED, BatchNorm, Conv, Linear, Node, Population, Spiking
 from tet_deploy.ir.shapes import Shape, conv_size, fan_out, padded_macs
 from tet_deploy.ir.values import ANALOG, EVENTS, GRADED, POOLED, SPIKE, Value, values
 
@@ -20,7 +20,7 @@ SYNAPTIC_KINDS = {
     "spike": "fed by a LIF: additions only",
     "pooled": "fed by an average over spikes: additions where the pooling is folded, else multiplications",
     "graded": "fed by a sum of spikes: multiplications",
-    "skip": "the identity of a skip connection, which sends on each spike: residual additions",
+    "skip": "the identity of a skip connection, or of a readout that counts spikes: residual additions",
 }
 
 
@@ -68,18 +68,18 @@ def synapses(graph: Graph) -> tuple[Synapses, ...]:
             sent[node.inputs[0]],
             graph.shapes[node.inputs[0]],
             graph.shapes[node.name],
-            beside_others=any(len(user.inputs) > 1 for user in graph.consumers(node.name)),
+            stands_alone=all(isinstance(u, Spiking) and len(u.inputs) == 1 for u in graph.consumers(node.name)),
         )
         for node in graph
         if isinstance(node, WEIGHTED)
     )
 
 
-def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape, beside_others: bool) -> Synapses:
+def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape, stands_alone: bool) -> Synapses:
     outputs, reached = int(np.prod(y, dtype=np.int64)), fan_out(node, x)
     return Synapses(
         node=node,
-        kind=_kind(node, source, reached, beside_others),
+        kind=_kind(node, source, reached, stands_alone),
         input_fed=source.kind in (ANALOG, EVENTS),
         fan_out=reached,
         fan_out_effective=effective_fan_out(node, x),
@@ -89,13 +89,13 @@ def _synapses(node: Conv | Linear, source: Value, x: Shape, y: Shape, beside_oth
     )
 
 
-def _kind(node: Conv | Linear, source: Value, reached: np.ndarray, beside_others: bool) -> str:
+def _kind(node: Conv | Linear, source: Value, reached: np.ndarray, stands_alone: bool) -> str:
     """Lowering makes identities, of one synapse an element, that stand for no layer; see `passes.lower_residual`.
 
-    The sums of a max pool stand for none either, but theirs are all the synapses that a population has.
+    The sums of a max pool stand for none either, but theirs are all the synapses that a population of neurons has.
     """
     one_each = reached.max() <= 1 or (isinstance(node, Linear) and np.count_nonzero(node.weight, axis=0).max() <= 1)
-    if node.dense_macs == 0 and one_each and beside_others and source.kind in (SPIKE, GRADED):
+    if node.dense_macs == 0 and one_each and not stands_alone and source.kind in (SPIKE, GRADED):
         return "skip"
     return source.kind if source.kind in (SPIKE, POOLED, GRADED) else "analog"
 

@@ -6,7 +6,7 @@ strides, dilation, groups and borders are exact. No count is ever summed in floa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from tet_deploy.counting.signals import Signal, signals, total, weighted_total
 from tet_deploy.counting.synapses import Synapses, adds_bias, synapses
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, SoftResetLIF, Spiking
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Readout, SoftResetLIF, Spiking
 from tet_deploy.ir.values import SPIKE, Value, values
 from tet_deploy.reprs import short_repr
 
@@ -33,7 +33,8 @@ PER_EVENT = {
     "pool_synops": "pooled layers: synapses that the spikes before the pooling pass once it is folded into the layer",
     "pool_synops_effective": "the same without synapses whose weight is 0",
     "pool_additions": "pooled layers: spikes added into averages, where pooling is not folded",
-    "residual_additions": "additions of a skip connection: one per spike, or one per element that is no spike",
+    "residual_additions": "additions of a skip connection, or of a readout that counts spikes: one per spike, or one per "
+    "element that is no spike",
     "spikes": "spikes of a population",
 }
 PER_STEP = {
@@ -123,6 +124,8 @@ def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
             rows.append(_population_row(graph, node, recording.spikes[node.name]))
         elif isinstance(node, Add):
             rows.append(_add_row(graph, node, sent, flowing))
+        elif isinstance(node, Readout) and any(flowing[source] is not None for source in node.inputs):
+            rows.append(_count_row(graph, node, sent, flowing))
     return _assemble(rows, frames.shape[:2], static=bool((frames == frames[:1]).all()))
 
 
@@ -214,13 +217,27 @@ def _add_row(graph: Graph, node: Add, sent: Mapping[str, Value], flowing: Mappin
     main = next((source for source in node.inputs if flowing[source] is None), node.inputs[0])
     skips = list(node.inputs)
     skips.remove(main)
+    per_step = {"outputs": elements, "bias_additions": elements * adds_bias(graph, node)}
+    return _Row(node.name, "add", False, {"residual_additions": _additions(skips, elements, sent, flowing)}, per_step)
+
+
+def _count_row(graph: Graph, node: Readout, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]) -> _Row:
+    """Spikes that are added up over time; what a layer sends accumulates there for free."""
+    elements = int(np.prod(graph.shapes[node.name], dtype=np.int64))
+    counted = [source for source in node.inputs if flowing[source] is not None]
+    return _Row(node.name, "add", False, {"residual_additions": _additions(counted, elements, sent, flowing)}, {})
+
+
+def _additions(
+    sources: Sequence[str], elements: int, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]
+) -> np.ndarray:
+    """One for each spike, or for each element of what is none."""
     additions: np.ndarray | int = 0
-    for source in skips:
+    for source in sources:
         signal = flowing[source]
         is_spikes = signal is not None and sent[source].kind == SPIKE
         additions = additions + (total(signal.values) if signal is not None and is_spikes else elements)
-    per_step = {"outputs": elements, "bias_additions": elements * adds_bias(graph, node)}
-    return _Row(node.name, "add", False, {"residual_additions": np.asarray(additions)}, per_step)
+    return np.asarray(additions)
 
 
 def _check_recording(graph: Graph, recording: Recording, frames: np.ndarray) -> None:

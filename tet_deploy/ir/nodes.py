@@ -213,7 +213,10 @@ class SoftResetLIF(Spiking):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Readout(Population):
-    """The network's output: the presynaptic input of each class at each step; the decision is its mean over time."""
+    """The network's output: the presynaptic input of each class at each step; the decision is its largest mean over time.
+
+    Fed by neurons it counts their spikes. Of classes that tie, the first is taken.
+    """
 
 
 WEIGHTED = (Conv, Linear)
