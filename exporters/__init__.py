@@ -11,6 +11,7 @@ class ExporterEntry(NamedTuple):
     writes: str  # in words, for people
     suffix: str  # of the file that it writes; empty for a folder
     quantized: bool  # whether it takes quantized networks only
+    rules: Mapping[str, str]  # "float" or "integers" -> the "module:function" that knows each kind of node by dispatch
     options: Mapping[str, str] = {}  # what else it takes, and what that means
 
 
@@ -20,6 +21,10 @@ EXPORTERS = {
         writes="an ONNX file",
         suffix=".onnx",
         quantized=False,
+        rules={
+            "float": "tet_deploy.exporters.onnx_float:_emit",
+            "integers": "tet_deploy.exporters.onnx_integer:_emit",
+        },
         options={
             "probes": "outputs besides the readout: none, spikes, all, or names",
             "states": "inputs for single steps",
@@ -27,6 +32,10 @@ EXPORTERS = {
         },
     ),
     "lava": ExporterEntry(
-        location="tet_deploy.exporters.to_lava:to_lava", writes="a Lava bundle", suffix="", quantized=True
+        location="tet_deploy.exporters.to_lava:to_lava",
+        writes="a Lava bundle",
+        suffix="",
+        quantized=True,
+        rules={"integers": "tet_deploy.exporters.lava_plan:_describe"},
     ),
 }

@@ -60,6 +60,7 @@ ANYTHING = {
     "pipeline",
     "spread",
     "stream",
+    "support",
     "work",
     "__init__",
     "__main__",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +10,34 @@ import typer
 
 from tet_deploy import terminal
 from tet_deploy.cli.calibration import calibration_table
-from tet_deploy.cli.options import Json, NetworkFile
+from tet_deploy.cli.options import Json, NetworkFile, any_of
 from tet_deploy.cli.results import print_json
+from tet_deploy.exporters import EXPORTERS
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.certificates import certificate_rows, certificate_table
 from tet_deploy.ir.table import graph_rows, graph_table
+from tet_deploy.support import ABSENT, MEANING, faults, sources, support_table, supported
 
 
-def inspect_file(network: NetworkFile, as_json: Json = False) -> None:
+def inspect_file(
+    network: NetworkFile,
+    target: Annotated[
+        str | None,
+        typer.Option(help=f"Say what of it {', '.join(EXPORTERS)} would refuse; exit code 1 if anything.",
+                     autocompletion=any_of(EXPORTERS)),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Print a network as a table; of a quantized one also what no frames can make it do, and latencies."""
     graph = load(network)
+    if target is not None:
+        found = faults(graph, target)
+        if as_json:
+            print_json({"target": target, "faults": [dataclasses.asdict(fault) for fault in found]})
+        else:
+            terminal.say("\n".join(fault.message for fault in found) or f"{network}: {target} takes all of it")
+        raise typer.Exit(1 if found else 0)
     if as_json:
         certified = {"certificates": certificate_rows(graph)} if graph.is_quantized else {}
         print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": graph_rows(graph), **certified})
@@ -37,11 +55,22 @@ def doctor(
     setup_lava: Annotated[bool, typer.Option("--setup-lava", help="Build the Lava Python if there is none.")] = False,
     into: Annotated[Path | None, typer.Option(help="Build it in this folder, not in the user's cache folder.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong.")] = False,
+    what_is_supported: Annotated[
+        bool, typer.Option("--supported", help="Say which kinds of node which stage takes, and no more.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is installed, which Lava Python was found, and test that it computes what the tool proves."""
     from tet_deploy import doctor as examination
 
+    if what_is_supported:
+        if as_json:
+            print_json({"kinds": supported(), "sources": sources()})
+            return
+        terminal.say(support_table())
+        terminal.say("\n".join(f"{cell}: {meaning}" for cell, meaning in MEANING.items()))
+        terminal.say("\n".join(f"{what}: {', '.join(names) or ABSENT}" for what, names in sources().items()))
+        return
     found = examination.examine(setup_lava=setup_lava, into=into, self_test=not quiet, quiet=quiet)
     if as_json:
         print_json(found.as_dict())
