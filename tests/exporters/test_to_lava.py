@@ -75,6 +75,7 @@ def test_wide_graded_linear_becomes_a_conv(tmp_path):
         ("conv", {"weight": np.full((3, 2, 2, 3), 300, np.int16)}, "got 300"),
         ("conv", {"padding": (0, 130), "stride": (1, 90)}, "padding.* 0..127 .* got 130"),
         ("lif", {"threshold": 131072}, "threshold mantissa .* 1..131071 .* got 131072"),
+        ("lif", {"threshold": np.array([5, 131072, 5])}, "threshold mantissa .* 1..131071 .* got 131072"),
         ("lif", {"bias": np.array([0, 0, 4096], np.int16)}, "bias mantissa .* -4096..4095 .* got 4096"),
         ("lif", {"bias": np.array([0, -4097, 0], np.int16)}, "got -4097"),
         ("lif", {"bias": np.array([0, 0, 40000], np.int32)}, "got 40000"),

@@ -23,7 +23,7 @@ scans_see_outer_values = pytest.mark.skipif(
 
 
 def _linear_network(
-    inputs: int = 4, *, weight: int = 100, threshold: float = 100, bits: int = 8, exponent: int = 0
+    inputs: int = 4, *, weight: int = 100, threshold: float | np.ndarray = 100, bits: int = 8, exponent: int = 0
 ) -> Graph:
     """Quantized: `inputs` neurons -> 2 LIF neurons -> 2 classes, all weights equal."""
     unit = Quantization(scale=1.0)
@@ -130,11 +130,12 @@ def test_wrapping_is_left_out_only_where_it_is_impossible(inputs, wraps_once, wr
     [
         (_linear_network(weight=128), r"'fc': largest \|weight\| must lie in 0..127; got 128"),
         (_linear_network(threshold=131072), r"'lif': threshold must lie in 0..131071; got 131072"),
+        (_linear_network(threshold=np.array([7, 2**20])), r"'lif': threshold must lie in 0..131071; got 1048576"),
         (_linear_network(bits=9), r"'input': largest message must lie in 0..127; got 255"),
         (_linear_network(exponent=8), r"'lif': bias exponent must lie in 0..7; got 8"),
         (_linear_network(inputs=200_000), r"'fc': largest possible synaptic sum must lie in 0..2139095039; got 2540000000"),
     ],
-    ids=["weight", "threshold", "messages", "exponent", "sum"],
+    ids=["weight", "threshold", "thresholds", "messages", "exponent", "sum"],
 )
 def test_integers_beyond_the_proof_are_refused(graph, message, tmp_path):
     """What int8, 24 bit or int32 could not hold exactly is an error that names the node, and no file is written."""
