@@ -24,6 +24,7 @@ from tet_deploy.ir.nodes import KINDS, LIF, WEIGHTED, Input, Node, Population, Q
 from tet_deploy.ir.spec import DEPLOYABLE
 from tet_deploy.layout import Table
 from tet_deploy.passes import fold
+from tet_deploy.passes.fit import populations
 
 YES, NO, LOWERED, ABSENT = "yes", "no", "lowered", "not installed"
 MEANING = {
@@ -39,7 +40,7 @@ def stages() -> dict[str, str]:
     return {
         "reference": "tet_deploy.meaning:evaluate",
         "integers": "tet_deploy.passes.fit:populations",
-        "energy": "tet_deploy.counting.traffic:_leaks",
+        "energy": "tet_deploy.counting.traffic:_neuron",
         **{f"{name} {form}": rules for name, entry in EXPORTERS.items() for form, rules in entry.rules.items()},
     }
 
@@ -135,11 +136,20 @@ def _by_kind(graph: Graph, target: str) -> list[Fault]:
     wanted = ["integers", *(stage for stage in stages() if stage.startswith(f"{target} "))]
     cells = supported()
     return [
-        Fault(node=node.name, message=f"node {node.name!r}: a {node.kind} is not taken by {stage!r}. See tet-deploy doctor.")
+        Fault(node=node.name, message=_refusal(node, stage, target))
         for node in graph
         for stage in wanted
         if cells.get(node.kind, {}).get(stage) == NO
     ]
+
+
+def _refusal(node: Node, stage: str, target: str) -> str:
+    if stage == "integers" and isinstance(node, Population):
+        try:
+            populations(node, None, 1.0)
+        except GraphError as error:
+            return str(error)
+    return f"node {node.name!r}: {target} does not take a {node.kind}. See tet-deploy doctor --supported."
 
 
 def _fault(error: GraphError) -> Fault:

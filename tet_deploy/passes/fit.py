@@ -149,15 +149,12 @@ def _added_up(weight: np.ndarray, limit: int) -> tuple[np.ndarray, ...]:
 @singledispatch
 def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
     """The population with integer parameters, and the share of its biases that were clipped; more than one way, or none."""
+    if isinstance(node, SoftResetLIF):
+        raise GraphError(
+            f"node {node.name!r}: reset must be 'zero' in a Loihi core's integers; got {node.reset!r}. Retrain with "
+            "reset='zero', or use the reference or ONNX runtime with the float network."
+        )
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
-
-
-@populations.register
-def _(node: SoftResetLIF, bias: np.ndarray | None, scale: float) -> list[tuple[Population, float]]:
-    raise GraphError(
-        f"node {node.name!r}: reset must be 'zero' in a Loihi core's integers; got {node.reset!r}. Retrain with "
-        "reset='zero', or use the reference or ONNX runtime with the float network."
-    )
 
 
 @populations.register
