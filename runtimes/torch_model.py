@@ -20,6 +20,7 @@ from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_
 from tet_deploy.errors import DataError, ExecutionError, GraphError, first_line
 from tet_deploy.ir.nodes import LIF as LIFNode
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
+from tet_deploy.tracing.foreign.snntorch import spikes_in
 from tet_deploy.tracing.layers import is_neurons
 from tet_deploy.tracing.trace import Call, trace_calls
 
@@ -99,9 +100,9 @@ class TorchRuntime:
             given = torch.from_numpy(np.ascontiguousarray(frames)).to(device, dtype)
             try:
                 if self._traced.by_step:
-                    readout = torch.stack([self.model(frame) for frame in given])
+                    readout = torch.stack([spikes_in(self.model(frame)) for frame in given])
                 else:
-                    readout = self.model(given[0] if self._traced.shown else given)
+                    readout = spikes_in(self.model(given[0] if self._traced.shown else given))
             except (GraphError, DataError):
                 raise
             except Exception as error:  # it is anybody's code
@@ -142,7 +143,7 @@ class TorchRuntime:
             called[layer] += 1
             if call not in wanted:
                 return
-            parts[call].append(((*args, *kwargs.values())[0].detach(), output.detach()))
+            parts[call].append(((*args, *kwargs.values())[0].detach(), spikes_in(output).detach()))
             if each_step and len(parts[call]) < steps:
                 return
             current, given = (torch.cat(of_steps) for of_steps in zip(*parts.pop(call), strict=True))

@@ -29,8 +29,9 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),
     ],
     "spikingjelly": ["tracing/foreign/test_spikingjelly.py"],
+    "snntorch": ["tracing/foreign/test_snntorch.py"],
 }
-_FOREIGN = ("spikingjelly",)  # frameworks whose networks we take, as of benchmarks/requirements.txt
+_FOREIGN = ("spikingjelly", "snntorch")  # frameworks whose networks we take, as of benchmarks/requirements.txt
 _missing = [library for library in _NEED if find_spec(library) is None]
 collect_ignore = [path for library in _missing for path in _NEED[library]]
 

@@ -109,15 +109,16 @@ def node_difference(
 def _neurons_difference(node: LIF, current: np.ndarray, found: np.ndarray, unit: float) -> Difference | None:
     """Spikes that differ though the membrane potential lies farther from the threshold than rounding explains."""
     silent = dataclasses.replace(node, threshold=math.inf)  # its potential is that before the reset
+    threshold = per_channel(node.threshold, current.ndim - 1)
     state: State = {node.name: np.zeros(current.shape[1:])}
     bound = np.zeros(current.shape[1:])  # on the membrane potential
     for step, presynaptic_input in enumerate(np.asarray(current, np.float64)):
         bound = node.decay * bound + 3 * unit * (node.decay * np.abs(state[node.name]) + np.abs(presynaptic_input))
         before = dict(state)
         evaluate(silent, [presynaptic_input], before)
-        distance, spikes = before[node.name] - node.threshold, evaluate(node, [presynaptic_input], state)
+        distance, spikes = before[node.name] - threshold, evaluate(node, [presynaptic_input], state)
         differs = np.not_equal(found[step], spikes)
-        close = (np.abs(distance) <= bound + unit * node.threshold) & np.isin(found[step], (0, 1))
+        close = (np.abs(distance) <= bound + unit * threshold) & np.isin(found[step], (0, 1))
         if (differs & ~close).any():
             sample, *neuron = place = _first(differs & ~close)
             return Difference(
@@ -127,7 +128,7 @@ def _neurons_difference(node: LIF, current: np.ndarray, found: np.ndarray, unit:
                 neuron=tuple(neuron),
                 expected=float(spikes[place]),
                 found=float(found[step][place]),
-                rounding=float(bound[place] + unit * node.threshold),
+                rounding=float((bound + unit * threshold)[place]),
                 distance=float(distance[place]),
             )
         state[node.name] = np.where(differs, np.where(found[step], 0, before[node.name]), state[node.name])  # as the layer

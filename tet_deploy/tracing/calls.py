@@ -13,14 +13,21 @@ from torch import fx, nn
 
 from tet_deploy.errors import GraphError, first_line
 from tet_deploy.ir.names import check_name
-from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.foreign import snntorch, spikingjelly
 from tet_deploy.tracing.layers import LAYERS, converter_of
 
 BY_STEP = "called for each step"  # marks a call in its meta
 
 
-def written_down(model: nn.Module) -> fx.GraphModule:
+def written_down(model: nn.Module, steps: int) -> fx.GraphModule:
     """The calls of model.forward; one that stands for a call in each step has BY_STEP in its meta.
+
+    Parameters
+    ----------
+    model
+        May loop over the frames that it is given, if snnTorch's neurons are in it.
+    steps
+        As many frames there shall be then.
 
     Raises
     ------
@@ -28,7 +35,8 @@ def written_down(model: nn.Module) -> fx.GraphModule:
         forward() loops or branches, or a layer has a forward() of its own.
     """
     try:
-        return fx.GraphModule(model, _Tracer().trace(model))
+        loops = any(map(snntorch.is_layer, model.modules()))
+        return fx.GraphModule(model, _Tracer(steps if loops else None).trace(model))
     except GraphError:
         raise
     except Exception as error:  # forward() is anybody's code, and is given what it does not expect
@@ -38,8 +46,13 @@ def written_down(model: nn.Module) -> fx.GraphModule:
 class _Tracer(fx.Tracer):
     by_step = False  # inside a container that calls its layers for each step
 
+    def __init__(self, steps: int | None) -> None:
+        super().__init__()
+        self.steps = steps  # of the frames, where forward() may loop over them
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return converter_of(m) is not None or spikingjelly.is_layer(m) or super().is_leaf_module(m, module_qualified_name)
+        known = converter_of(m) is not None or spikingjelly.is_layer(m) or snntorch.is_layer(m)
+        return known or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Go into the layer without its hooks, which would see what are no values yet."""
@@ -88,6 +101,8 @@ class _Tracer(fx.Tracer):
         return _Value(node, self)
 
     def iter(self, obj: Any) -> Iterator[Any]:
+        if obj.node.op == "placeholder" and self.steps is not None:
+            return iter([obj[step] for step in range(self.steps)])
         return iter([obj[0], obj[1]]) if _is_pair(obj) else super().iter(obj)
 
 
@@ -118,8 +133,31 @@ def _untraceable(what: str, error: Exception) -> GraphError:
 
 
 class _Value(fx.Proxy):
+    tracer: _Tracer
+
     def __len__(self) -> int:
+        if self.node.op == "placeholder" and self.tracer.steps is not None:
+            return self.tracer.steps
         return 2 if _is_pair(self) else int(super().__len__())
+
+    def __index__(self) -> int:
+        """What range() asks for: known of the number of frames alone."""
+        if self.tracer.steps is None or not _is_first_size(self.node):
+            raise TypeError("'Proxy' object cannot be interpreted as an integer")  # as without this method
+        return self.tracer.steps
+
+
+def _is_first_size(node: fx.Node) -> bool:
+    """Whether it is x.size(0) or x.shape[0], of forward()'s argument x."""
+    shape: Any = node.args[0]
+    if node.target == "size":
+        return shape.op == "placeholder" and node.args[1:] == (0,)
+    if node.target is not operator.getitem or node.args[1] != 0:
+        return False
+    if shape.target is operator.getitem and isinstance(shape.args[1], slice) and not shape.args[1].start:
+        shape = shape.args[0]  # x.shape[:2]
+    known = shape.args[1:] in (("shape",), ()) and shape.target in (getattr, "size")
+    return known and shape.args[0].op == "placeholder"
 
 
 def _is_pair(value: fx.Proxy) -> bool:

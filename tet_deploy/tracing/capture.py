@@ -21,10 +21,11 @@ from torch import Tensor, fx, nn
 from tet_deploy.errors import ArgumentError, GraphError, first_line
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.tracing import stimuli
-from tet_deploy.tracing.calls import BY_STEP, written_down
+from tet_deploy.tracing.calls import BY_STEP
 from tet_deploy.tracing.eval_mode import owner
-from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.foreign import snntorch, spikingjelly
 from tet_deploy.tracing.layers import is_neurons, layout_needed, needs_eval_mode
+from tet_deploy.tracing.loops import rolled_up
 
 Heard = dict[str, deque[tuple[Any, Any]]]  # per layer and call, what it gave, and before that, of neurons, what they took
 SAMPLES = 3
@@ -93,21 +94,23 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     GraphError
         forward() cannot be written down, cannot run on such frames, or does something that the calls do not show.
     """
-    program = written_down(model)
+    rolled = rolled_up(model)
+    program = rolled.program
     layers = {program.get_submodule(path): path for path in _layers_called(program)}
     for layer, path in {**layers, model: ""}.items():
         _check_standard(layer, path)
     image = torch.from_numpy(stimuli.frames((SAMPLES, *shape), encoding))
-    if (_shown(program, image) or (None, 0))[1] == SAMPLES:  # steps and samples must not be as many
-        image = torch.from_numpy(stimuli.frames((SAMPLES + 1, *shape), encoding))
-    frames = torch.from_numpy(stimuli.frames((_STEPS, SAMPLES, *shape), encoding))
     shown = _shown(program, image)
-    by_step = shown is None and spikingjelly.goes_by_step(model)
+    steps = shown[1] if shown else rolled.steps or _STEPS
+    if steps == SAMPLES:  # steps and samples must not be as many
+        image = torch.from_numpy(stimuli.frames((SAMPLES + 1, *shape), encoding))
+    frames = torch.from_numpy(stimuli.frames((steps, len(image), *shape), encoding))
+    by_step = shown is None and (rolled.by_step or spikingjelly.goes_by_step(model))
     inputs = [image] if shown else list(frames) if by_step else [frames]
     try:
         with _listening(layers) as heard:
             expected = _together([model(given) for given in inputs], by_step)
-        replays = [_Replay(program, heard) for _ in inputs]
+        replays = [_Replay(rolled.written, heard) for _ in inputs]
         found = _together([replay.run(given) for replay, given in zip(replays, inputs, strict=True)], by_step)
     except GraphError:
         raise
@@ -120,15 +123,21 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
         if shown or by_step:
             given = f"an image [B, *{shape}]" if shown else f"one step [B, *{shape}], as its neurons have step_mode 's'"
             remedy = "that forward() does not loop over time: trace what it calls in the loop"
+        if any(map(snntorch.is_layer, model.modules())):
+            given = given.replace("have step_mode 's'", "are called once")
+            remedy = "that forward() takes any number of samples, as with x.flatten(1) for x.view(batch_size, -1)"
         raise GraphError(
             f"{_failing(model, error)}: cannot run where the model is given {given} ({first_line(error)}). Check "
             f"input_shape, and {remedy}."
         ) from error
     if isinstance(expected, Tensor) and not _same(expected, found):
         raise _unseen(type(model).__name__, "gives other values than")
-    results = {call: _together([replay.results[call] for replay in replays], by_step) for call in replays[0].results}
+    results = {
+        call: _together([replay.results[one] for replay in replays for one in calls], by_step or len(calls) > 1)
+        for call, calls in rolled.calls.items()
+    }
     program.graph.eliminate_dead_code()
-    return Captured(program, results, *(shown or (_argument(program), _STEPS)), len(image), by_step)
+    return Captured(program, results, shown[0] if shown else _argument(program), steps, len(image), by_step)
 
 
 def _failing(model: nn.Module, error: Exception) -> str:
@@ -142,8 +151,9 @@ def _failing(model: nn.Module, error: Exception) -> str:
 
 
 def _together(values: Sequence[Any], by_step: bool) -> Any:
-    """What the calls for each step gave, [T, B, ...]; of the one call, what it gave."""
-    return torch.stack(list(values)) if by_step and isinstance(values[0], Tensor) else values[0]
+    """What the calls for each step gave, [T, B, ...]; of the one call, what it gave; of neurons, their spikes."""
+    values = [snntorch.spikes_in(value) for value in values]
+    return torch.stack(values) if by_step and isinstance(values[0], Tensor) else values[0]
 
 
 def _argument(program: fx.GraphModule) -> fx.Node:
@@ -207,24 +217,36 @@ def _check_standard(layer: nn.Module, path: str) -> None:
 def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
     """Hear what layers give when the model runs, after all other hooks, and let neurons give seeded spikes instead."""
     heard: Heard = defaultdict(deque)
+    left: dict[nn.Module, tuple[Tensor, int]] = {}  # state, by neurons that keep it where a caller can change it
 
     def hook(path: str, seed: int) -> Callable[..., Any]:
         def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            taken = None
+            taken, state = None, snntorch.state(layer, args, kwargs)
+            if state is not None:
+                left[layer] = state
             if is_neurons(layer):
                 taken = _copy((*args, *kwargs.values())[0])
-                output = torch.from_numpy(
-                    _seeded(output.shape, seed, len(heard[path]) if layout_needed(layer) == "step" else None)
-                )
+                step = len(heard[path]) if layout_needed(layer) == "step" else None
+                seeded = torch.from_numpy(_seeded(snntorch.spikes_in(output).shape, seed, step))
+                output = (seeded, *output[1:]) if isinstance(output, tuple) else seeded
             heard[path].append((taken, _copy(output)))
             return output
 
         return hear
 
+    def look(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found, before = snntorch.state(layer, args, kwargs), left.get(layer)
+        if found and before and (found[0] is not before[0] or found[1] != before[1]):
+            raise GraphError(
+                f"layer {layers[layer]!r}: forward() changes its membrane potential between steps, as utils.reset() does, "
+                "which no node can express. Reset it before the first step only."
+            )
+
     handles = [
         layer.register_forward_hook(hook(path, number), with_kwargs=True)
         for number, (layer, path) in enumerate(layers.items())
     ]
+    handles += [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in layers]
     try:
         yield heard
     finally:

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
 from tet_deploy.errors import GraphError
-from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.foreign import snntorch, spikingjelly
 
 _HOOKS = {"_forward_pre_hooks": "forward pre-hook", "_forward_hooks": "forward hook"}  # attribute of a module -> name
 _HOOKS_OF_ALL = {"_global_forward_pre_hooks": "forward pre-hook", "_global_forward_hooks": "forward hook"}
@@ -60,6 +60,7 @@ def in_eval_mode(model: nn.Module, *, as_float64: bool = True) -> Iterator[None]
 def _prepare(module: nn.Module, name: str, copies: dict[Tensor, Tensor], as_float64: bool) -> None:
     module.__dict__.pop("_compiled_call_impl", None)  # of module.compile()
     spikingjelly.reset(module)
+    snntorch.reset(module)
     stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
     for store in stores:
         for key, tensor in store.items():

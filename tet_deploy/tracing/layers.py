@@ -18,7 +18,7 @@ from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pai
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF as LIFLayer
 from tet_deploy.nn.backends import one_number
-from tet_deploy.tracing.foreign import spikingjelly
+from tet_deploy.tracing.foreign import snntorch, spikingjelly
 
 Converter = Callable[[Any, str, Node, Shape], "tuple[Node, ...]"]  # see `convert`
 
@@ -55,6 +55,8 @@ def converter_of(layer: nn.Module) -> Converter | None:
         return LAYERS[same]
     if spikingjelly.is_layer(layer):
         return spikingjelly.converter_of(layer)
+    if snntorch.is_layer(layer):
+        return snntorch.converter_of(layer)
     kind = next((kind for kind in type(layer).__mro__ if kind in LAYERS), None)
     own_norm = isinstance(layer, nn.modules.batchnorm._BatchNorm)  # its converter sees what it does: see `_norm_factor`
     return LAYERS[kind] if kind and (own_norm or type(layer).forward is kind.forward) else None
@@ -62,11 +64,13 @@ def converter_of(layer: nn.Module) -> Converter | None:
 
 def is_neurons(layer: nn.Module) -> bool:
     """Whether the layer is a population of neurons."""
-    return isinstance(layer, LIFLayer) or spikingjelly.is_neurons(layer)
+    return isinstance(layer, LIFLayer) or spikingjelly.is_neurons(layer) or snntorch.is_neurons(layer)
 
 
 def spikes(layer: nn.Module, currents: Tensor) -> Tensor:
     """What a population of neurons gives for presynaptic input [T, B, ...], from its first step on."""
+    if snntorch.is_neurons(layer):
+        return snntorch.spikes(layer, currents)
     given: Tensor = layer(currents) if isinstance(layer, LIFLayer) else spikingjelly.spikes(layer, currents)
     return given
 
@@ -243,6 +247,8 @@ def layout_needed(layer: nn.Module) -> str | None:
     """
     if spikingjelly.is_layer(layer):
         return spikingjelly.layout_needed(layer)
+    if snntorch.is_layer(layer):
+        return "step"
     if isinstance(layer, LIFLayer):
         return "separate"
     return "merged" if isinstance(layer, _FINDS_CHANNELS_SECOND) else None

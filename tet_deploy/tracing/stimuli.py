@@ -41,8 +41,9 @@ def currents(node: LIF, shape: Shape) -> np.ndarray:
     generator = np.random.default_rng(0)
     size = (_CURRENT_SAMPLES, *shape[:1], *(min(side, _CURRENT_SIDE) for side in shape[1:]))
     v, given = np.zeros(size), []
+    threshold = dynamics.per_channel(node.threshold, len(size))
     for _ in range(_CURRENT_STEPS):
         away = generator.choice((-1.0, 1.0), size) * 2.0 ** -generator.integers(1, 21, size)
-        given.append(node.threshold * (1 + away) - node.decay * v)
-        _, v = dynamics.lif_step(v, given[-1], node.decay, node.threshold)
+        given.append(threshold * (1 + away) - node.decay * v)
+        _, v = dynamics.lif_step(v, given[-1], node.decay, threshold)
     return np.stack(given)

@@ -62,8 +62,9 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
     ----------
     model
         Takes frames [T, B, *input_shape] and returns the readout of each step, [T, B, K], or its mean or sum over time. Or
-        takes an image [B, *input_shape] and shows it at every step; or, of SpikingJelly in step mode "s", takes and returns
-        one step. What torch.compile, DataParallel, DistributedDataParallel or AveragedModel has wrapped is unwrapped.
+        takes an image [B, *input_shape] and shows it at every step; or, of SpikingJelly in step mode "s" and of snnTorch,
+        takes and returns one step. Of snnTorch, forward() may loop over time, and the first of several results counts. What
+        torch.compile, DataParallel, DistributedDataParallel or AveragedModel has wrapped is unwrapped.
     input_shape
         Of one sample in one step: (C, H, W) or (N,).
     encoding
@@ -277,7 +278,7 @@ class _Translation:
 
     def _is_over_time(self, call: Any) -> bool:
         """Whether it is x.mean(0), x.sum(0) and the like, or that divided by a number."""
-        if not isinstance(call, fx.Node) or self.captured.by_step:
+        if not isinstance(call, fx.Node) or self.captured.is_by_step(call):
             return False
         if call.target is operator.truediv and isinstance(call.args[1], (int, float)):
             return call.args[1] > 0 and self._is_over_time(call.args[0])

@@ -1,0 +1,126 @@
+"""snnTorch's neurons, as of 1.0.0.
+
+A layer takes one step, [B, ...], and gives its spikes, or them and its membrane potential. It goes on from the potential
+that it is given, or else from the one that its last call left. With beta clipped to [0, 1], a Leaky with reset_mechanism
+"zero" computes
+
+    mem <- beta (0 where mem > threshold, else mem) + x ;  spike = mem > threshold ;  mem(0) = 0
+
+which is our LIF: it puts the reset off to the next step, where nobody but a recording of its potential can see that. With
+reset_delay False it sets mem to 0 at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tet_deploy.errors import GraphError
+from tet_deploy.ir.nodes import LIF, Node
+from tet_deploy.ir.shapes import Shape
+
+REMEDY = "Of snnTorch's neurons, Leaky can."
+_RESETS = {"_base_zero": "zero", "_base_sub": "subtract", "_base_int": "none"}  # what a Leaky computes, by its name
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether it is one of snnTorch's, or comes from one."""
+    return any(kind.__module__.startswith("snntorch.") for kind in type(module).__mro__)
+
+
+def is_neurons(layer: nn.Module) -> bool:
+    """Whether it is a population that can be traced: a Leaky, or a subclass that leaves its methods alone."""
+    leaky = getattr(sys.modules.get("snntorch"), "Leaky", None)
+    if leaky is None or not isinstance(layer, leaky):
+        return False
+    own = {name for between in type(layer).__mro__[: type(layer).__mro__.index(leaky)] for name in vars(between)}
+    return not any(callable(getattr(leaky, name, None)) for name in own if name == "forward" or not name.startswith("__"))
+
+
+def converter_of(layer: nn.Module) -> Callable[[Any, str, Node, Shape], tuple[Node, ...]] | None:
+    """The function that makes nodes of a layer; see `layers.convert`."""
+    return _leaky if is_neurons(layer) else None
+
+
+def gives_state(layer: Any) -> bool:
+    """Whether a call gives (spikes, membrane potential), and not spikes alone."""
+    return bool(layer.output or not layer.init_hidden)
+
+
+def spikes_in(given: Any) -> Any:
+    """The spikes in what a layer or a model gives: the first, where it gives its membrane potential beside them."""
+    return given[0] if isinstance(given, (tuple, list)) and given and isinstance(given[0], Tensor) else given
+
+
+def spikes(layer: nn.Module, currents: Tensor) -> Tensor:
+    """What neurons give for presynaptic input [T, B, ...], from their first step on; their state is reset afterwards."""
+    reset(layer)
+    given = torch.stack([spikes_in(layer(current)) for current in currents])
+    reset(layer)
+    return given
+
+
+def state(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, int] | None:
+    """What neurons that are called so go on from, and how often it was written into; None if they are given it."""
+    given = [value for value in (*args, *kwargs.values())[1:] if value is not None]
+    mem: Any = None if given or not is_neurons(layer) else layer.mem
+    return None if mem is None else (mem, mem._version)
+
+
+def reset(module: nn.Module) -> None:
+    """Put the module's state to its first; unlike its own reset, write into no tensor."""
+    if is_neurons(module):
+        module._buffers["mem"] = torch.zeros(0)  # it becomes zeros of the shape of what it is given
+
+
+def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    what = f"layer {name!r}: {type(layer).__name__}"
+    computed = _RESETS.get(getattr(layer.state_function, "__name__", ""), "another")
+    loaded = list(layer.reset_dict)[int(layer.reset_mechanism_val)]
+    if (computed, loaded) != ("zero", "zero"):
+        found = repr(computed) if computed == loaded else f"{computed!r}, and {loaded!r} in its state_dict"
+        raise GraphError(
+            f"{what}: reset_mechanism must be 'zero', as a chip's neuron resets; got {found}. Retrain with "
+            "reset_mechanism='zero'."
+        )
+    if layer.inhibition:
+        raise GraphError(f"{what}: inhibition must be False; no node lets one neuron of a layer spike and holds the others.")
+    if layer.state_quant:
+        raise GraphError(
+            f"{what}: state_quant must be False; it rounds the membrane potential as no node does. Train without it, and "
+            "quantize the network with td.quantize."
+        )
+    if not bool((layer.graded_spikes_factor == 1).all()):
+        raise GraphError(
+            f"{what}: graded_spikes_factor must be 1; got {layer.graded_spikes_factor.tolist()!s:.80}. Multiply the weights "
+            "of the next layer by it instead."
+        )
+    probes = torch.tensor([-1.0, -1e-30, 0.0, 1e-30, 1.0])
+    if not torch.equal(layer.spike_grad(probes), (probes > 0).to(probes.dtype)):
+        raise GraphError(f"{what}: spike_grad must give 1 above 0 and else 0, whatever its gradient is; it does not.")
+    beta, threshold = _numbers(layer, "beta", shape, what), _numbers(layer, "threshold", shape, what)
+    if isinstance(beta, np.ndarray):
+        raise GraphError(f"{what}: beta must be one number; got {len(beta)} that differ. Train with one beta per layer.")
+    if not np.all(np.asarray(threshold) > 0):
+        raise GraphError(f"{what}: threshold must be above 0; got {float(np.min(threshold))}.")
+    return (LIF(name=name, inputs=(source.name,), decay=min(max(beta, 0.0), 1.0), threshold=threshold),)
+
+
+def _numbers(layer: nn.Module, field: str, shape: Shape, what: str) -> float | np.ndarray:
+    """The number that a field holds in float32; or [C], one for each channel, where they differ."""
+    tensor: Tensor = getattr(layer, field)
+    numbers = tensor.detach().cpu().float().numpy()
+    channels = (shape[0], *(1 for _ in shape[1:]))
+    if numbers.size != 1 and numbers.shape != channels:
+        raise GraphError(
+            f"{what}: {field} must be one number, or one for each channel, of shape {channels}; got shape {numbers.shape}."
+        )
+    if not np.isfinite(numbers).all():
+        raise GraphError(f"{what}: {field} must be finite; got {numbers.ravel().tolist()!s:.80}.")
+    numbers = np.unique(numbers) if (numbers == numbers.flat[0]).all() else numbers.ravel()
+    return float(numbers[0]) if len(numbers) == 1 else numbers
