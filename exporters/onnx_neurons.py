@@ -35,7 +35,7 @@ def lif_function(comparison: str, *, by_channel: bool, potentials: bool, states:
 
 
 def soft_reset_function(reset: str, comparison: str, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
-    """`dynamics.soft_reset_step` in the same way."""
+    """The same of `dynamics.soft_reset_potential` and `soft_reset`."""
     owed = [
         *_reaches("v", comparison, "owed"),
         _node("Mul", ["threshold", "owed"], ["late"]),

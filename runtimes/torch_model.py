@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, populations, probe_names
 from tet_deploy.errors import DataError, ExecutionError, GraphError, first_line
+from tet_deploy.ir.nodes import LEAKY, SoftResetLIF
 from tet_deploy.ir.nodes import LIF as LIFNode
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
 from tet_deploy.tracing.foreign.snntorch import spikes_in
@@ -157,9 +159,8 @@ class TorchRuntime:
             heard[name, "spikes"] = given.to(torch.uint8).cpu().numpy()
             if name in names.potentials:
                 node = self.graph[name]
-                assert isinstance(node, LIFNode), node
-                kept = node.decay if is_neurons(layer) else None
-                heard[name, "potentials"] = _array(_potentials(kept, current, given))
+                assert isinstance(node, LEAKY), node
+                heard[name, "potentials"] = _array(_potentials(node if is_neurons(layer) else None, current, given))
 
         register: Callable[..., Any] = nn.Module.register_forward_hook
         handles = [register(layer, hear, with_kwargs=True) for layer in {call.layer for call in wanted}]
@@ -193,15 +194,25 @@ def _check_shown(frames: np.ndarray, steps: int | None, model: str) -> None:
         )
 
 
-def _potentials(decay: float | None, current: Tensor, spikes: Tensor) -> Tensor:
-    """u(t) = decay * v(t-1) + I(t) ;  v(t) = 0 where it spiked, u(t) elsewhere;  v = 0 for a max pool."""
-    if decay is None:
+def _potentials(node: LIFNode | SoftResetLIF | None, current: Tensor, spikes: Tensor) -> Tensor:
+    """What a neuron's equation leaves at each step where it made these spikes;  0 for a max pool."""
+    if node is None:
         return torch.zeros_like(spikes, dtype=torch.float32)
     current = current.reshape(spikes.shape)
     current = current.float() if current.dtype.itemsize < 4 else current
+    if isinstance(node, SoftResetLIF):
+        return torch.from_numpy(_soft_potentials(node, current.cpu().numpy(), spikes.cpu().numpy()))
     found, v = torch.empty_like(current), torch.zeros_like(current[0])
     for step, presynaptic in enumerate(current):
-        v = torch.where(spikes[step] > 0, 0, decay * v + presynaptic)
+        v = torch.where(spikes[step] > 0, 0, node.decay * v + presynaptic)
+        found[step] = v
+    return found
+
+
+def _soft_potentials(node: SoftResetLIF, current: np.ndarray, spikes: np.ndarray) -> np.ndarray:
+    found, v = np.empty_like(current), np.zeros_like(current[0])
+    for step, presynaptic in enumerate(current):
+        v = dynamics.soft_reset(node, v, dynamics.soft_reset_potential(node, v, presynaptic), spikes[step])
         found[step] = v
     return found
 

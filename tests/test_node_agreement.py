@@ -9,10 +9,25 @@ from torch import nn
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import KINDS, LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Readout, Spiking
+from tet_deploy.ir.nodes import (
+    KINDS,
+    LIF,
+    SOFT_RESETS,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Flatten,
+    Input,
+    Linear,
+    Readout,
+    SoftResetLIF,
+    Spiking,
+)
 from tet_deploy.ir.spec import TRACED
 from tet_deploy.nn import lif
 from tet_deploy.node_agreement import DOUBLE, node_difference, rounding
+from tet_deploy.tracing import stimuli
 
 SINGLE = 2.0**-24
 scales = st.sampled_from([1e-9, 1e-3, 1.0, 1e3, 1e9])
@@ -121,3 +136,23 @@ def test_every_traceable_kind_has_a_bound():
     assert have == set(TRACED.kinds) - {Input, Spiking} and Readout in have
     with pytest.raises(GraphError, match="node 'i': there is no rule for how a Input rounds"):
         node_difference(Input(name="i", shape=(2,)), [np.zeros((1, 1, 2))], np.zeros((1, 1, 2)))
+
+
+@pytest.mark.parametrize("comparison", [">", ">="])
+@pytest.mark.parametrize("reset", SOFT_RESETS)
+def test_a_soft_reset_is_told_from_every_other(reset, comparison):
+    """Spikes of the node's own equation agree, in float32 too; those of any other reset do not."""
+    nodes = {
+        other: SoftResetLIF(name="lif", decay=0.7, threshold=0.65, reset=other, comparison=comparison)
+        for other in SOFT_RESETS
+    }
+    nodes["zero"] = LIF(name="lif", decay=0.7, threshold=0.65, comparison=comparison)
+    current = stimuli.currents(nodes[reset], (6, 4, 4))
+    for other, node in nodes.items():
+        for kind, unit in ((np.float64, DOUBLE), (np.float32, SINGLE)):
+            v, found = np.zeros(current.shape[1:], kind), []
+            for presynaptic in current.astype(kind):
+                spikes, v = dynamics.step(node, v, presynaptic)
+                found.append(spikes.astype(kind))
+            difference = node_difference(nodes[reset], [current], np.stack(found), unit=unit)
+            assert (difference is None) == (other == reset), (other, kind, str(difference))

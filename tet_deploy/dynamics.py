@@ -58,8 +58,9 @@ def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np
 
 @step.register
 def _(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    threshold = per_channel(node.threshold, presynaptic.ndim)
-    return soft_reset_step(v, presynaptic, node.decay, threshold, node.comparison, node.reset)
+    u = soft_reset_potential(node, v, presynaptic)
+    spikes = COMPARISONS[node.comparison](u, _limit(node, v))
+    return spikes, soft_reset(node, v, u, spikes)
 
 
 @step.register
@@ -105,30 +106,34 @@ def lif_step(
     return spikes, np.where(spikes, v.dtype.type(0), u)
 
 
-def soft_reset_step(
-    v: np.ndarray,
-    current: np.ndarray,
-    decay: float,
-    threshold: float | np.ndarray,
-    comparison: str = ">",
-    reset: str = "subtract",
-) -> tuple[np.ndarray, np.ndarray]:
-    """One step of the leaky integrate-and-fire neuron with soft reset.
+def soft_reset_potential(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    """u = decay * v + I - threshold * owed: what a neuron with soft reset compares with its threshold.
 
-    owed  = v > threshold, of the step before; nothing where `reset` is "subtract"
-    u     = decay * v + current - threshold * owed
-    spike = u > threshold
-    v     = u - threshold * spike            "subtract"
-            u                                "subtract-delayed"
-            u - threshold * (spike - owed)   "subtract-twice"
-
-    Parameters and what is returned are those of `lif_step`; `reset` is one of `ir.nodes.SOFT_RESETS`.
+    owed = 1 where v > threshold (or >=), the potential that the last step left; 0 if `reset` is "subtract".
     """
-    compare, limit = COMPARISONS[comparison], np.asarray(threshold, v.dtype)
-    owed = np.zeros_like(v) if reset == "subtract" else compare(v, limit).astype(v.dtype)
-    u = v * v.dtype.type(decay) + current - limit * owed
-    spikes = compare(u, limit)
-    return spikes, u if reset == "subtract-delayed" else u - limit * (spikes.astype(v.dtype) - owed)
+    u = v * v.dtype.type(node.decay) + presynaptic
+    return u if node.reset == "subtract" else np.asarray(u - _limit(node, v) * _fires(node, v))
+
+
+def soft_reset(node: SoftResetLIF, v: np.ndarray, u: np.ndarray, spikes: np.ndarray) -> np.ndarray:
+    """The potential that a step from v leaves, with u and these spikes.
+
+    "subtract"          u - threshold * spike
+    "subtract-delayed"  u
+    "subtract-twice"    u - threshold * (spike - owed)
+    """
+    if node.reset == "subtract-delayed":
+        return u
+    owed = 0 if node.reset == "subtract" else _fires(node, v)
+    return np.asarray(u - _limit(node, v) * (spikes.astype(v.dtype) - owed))
+
+
+def _fires(node: SoftResetLIF, v: np.ndarray) -> np.ndarray:
+    return np.asarray(COMPARISONS[node.comparison](v, _limit(node, v)).astype(v.dtype))
+
+
+def _limit(node: SoftResetLIF, v: np.ndarray) -> np.ndarray:
+    return per_channel(np.asarray(node.threshold, v.dtype), v.ndim)
 
 
 def fixed_point_lif_step(

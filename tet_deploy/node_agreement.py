@@ -16,10 +16,11 @@ from functools import singledispatch
 
 import numpy as np
 
+from tet_deploy import dynamics
 from tet_deploy.dynamics import per_channel
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Linear, Node, Readout
-from tet_deploy.meaning import State, evaluate
+from tet_deploy.ir.nodes import LEAKY, LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Linear, Node, Readout, SoftResetLIF
+from tet_deploy.meaning import evaluate
 
 STORED = 2.0**-24  # a number kept as float32 is off by at most this share of it
 DOUBLE = 2.0**-53  # the same of float64, and of each operation in it
@@ -85,7 +86,7 @@ def node_difference(
     Difference or None
         None where all values agree up to rounding, and all spikes but those within rounding of the threshold.
     """
-    if isinstance(node, LIF):
+    if isinstance(node, LEAKY):
         return _neurons_difference(node, inputs[0], found, unit)
     for step, frames in enumerate(zip(*inputs, strict=True)):
         x = [np.asarray(frame, np.float64) for frame in frames]
@@ -106,19 +107,18 @@ def node_difference(
     return None
 
 
-def _neurons_difference(node: LIF, current: np.ndarray, found: np.ndarray, unit: float) -> Difference | None:
+def _neurons_difference(node: LIF | SoftResetLIF, current: np.ndarray, found: np.ndarray, unit: float) -> Difference | None:
     """Spikes that differ though the membrane potential lies farther from the threshold than rounding explains."""
-    silent = dataclasses.replace(node, threshold=math.inf)  # its potential is that before the reset
     threshold = per_channel(node.threshold, current.ndim - 1)
-    state: State = {node.name: np.zeros(current.shape[1:])}
+    v = np.zeros(current.shape[1:])
     bound = np.zeros(current.shape[1:])  # on the membrane potential
-    for step, presynaptic_input in enumerate(np.asarray(current, np.float64)):
-        bound = node.decay * bound + 3 * unit * (node.decay * np.abs(state[node.name]) + np.abs(presynaptic_input))
-        before = dict(state)
-        evaluate(silent, [presynaptic_input], before)
-        distance, spikes = before[node.name] - threshold, evaluate(node, [presynaptic_input], state)
+    for step, presynaptic in enumerate(np.asarray(current, np.float64)):
+        bound = node.decay * bound + 3 * unit * (node.decay * np.abs(v) + np.abs(presynaptic))
+        u = _compared(node, v, presynaptic)
+        distance, spikes = u - threshold, dynamics.step(node, v, presynaptic)[0]
         differs = np.not_equal(found[step], spikes)
-        close = (np.abs(distance) <= bound + unit * threshold) & np.isin(found[step], (0, 1))
+        slack = bound + unit * threshold
+        close = (np.abs(distance) <= slack) & np.isin(found[step], (0, 1))
         if (differs & ~close).any():
             sample, *neuron = place = _first(differs & ~close)
             return Difference(
@@ -128,12 +128,21 @@ def _neurons_difference(node: LIF, current: np.ndarray, found: np.ndarray, unit:
                 neuron=tuple(neuron),
                 expected=float(spikes[place]),
                 found=float(found[step][place]),
-                rounding=float((bound + unit * threshold)[place]),
+                rounding=float(slack[place]),
                 distance=float(distance[place]),
             )
-        state[node.name] = np.where(differs, np.where(found[step], 0, before[node.name]), state[node.name])  # as the layer
-        bound = np.where(found[step], 0, bound)
+        if isinstance(node, LIF):  # from here on as the layer
+            v, bound = np.where(found[step], 0, u), np.where(found[step], 0, bound)
+        else:
+            v, bound = dynamics.soft_reset(node, v, u, found[step]), slack + unit * threshold
     return None
+
+
+def _compared(node: LIF | SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    """What the neuron compares with its threshold."""
+    if isinstance(node, SoftResetLIF):
+        return dynamics.soft_reset_potential(node, v, presynaptic)
+    return dynamics.step(dataclasses.replace(node, threshold=math.inf), v, presynaptic)[1]  # it stays silent
 
 
 def _first(wrong: np.ndarray) -> tuple[int, ...]:

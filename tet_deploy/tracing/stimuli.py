@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.ir.nodes import LIF
+from tet_deploy.ir.nodes import LIF, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 _CURRENT_STEPS, _CURRENT_SAMPLES, _CURRENT_SIDE = 8, 2, 4
@@ -32,11 +32,12 @@ def spikes(shape: Shape, seed: int) -> np.ndarray:
     return np.asarray((generator.random(shape) < rates) | (frame == once), np.float64)
 
 
-def currents(node: LIF, shape: Shape) -> np.ndarray:
+def currents(node: LIF | SoftResetLIF, shape: Shape) -> np.ndarray:
     """Presynaptic input [T, B, ...] that brings membrane potentials to both sides of the threshold, close by and far.
 
-    They come to lie 2^-1 to 2^-20 of it away. `shape` is that of a sample; neurons do not know where they stand, so that a
-    few pixels of an image will do.
+    They come to lie 2^-1 to 2^-20 of it away; of neurons with soft reset some far beyond twice the threshold, where one kind
+    differs from another. `shape` is that of a sample; neurons do not know where they stand, so that a few pixels of an image
+    will do.
     """
     generator = np.random.default_rng(0)
     size = (_CURRENT_SAMPLES, *shape[:1], *(min(side, _CURRENT_SIDE) for side in shape[1:]))
@@ -44,6 +45,11 @@ def currents(node: LIF, shape: Shape) -> np.ndarray:
     threshold = dynamics.per_channel(node.threshold, len(size))
     for _ in range(_CURRENT_STEPS):
         away = generator.choice((-1.0, 1.0), size) * 2.0 ** -generator.integers(1, 21, size)
-        given.append(threshold * (1 + away) - node.decay * v)
-        _, v = dynamics.lif_step(v, given[-1], node.decay, threshold)
+        if isinstance(node, SoftResetLIF):
+            away = np.where(generator.random(size) < 0.25, 2.0, away)
+            kept = dynamics.soft_reset_potential(node, v, np.zeros(size))
+        else:
+            kept = node.decay * v
+        given.append(threshold * (1 + away) - kept)
+        _, v = dynamics.step(node, v, given[-1])
     return np.stack(given)

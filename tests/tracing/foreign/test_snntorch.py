@@ -14,7 +14,7 @@ from snntorch import surrogate, utils
 from torch import nn
 
 from tet_deploy.errors import ExecutionError, GraphError
-from tet_deploy.ir.nodes import LIF, Add
+from tet_deploy.ir.nodes import LIF, Add, Spiking
 from tet_deploy.passes import lower
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.runtimes.torch_model import TorchRuntime
@@ -222,8 +222,10 @@ def test_fifty_thousand_spikes_are_the_same():
 
 
 SETTINGS = [
-    {"beta": beta, "threshold": threshold, "reset_delay": reset_delay}
-    for beta, threshold, reset_delay in itertools.product((0.0, 0.3, 0.9, 1.0, 1.3, -0.2), (0.25, 1), (True, False))
+    {"beta": beta, "threshold": threshold, "reset_delay": reset_delay, "reset_mechanism": reset}
+    for beta, threshold, reset_delay, reset in itertools.product(
+        (0.0, 0.3, 0.9, 1.0, 1.3, -0.2), (0.25, 1), (True, False), ("zero", "subtract")
+    )
 ]
 
 
@@ -237,10 +239,12 @@ def single(shape=(30,), **arguments):
 
 @pytest.mark.parametrize("arguments", SETTINGS, ids=str)
 def test_every_setting_of_a_leaky_keeps_its_spikes(arguments):
-    """Any beta, clipped to [0, 1] as the layer does; any threshold; reset at once or a step later, which is the same."""
+    """Any beta, clipped to [0, 1] as the layer does; any threshold; any reset, at once or a step later."""
     torch.manual_seed(1)
     graph, _ = check_spikes(lively(single(**arguments)), by_step=True)
-    (node,) = graph.of_kind(LIF)
+    (node,) = graph.of_kind(Spiking)
+    soft = "subtract-delayed" if arguments["reset_delay"] else "subtract-twice"
+    assert node.reset == ("zero" if arguments["reset_mechanism"] == "zero" else soft)
     assert node.comparison == ">" and node.decay == float(np.float32(min(max(arguments["beta"], 0.0), 1.0)))
 
 
@@ -529,10 +533,6 @@ def after(change):
 
 
 REFUSED = {
-    "subtract": (
-        lambda: single(reset_mechanism="subtract"),
-        "'2': Leaky: reset_mechanism must be 'zero'.*got 'subtract'",
-    ),
     "none": (lambda: single(reset_mechanism="none"), "got 'none'"),
     "changed": (after(lambda leaky: setattr(leaky, "reset_mechanism", "subtract")), "got 'zero', and 'subtract' in its"),
     "inhibition": (lambda: single(inhibition=True), "'2': Leaky: inhibition must be False"),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 from tet_deploy.errors import DataError, GraphError
-from tet_deploy.ir.nodes import LIF, Add, Linear
+from tet_deploy.ir.nodes import LIF, Add, Linear, SoftResetLIF, Spiking
 from tet_deploy.nn import LIF as OurLIF
 from tet_deploy.nn import TimeMajor
 from tet_deploy.passes import lower
@@ -209,10 +209,10 @@ def neurons(kind, **arguments):
 
 
 KINDS = [
-    *({"kind": neuron.IFNode, "v_reset": v_reset} for v_reset in (0.0, 0.25, -0.7)),
+    *({"kind": neuron.IFNode, "v_reset": v_reset} for v_reset in (0.0, 0.25, -0.7, None)),
     *(
         {"kind": neuron.LIFNode, "tau": tau, "decay_input": decay_input, "v_reset": v_reset}
-        for tau, decay_input, v_reset in itertools.product((1.25, 2.0, 7.3), (True, False), (0.0, -0.3))
+        for tau, decay_input, v_reset in itertools.product((1.25, 2.0, 7.3), (True, False), (0.0, -0.3, None))
     ),
     *(
         {"kind": neuron.ParametricLIFNode, "init_tau": tau, "decay_input": decay_input, "v_reset": 0.2}
@@ -224,11 +224,12 @@ KINDS = [
 @pytest.mark.parametrize("mode", ["m", "s"])
 @pytest.mark.parametrize("arguments", KINDS, ids=str)
 def test_every_setting_of_a_neuron_keeps_its_spikes(arguments, mode):
-    """Any tau, decaying input or not, any threshold and any number to reset to."""
+    """Any tau, decaying input or not, any threshold, any number to reset to, and None, which subtracts the threshold."""
     model = neurons(**arguments, v_threshold=0.6, step_mode=mode)
     functional.set_step_mode(model, mode)
-    (node,) = check_spikes(model, SHAPE, mode).of_kind(LIF)
+    (node,) = check_spikes(model, SHAPE, mode).of_kind(Spiking)
     assert node.comparison == ">="
+    assert isinstance(node, LIF if arguments.get("v_reset") is not None else SoftResetLIF)
 
 
 def test_a_neuron_fires_at_its_threshold():
@@ -324,7 +325,6 @@ def with_layer(*layers):
 
 
 REFUSED = {
-    "soft reset": (changed(off("v_reset", None)), r"'2': LIFNode: v_reset must be a number.*Retrain with v_reset=0\.0"),
     "threshold below reset": (
         changed(off("v_threshold", -1.0)),
         "'2': LIFNode: v_threshold must be above v_reset; got -1.0",

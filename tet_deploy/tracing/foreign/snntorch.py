@@ -7,7 +7,11 @@ that it is given, or else from the one that its last call left. With beta clippe
     mem <- beta (0 where mem > threshold, else mem) + x ;  spike = mem > threshold ;  mem(0) = 0
 
 which is our LIF: it puts the reset off to the next step, where nobody but a recording of its potential can see that. With
-reset_delay False it sets mem to 0 at once.
+reset_delay False it sets mem to 0 at once. With "subtract", the default, it is our SoftResetLIF:
+
+    mem <- beta mem + x - (threshold where mem > threshold) ;  spike = mem > threshold
+
+With reset_delay False it then takes off the threshold of this spike, and puts back that of the last.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Node
+from tet_deploy.ir.nodes import LIF, Node, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 REMEDY = "Of snnTorch's neurons, Leaky can."
@@ -82,10 +86,10 @@ def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...
     what = f"layer {name!r}: {type(layer).__name__}"
     computed = _RESETS.get(getattr(layer.state_function, "__name__", ""), "another")
     loaded = list(layer.reset_dict)[int(layer.reset_mechanism_val)]
-    if (computed, loaded) != ("zero", "zero"):
+    if computed != loaded or computed not in ("zero", "subtract"):
         found = repr(computed) if computed == loaded else f"{computed!r}, and {loaded!r} in its state_dict"
         raise GraphError(
-            f"{what}: reset_mechanism must be 'zero', as a chip's neuron resets; got {found}. Retrain with "
+            f"{what}: reset_mechanism must be 'zero', as a chip's neuron resets, or 'subtract'; got {found}. Retrain with "
             "reset_mechanism='zero'."
         )
     if layer.inhibition:
@@ -108,7 +112,11 @@ def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...
         raise GraphError(f"{what}: beta must be one number; got {len(beta)} that differ. Train with one beta per layer.")
     if not np.all(np.asarray(threshold) > 0):
         raise GraphError(f"{what}: threshold must be above 0; got {float(np.min(threshold))}.")
-    return (LIF(name=name, inputs=(source.name,), decay=min(max(beta, 0.0), 1.0), threshold=threshold),)
+    decay = min(max(beta, 0.0), 1.0)
+    if computed == "zero":
+        return (LIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold),)
+    reset = "subtract-delayed" if layer.reset_delay else "subtract-twice"
+    return (SoftResetLIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold, reset=reset),)
 
 
 def _numbers(layer: nn.Module, field: str, shape: Shape, what: str) -> float | np.ndarray:

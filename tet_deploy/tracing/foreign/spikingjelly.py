@@ -9,6 +9,8 @@ input decays, else 1, they compute
 In terms of u = (v - v_reset)/g that is our LIF:
 
     u <- (1 - 1/tau) u + x ;  spike = u >= (v_threshold - v_reset)/g ;  u = 0 where it spikes ;  u(0) = 0
+
+With v_reset=None they take v_threshold from v where it spikes, and v(0) = 0: our SoftResetLIF, of u = v/g.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Linear, Node
+from tet_deploy.ir.nodes import LIF, Linear, Node, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 _SAME: dict[str, type[nn.Module]] = {  # SpikingJelly's layer, and torch's that computes the same of each step
@@ -149,12 +151,8 @@ def _called_by_forward(module: nn.Module) -> Iterator[Any]:
 
 def _neurons(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     what = f"layer {name!r}: {type(layer).__name__}"
-    threshold, reset, start = layer.v_threshold, layer.v_reset, layer._memories_rv["v"]
-    if reset is None:
-        raise GraphError(
-            f"{what}: v_reset must be a number, to which a spike sets the membrane potential; got None, which subtracts the "
-            "threshold. Retrain with v_reset=0.0."
-        )
+    threshold, start = layer.v_threshold, layer._memories_rv["v"]
+    reset = 0.0 if layer.v_reset is None else layer.v_reset  # None subtracts the threshold from potentials that begin at 0
     for field, value in (("v_threshold", threshold), ("v_reset", reset)):
         if isinstance(value, Tensor) or not math.isfinite(value):
             raise GraphError(f"{what}: {field} must be one finite number; got {value!r:.80}.")
@@ -172,7 +170,8 @@ def _neurons(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, .
     leak = _leak(layer, what)
     gain = leak if leak and layer.decay_input else 1.0
     threshold = (threshold - reset) / gain
-    return (LIF(name=name, inputs=(source.name,), decay=1 - leak, threshold=threshold, comparison=">="),)
+    kind = SoftResetLIF if layer.v_reset is None else LIF
+    return (kind(name=name, inputs=(source.name,), decay=1 - leak, threshold=threshold, comparison=">="),)
 
 
 def _leak(layer: Any, what: str) -> float:
