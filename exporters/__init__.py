@@ -1,4 +1,4 @@
-"""Exporters by name: each writes a deployable graph in another tool's format."""
+"""Exporters by name: each writes a graph in another tool's format, where that is exact."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -37,5 +37,12 @@ EXPORTERS = {
         suffix="",
         quantized=True,
         rules={"integers": "tet_deploy.exporters.lava_plan:_describe"},
+    ),
+    "nir": ExporterEntry(
+        location="tet_deploy.exporters.to_nir:to_nir",
+        writes="a NIR file",
+        suffix=".nir",
+        quantized=False,
+        rules={"float": "tet_deploy.exporters.to_nir:_fields"},
     ),
 }

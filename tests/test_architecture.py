@@ -72,7 +72,7 @@ HEAVY = {  # library -> areas that exist for it
     "tonic": {"data"},
     "sklearn": {"data"},
     "PIL": {"data"},
-    "h5py": {"data", "importing"},
+    "h5py": {"data", "exporters", "importing"},
     "aedat": {"data"},
     "matplotlib": {"reporting", "experiments"},
     "jinja2": {"reporting"},

@@ -45,6 +45,11 @@ def lava(graph, frames, folder):
     td.export(graph, folder / "net.lava", to="lava")
 
 
+def nir(graph, frames, folder):
+    pytest.importorskip("h5py")
+    td.export(graph, folder / "net.nir", to="nir")
+
+
 def energy(graph, frames, folder):
     spikes = {
         node.name: np.zeros((*frames.shape[:2], *graph.shapes[node.name]), np.uint8) for node in graph.of_kind(Spiking)
@@ -66,6 +71,7 @@ CASES = [
     ("reference", FLOAT + INTEGERS, lambda graph, frames, folder: td.run(graph, frames), "no equation"),
     ("onnx", FLOAT + INTEGERS, onnx, "no ONNX form"),
     ("lava", INTEGERS, lava, "no Lava process"),
+    ("nir", FLOAT, nir, "no NIR form"),
     ("quantize", FLOAT, lambda graph, frames, folder: td.quantize(graph, frames), "no form in a Loihi core"),
     ("finetuning", INTEGERS, finetuning, "cannot be trained in integers"),
     ("certificates", INTEGERS, lambda graph, frames, folder: certificates(graph), "no bound is known"),

@@ -15,6 +15,7 @@ from tet_deploy.demo import _folder as demo_folder
 from tet_deploy.errors import ArtifactError
 from tet_deploy.experiments.figures import FIGURE
 from tet_deploy.experiments.outcome import OUTCOME, Outcome, make_folder, write_outcome
+from tet_deploy.exporters.to_nir import NIR_FILE
 from tet_deploy.files import written_whole
 from tet_deploy.ir.artifact import NETWORK
 from tet_deploy.links.recording_file import RECORDING
@@ -30,8 +31,8 @@ from tet_deploy.training.recipes import changed
 from tet_deploy.training.state import STATE
 
 OLD = Path(__file__).parent / "versions" / "v0_1"
-KINDS = {"network": NETWORK, "checkpoint": CHECKPOINT, "state": STATE, "log": LOG, "onnx": ONNX_FILE, "layers": LAYERS,
-         "energy": ENERGY, "page": PAGE, "numbers": NUMBERS, "recording": RECORDING, "outcome": OUTCOME,
+KINDS = {"network": NETWORK, "checkpoint": CHECKPOINT, "state": STATE, "log": LOG, "onnx": ONNX_FILE, "nir": NIR_FILE,
+         "layers": LAYERS, "energy": ENERGY, "page": PAGE, "numbers": NUMBERS, "recording": RECORDING, "outcome": OUTCOME,
          "figure": FIGURE}  # fmt: skip
 
 
@@ -56,7 +57,8 @@ def made(tmp_path_factory):
     frames = random_frames(graph, rng, 2, 3)
     np.savez(folder / "frames.npz", frames=frames)
     td.save(graph, folder / "network")
-    td.export(graph, folder / "onnx", to="onnx")
+    for name in ("onnx", "nir"):
+        td.export(graph, folder / name, to=name)
     energy = td.energy(graph, frames)
     write_csv(energy, folder / "layers")
     write_json(energy, folder / "energy")
@@ -108,6 +110,7 @@ FOREIGN = {
     "index.html": b"<!DOCTYPE html><html><head><title>My page about tet_deploy</title></head></html>",
     "page.json": b'{"title": "mine"}',
     "table4.svg": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>',
+    "other.nir": (Path(__file__).parent / "importing" / "nir_files" / "norse_lifbox.nir").read_bytes(),
     "random": bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8)),
     "header.safetensors": (10**9).to_bytes(8, "little") + b"{" * 100,
 }
@@ -131,6 +134,7 @@ REFUSED = {  # what a command would have replaced -> the words
     "the network that quantize reads": ("network", ["quantize", "network", *CALIBRATED, "--out", "network"]),
     "it under another name": ("network", ["quantize", "network", *CALIBRATED, "--out", "link"]),
     "a checkpoint": ("checkpoint", ["quantize", "network", *CALIBRATED, "--out", "checkpoint"]),
+    "another's NIR file": ("other.nir", ["export", "network", "--to", "nir", "--out", "other.nir"]),
     "notes": ("notes.txt", ["export", "network", "--to", "onnx", "--out", "notes.txt"]),
     "the network that export reads": ("network", ["export", "network", "--to", "onnx", "--out", "network"]),
     "somebody's page": ("index.html", ["report", "network", *FRAMES, "--out", "index.html"]),
@@ -171,6 +175,7 @@ def test_what_can_be_made_again_is_replaced(made, tmp_path, monkeypatch):
         for words in (
             ["quantize", "network", "--calibration", "frames.npz", "--out", "int8"],
             ["export", "network", "--to", "onnx", "--out", "net.onnx"],
+            ["export", "network", "--to", "nir", "--out", "net.nir"],
             ["run", "network", "--frames", "frames.npz", "--runtime", "reference", "--out", "recording.npz"],
             ["energy", "network", "--frames", "frames.npz", "--csv", "layers.csv"],
             ["report", "network", "--frames", "frames.npz", "--out", "page.html"],

@@ -24,23 +24,23 @@ from tet_deploy.file_kinds import FileKind, expected
 from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import Shape
-from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
+from tet_deploy.ir.spec import need_graph
 from tet_deploy.runtimes import RUNTIMES, TORCH_MODEL
 
 _AT_ONCE = 2**25  # bytes of frames and of one runtime's recording that are held at a time
 
 
 def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: Any) -> Path:
-    """Write a deployable network in another tool's format.
+    """Write a network in another tool's format.
 
     Parameters
     ----------
     graph
-        A lowered network (ONNX), or a quantized one (ONNX, Lava).
+        A lowered network (ONNX, NIR), a quantized one (ONNX, Lava), or a traced one without batch norm (NIR).
     path
-        File (ONNX) or folder (Lava) to write; nothing is left half-written.
+        File (ONNX, NIR) or folder (Lava) to write; nothing is left half-written.
     to
-        "onnx" or "lava".
+        "onnx", "lava" or "nir".
     options
         For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; `states` and
         `ranges`, see `exporters.to_onnx`.
@@ -64,7 +64,7 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     >>> td.export(int8, "out/net.onnx", to="onnx")  # doctest: +SKIP
     """
     check_named("exporter", to, EXPORTERS)
-    return Path(_made(f"exporter {to!r}", EXPORTERS[to].location, check(graph, DEPLOYABLE), Path(path), **options))
+    return Path(_made(f"exporter {to!r}", EXPORTERS[to].location, need_graph(graph), Path(path), **options))
 
 
 def imported(path: str | os.PathLike[str], **options: Any) -> Any:

@@ -159,7 +159,7 @@ def export(
     ] = "none",
     as_json: Json = False,
 ) -> None:
-    """Write a network as an ONNX file or as a Lava bundle."""
+    """Write a network as an ONNX file, a Lava bundle or a NIR file."""
     check_named("exporter", to, EXPORTERS)
     if probes != "none" and "probes" not in EXPORTERS[to].options:
         raise typer.BadParameter(f"{EXPORTERS[to].writes} takes --probes when it runs.")
