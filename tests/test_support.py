@@ -108,7 +108,7 @@ def test_kinds_that_nobody_takes_are_named(resonators, target):
 
 def test_an_unknown_target_is_refused():
     """With the names of those that there are."""
-    with pytest.raises(ArgumentError, match=r"target .loihi3.: .* onnx, lava"):
+    with pytest.raises(ArgumentError, match=r"target .loihi3.: .* onnx, lava, nir"):
         support.faults(three_faults(), "loihi3")
 
 

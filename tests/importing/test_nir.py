@@ -238,6 +238,18 @@ def test_a_threshold_is_a_neuron_that_forgets(files):
     assert np.array_equal(readout(graph, frames), sums > 0.5)
 
 
+@pytest.mark.parametrize("written", [(3,), (3, 1, 1), (3, 4, 4)])
+def test_channels_may_have_thresholds_of_their_own(written, files):
+    """However they are written, of a neuron or of a Threshold, and where each neuron is a channel."""
+    values = np.array([0.5, 1, 2])
+    full = np.broadcast_to(values.reshape(3, 1, 1), written) if len(written) > 1 else values
+    for node in (files.lif(3, 4, 4) | {"v_threshold": full}, {"type": "Threshold", "threshold": full}):
+        graph = td.load_nir(files.write(files.chain(files.conv(), node, files.flatten(), shape=(2, 6, 6))), source="nir")
+        assert np.array_equal(graph["n1"].threshold, values * (2 if node["type"] == "LIF" else 1))  # of a gain of 1/2
+    graph = td.load_nir(files.write(files.chain(files.linear(), files.lif(3) | {"v_threshold": values})), source="nir")
+    assert np.array_equal(graph["n1"].threshold, values * 2)
+
+
 CONVOLUTIONS = {  # as written -> as in numbers
     "same": ({"padding": "same"}, {"padding": [1, 1]}),
     "valid": ({"padding": "valid"}, {"padding": [0, 0]}),

@@ -55,21 +55,27 @@ class NirNode:
 
     def constant(self, field: str, shape: tuple[int, ...]) -> float:
         """The one number that all neurons of a population of that shape share."""
-        found = self.array(field)
-        try:
-            fits = found.size == 1 or np.broadcast_shapes(found.shape, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits and not (found.ndim == 1 and shape and found.shape[0] == shape[0]):
-            raise self.refused(f"{field} has shape {found.shape}; the node's neurons have {shape}")
+        found = self._per_neuron(field, shape)
         least, greatest = float(found.min()), float(found.max())
         if least != greatest:
             raise self.refused(
                 f"{field} must be one number for all neurons of the node; it goes from {least:g} to {greatest:g}"
-                f"{_by_channel(found, shape)}",
+                f"{', one for each channel' if _is_by_channel(found) else ''}",
                 f"Train with one {field} for the layer.",
             )
         return least
+
+    def by_channel(self, field: str, shape: tuple[int, ...]) -> float | np.ndarray:
+        """The one number that all neurons of a population share; or those [C] that the neurons of each channel share."""
+        found = self._per_neuron(field, shape)
+        if found.min() == found.max():
+            return float(found.min())
+        if not _is_by_channel(found):
+            raise self.refused(
+                f"{field} must be one number for all neurons of a channel; within one it differs",
+                f"Train with one {field} for the layer, or for each channel.",
+            )
+        return np.asarray(found.reshape(len(found), -1)[:, 0])
 
     def whole(self, field: str) -> int:
         """One whole number."""
@@ -93,6 +99,18 @@ class NirNode:
         """The error that names this node."""
         return GraphError(f"node {shown(self.name)}: {why}. {way_out}")
 
+    def _per_neuron(self, field: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Numbers of a population of that shape, of one for all, for each channel or for each neuron."""
+        found = self.array(field)
+        if found.size == 1:
+            return np.broadcast_to(found.reshape(()), shape)
+        try:
+            return np.broadcast_to(found, shape)
+        except ValueError:
+            if found.ndim == 1 and shape and len(found) == shape[0]:
+                return np.broadcast_to(found.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+            raise self.refused(f"{field} has shape {found.shape}; the node's neurons have {shape}") from None
+
     def _numbers(self, field: str) -> np.ndarray:
         found = self.fields.get(field)
         if not isinstance(found, np.ndarray) or not found.size:
@@ -107,9 +125,7 @@ _INFINITE = (
 )
 
 
-def _by_channel(found: np.ndarray, shape: tuple[int, ...]) -> str:
-    """Says so where numbers differ between channels only."""
-    if len(shape) < 2 or found.shape != shape:
-        return ""
-    flat = found.reshape(shape[0], -1)
-    return ", one for each channel" if (flat == flat[:, :1]).all() else ""
+def _is_by_channel(found: np.ndarray) -> bool:
+    """Whether the numbers of a population differ between channels only."""
+    flat = found.reshape(len(found), -1)
+    return bool((flat == flat[:, :1]).all())

@@ -240,7 +240,7 @@ def _if(building: Building, node: NirNode, x: str) -> str:
 
 def _threshold(building: Building, node: NirNode, x: str) -> str:
     """z = 1 where x > threshold: a neuron that remembers nothing."""
-    threshold = node.constant("threshold", building.shape_in_file(x))
+    threshold = node.by_channel("threshold", building.shape_in_file(x))
     return building.add(LIF(name=node.name, inputs=(x,), decay=0.0, threshold=_float32(node, threshold)))
 
 
@@ -255,7 +255,7 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
         raise node.refused(
             f"v_reset = {rest:g} must be 0, as its first potential is not said", "Train with neurons that reset to 0."
         )
-    threshold = _float32(node, (node.constant("v_threshold", shape) - rest) / gain if gain else math.inf)
+    threshold = _float32(node, (node.by_channel("v_threshold", shape) - rest) / gain if gain else math.inf)
     kind = LIF if reset == "zero" else SoftResetLIF
     return building.add(
         kind(
@@ -269,15 +269,15 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
     )
 
 
-def _float32(node: NirNode, threshold: float) -> float:
+def _float32(node: NirNode, threshold: float | np.ndarray) -> float | np.ndarray:
     with np.errstate(over="ignore"):
-        narrow = float(np.float32(threshold))
-    if not 1e-30 < narrow < math.inf:
+        narrow = np.asarray(threshold, np.float32)
+    if not ((narrow > 1e-30) & (narrow < np.inf)).all():
         raise node.refused(
-            f"its threshold, of what a step adds to the potential, must be positive and finite; it is {threshold:g}",
+            f"its threshold, of what a step adds to the potential, must be positive and finite; it is {np.min(threshold):g}",
             "Check v_threshold, r and tau, or say the source that wrote the file.",
         )
-    return narrow
+    return narrow if narrow.ndim else float(narrow)
 
 
 def _source(building: Building, node: NirNode) -> Source:
