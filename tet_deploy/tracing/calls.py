@@ -34,13 +34,13 @@ def written_down(model: nn.Module, steps: int) -> fx.GraphModule:
     GraphError
         forward() loops or branches, or a layer has a forward() of its own.
     """
+    loops = any(map(snntorch.is_layer, model.modules()))
     try:
-        loops = any(map(snntorch.is_layer, model.modules()))
         return fx.GraphModule(model, _Tracer(steps if loops else None).trace(model))
     except GraphError:
         raise
     except Exception as error:  # forward() is anybody's code, and is given what it does not expect
-        raise _untraceable(type(model).__name__, error) from error
+        raise _untraceable(type(model).__name__, error, loops) from error
 
 
 class _Tracer(fx.Tracer):
@@ -69,7 +69,7 @@ class _Tracer(fx.Tracer):
         except GraphError:
             raise
         except Exception as error:  # as in written_down
-            raise _untraceable(f"layer {path!r}, a {kind}", error) from error
+            raise _untraceable(f"layer {path!r}, a {kind}", error, self.steps is not None) from error
         if self.by_step and self.is_leaf_module(m, path):
             result.node.meta[BY_STEP] = True
         return result
@@ -125,10 +125,13 @@ _FORWARDS: dict[str | None, Callable[[nn.Module], Callable[..., Any]]] = {
 }
 
 
-def _untraceable(what: str, error: Exception) -> GraphError:
+def _untraceable(what: str, error: Exception, loops: bool) -> GraphError:
+    remedy = "let LIF and TimeMajor walk through time"
+    if loops:
+        remedy = "a loop over time may have a constant number of steps, or range(x.size(0)) of frames x, time first"
     return GraphError(
         f"{what}: forward() cannot be traced ({first_line(error)}). It must not loop or branch on values or shapes; "
-        "let LIF and TimeMajor walk through time."
+        f"{remedy}."
     )
 
 
@@ -148,16 +151,28 @@ class _Value(fx.Proxy):
 
 
 def _is_first_size(node: fx.Node) -> bool:
-    """Whether it is x.size(0) or x.shape[0], of forward()'s argument x."""
-    shape: Any = node.args[0]
-    if node.target == "size":
-        return shape.op == "placeholder" and node.args[1:] == (0,)
+    """Whether it is x.size(0) or x.shape[0], of forward()'s argument x or of what has its first axis."""
+    if node.op == "call_method" and node.target == "size":
+        return _has_frames(node.args[0]) and node.args[1:] == (0,)
     if node.target is not operator.getitem or node.args[1] != 0:
         return False
+    shape: Any = node.args[0]
     if shape.target is operator.getitem and isinstance(shape.args[1], slice) and not shape.args[1].start:
         shape = shape.args[0]  # x.shape[:2]
-    known = shape.args[1:] in (("shape",), ()) and shape.target in (getattr, "size")
-    return known and shape.args[0].op == "placeholder"
+    return shape.args[1:] in (("shape",), ()) and shape.target in (getattr, "size") and _has_frames(shape.args[0])
+
+
+def _has_frames(value: Any) -> bool:
+    """Whether it is forward()'s argument, but for a reshape that leaves its first axis alone."""
+    if value.op == "placeholder":
+        return True
+    axes: tuple[Any, ...] = value.args[1:]
+    if not axes or not _has_frames(value.args[0]):
+        return False
+    first = axes[0]
+    if value.target in ("flatten", torch.flatten):
+        return isinstance(first, int) and first > 0
+    return value.target in ("view", "reshape") and isinstance(first, fx.Node) and _is_first_size(first)
 
 
 def _is_pair(value: fx.Proxy) -> bool:

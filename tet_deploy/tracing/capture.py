@@ -96,7 +96,7 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     """
     rolled = rolled_up(model)
     program = rolled.program
-    layers = {program.get_submodule(path): path for path in _layers_called(program)}
+    layers = {rolled.written.get_submodule(path): path for path in _layers_called(rolled.written)}
     for layer, path in {**layers, model: ""}.items():
         _check_standard(layer, path)
     image = torch.from_numpy(stimuli.frames((SAMPLES, *shape), encoding))

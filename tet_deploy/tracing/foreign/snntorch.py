@@ -79,7 +79,8 @@ def state(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tu
 def reset(module: nn.Module) -> None:
     """Put the module's state to its first; unlike its own reset, write into no tensor."""
     if is_neurons(module):
-        module._buffers["mem"] = torch.zeros(0)  # it becomes zeros of the shape of what it is given
+        mem: Any = module._buffers["mem"]
+        module._buffers["mem"] = mem.new_zeros(0)  # it becomes zeros of the shape of what it is given, on its own device
 
 
 def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
