@@ -13,6 +13,8 @@ and for decay 1 an IF, v <- v + dt r I with r = 1 / dt. Sums have no node: edges
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import os
 from collections import Counter
@@ -28,6 +30,7 @@ from tet_deploy._version import __version__
 from tet_deploy.errors import GraphError, MissingDependencyError
 from tet_deploy.files import Kind, head, written_whole
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.names import LONGEST_NAME
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, Flatten, Input, Linear, Node, Readout
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
@@ -42,13 +45,14 @@ except ModuleNotFoundError as error:
 
 NIR_VERSION = "1.0.8"  # the first with v_reset is 1.0.6
 DT = 1e-4  # seconds of a step; the default of most frameworks, and fixed in snnTorch
-_PRODUCER = b"tet_deploy"
+_PRODUCER = "producer"  # the name of the file's attribute, which stands in its first bytes
 _LEAST, _GREATEST = 1e-30, 1e30  # thresholds, far from where float32 ends once they are scaled
 _ROUNDED = 2.0**-21  # of a number: what 1 / tau, dt / tau, its product with the input and v_threshold in float32 are off by
 _WHOLE = Value(kind=ANALOG, least=-np.inf, greatest=np.inf, fraction_bits=0)  # finer ones keep a threshold on their grid
 
 NIR_FILE = Kind(
-    "a NIR file of tet_deploy", lambda path: (start := head(path, 2048)).startswith(b"\x89HDF") and _PRODUCER in start
+    "a NIR file of tet_deploy",
+    lambda path: (start := head(path, 2048)).startswith(b"\x89HDF") and b"producer\0" in start and b"\0tet_deploy " in start,
 )
 
 
@@ -65,7 +69,7 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        The file, equal byte for byte for equal networks. `td.load_nir(path, source="nir")` reads it.
+        The file, equal byte for byte for equal networks. `td.load_nir(path, source="tet_deploy")` reads it.
 
     Raises
     ------
@@ -87,10 +91,18 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
     about = {"dt": DT, "encoding": graph.input.encoding, "graph_digest": graph.digest()}
     network = _network(graph)
     content = {"type": "NIRGraph", "nodes": network.nodes, "edges": network.edges, "metadata": about}
-    with written_whole(path, NIR_FILE) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["producer"] = np.bytes_(_PRODUCER + b" " + __version__.encode())
-        _write(file, {"version": NIR_VERSION, "node": content})
+    with written_whole(path, NIR_FILE) as temporary:
+        temporary.write_bytes(_hdf5({"version": NIR_VERSION, "node": content}))
     return Path(path)
+
+
+def _hdf5(content: Mapping[str, Any]) -> memoryview:
+    """A file's bytes; made in memory, as the HDF5 library crashes where a disk is full."""
+    made = io.BytesIO()
+    with h5py.File(made, "w") as file:
+        file.attrs[_PRODUCER] = np.bytes_(f"tet_deploy {__version__}")
+        _write(file, content)
+    return made.getbuffer()
 
 
 def _write(group: Any, content: Mapping[str, Any]) -> None:
@@ -114,23 +126,26 @@ class _Network:
         """Edges from all sources; one that counts several times, or one of several at an output, goes through a layer."""
         is_output = len(sources) > 1 and self.nodes.get(name, {}).get("type") == "Output"
         if is_output:  # most readers do not add there
-            summed = self._add(f"{name}.sum", _multiple(1, self.graph.shapes[name]))
+            summed = self._add(name, ".sum", _multiple(1, self.graph.shapes[name]))
             self.edges.append((summed, name))
             name = summed
         for source, count in sources.items():
             if count > 1:
-                times = self._add(f"{name}.{count}_times", _multiple(count, self.graph.shapes[source]))
+                times = self._add(name, ".times", _multiple(count, self.graph.shapes[source]))
                 self.edges.append((source, times))
                 source = times
             self.edges.append((source, name))
 
-    def _add(self, name: str, fields: dict[str, Any]) -> str:
+    def _add(self, user: str, what: str, fields: dict[str, Any]) -> str:
         taken = {_in_torch(other) for other in (*self.nodes, *(node.name for node in self.graph))}
-        number, free = 1, name
-        while _in_torch(free) in taken:
-            number, free = number + 1, f"{name}_{number + 1}"
-        self.nodes[free] = fields
-        return free
+        stem = user[: LONGEST_NAME - 20] + what
+        name = next(
+            free
+            for free in itertools.chain([stem], map(f"{stem}_{{}}".format, itertools.count(2)))
+            if _in_torch(free) not in taken
+        )
+        self.nodes[name] = fields
+        return name
 
 
 def _network(graph: Graph) -> _Network:
@@ -168,7 +183,7 @@ def _in_torch(name: str) -> str:
 
 def _multiple(factor: int, shape: Shape) -> dict[str, Any]:
     """A layer that sends `factor` times what it is sent."""
-    weight = np.eye(shape[0], dtype=np.float32) * np.float32(factor)
+    weight = _narrow(np.eye(shape[0]) * factor)
     if len(shape) == 1:
         return {"type": "Linear", "weight": weight}
     return _convolution(shape, weight[:, :, None, None], None, (1, 1), (0, 0), (1, 1))
@@ -271,20 +286,18 @@ def _(node: Flatten, network: _Network) -> dict[str, Any]:
 def _(node: LIF, network: _Network) -> dict[str, Any]:
     leaks = node.decay < 1
     gain = 1 - node.decay if leaks else 1.0
-    neuron: dict[str, Any] = {
-        "v_threshold": _threshold(node, network, gain) * gain,
-        "v_reset": 0,
-        "r": 1 if leaks else 1 / DT,
-    }
+    neuron: dict[str, Any] = {"v_threshold": _threshold(node, network, gain) * gain, "v_reset": 0}
     if leaks:  # SpikingJelly refuses tau = dt; that little more is no decay that float32 could tell from 0
         neuron |= {"tau": max(DT / gain, np.nextafter(DT, 1)), "r": 1, "v_leak": 0}
     else:
         neuron |= {"r": 1 / DT}
     shape = network.graph.shapes[node.name]
+    threshold = np.asarray(node.threshold, np.float64)
+    about = {"dt": DT, "decay": node.decay, "threshold": _by_channel(threshold, shape), "comparison": node.comparison}
     return {
         "type": "LIF" if leaks else "IF",
         **{name: _per_neuron(value, shape) for name, value in neuron.items()},
-        "metadata": {"dt": DT, "decay": node.decay, "threshold": node.threshold, "comparison": node.comparison},
+        "metadata": about,
     }
 
 
@@ -314,9 +327,12 @@ def _threshold(node: LIF, network: _Network, gain: float) -> np.ndarray:
 
 def _per_neuron(value: Any, shape: Shape) -> np.ndarray:
     """One number for each neuron, of a number for all or for each channel; float32 where that holds them exactly."""
-    array = np.asarray(value, np.float64)
-    narrow = _narrow(array.reshape(-1, *(1,) * (len(shape) - 1)) if array.ndim else array)
-    return np.broadcast_to(narrow, shape).copy()
+    return np.broadcast_to(_narrow(_by_channel(np.asarray(value, np.float64), shape)), shape).copy()
+
+
+def _by_channel(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """One number as it is, or an array [C] such that it broadcasts to the shape."""
+    return array.reshape(-1, *(1,) * (len(shape) - 1)) if array.ndim else array
 
 
 def _numbers(node: Node, name: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import deployment
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import GraphError, MissingDependencyError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import KINDS, LIF, WEIGHTED, Input, Node, Population, Quantization, Readout, Spiking
@@ -61,7 +61,7 @@ def _cell(kind: type[Node], stage: str, rules: str) -> str:
     module, function = rules.split(":")
     try:
         dispatch: Any = getattr(importlib.import_module(module), function)
-    except ImportError:
+    except (ImportError, MissingDependencyError):
         return ABSENT
     return YES if dispatch.dispatch(kind) is not dispatch.dispatch(object) else NO
 

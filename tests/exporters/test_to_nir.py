@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -40,7 +42,7 @@ def differing(graph, path, frames, source):
     return sum(int((theirs.spikes[name] != sent).sum()) for name, sent in ours.spikes.items())
 
 
-SOURCES = ("nir", "spikingjelly")  # that fire above the threshold, and at it
+SOURCES = ("tet_deploy", "nir", "spikingjelly")  # that fire as we do, above the threshold, and at it
 
 
 @pytest.mark.parametrize("seed", range(15))
@@ -52,7 +54,7 @@ def test_every_spike_comes_back(seed, tmp_path):
     frames = random_frames(drawn, rng, 6, 3)
     for graph in (drawn, td.lower(drawn, frames)):
         path = td.export(graph, tmp_path / "net.nir", to="nir")
-        assert [differing(graph, path, frames, source) for source in SOURCES] == [0, 0]
+        assert [differing(graph, path, frames, source) for source in SOURCES] == [0, 0, 0]
 
 
 def with_neurons(graph, **fields):
@@ -72,7 +74,7 @@ def test_potentials_that_meet_the_threshold(decay, comparison, tmp_path):
         )
         frames = random_frames(graph, rng, 6, 2)
         path = td.export(graph, tmp_path / "net.nir", to="nir")
-        assert [differing(graph, path, frames, source) for source in SOURCES] == [0, 0]
+        assert [differing(graph, path, frames, source) for source in SOURCES] == [0, 0, 0]
         ours, theirs = (td.run(each, frames, runtime="reference") for each in (graph, other))
         differ += sum(int((ours.spikes[name] != theirs.spikes[name]).sum()) for name in ours.spikes)
     assert differ > 20
@@ -116,6 +118,48 @@ def test_decays_and_thresholds_come_back(decay, tmp_path):
         (node,) = td.load_nir(path, source="nir").of_kind(LIF)
         assert np.float32(node.decay) == np.float32(decay)
         assert node.threshold == np.float32(threshold)
+
+
+def test_a_neuron_comes_back_to_the_last_bit(tmp_path):
+    """Its decay, its comparison and its thresholds, also those that no float32 is."""
+    for fields in (
+        {"decay": 1 - 1 / 1.7, "threshold": 0.7, "comparison": ">="},
+        {"decay": 1.0, "threshold": np.array([0.1, 1, 1e20])},
+        {"decay": 0.0, "threshold": 1.0},
+        {"decay": 1e-13, "threshold": 1.0},
+    ):
+        path = td.export(neuron_network(**fields), tmp_path / "net.nir", to="nir")
+        (node,) = td.load_nir(path, source="tet_deploy").of_kind(LIF)
+        expected = LIF(name="lif", **fields)
+        assert (node.decay, node.comparison) == (expected.decay, expected.comparison)
+        assert np.array_equal(node.threshold, expected.threshold)
+    rng = np.random.default_rng(0)
+    cube = image_network(Conv(name="conv", weight=rng.integers(-8, 9, (4, 2, 5, 3)) / np.float32(8)))  # to [4, 4, 4]
+    cube = with_neurons(cube, threshold=np.array([0.25, 0.5, 1, 2], np.float32))
+    path = td.export(cube, tmp_path / "net.nir", to="nir")
+    assert [differing(cube, path, random_frames(cube, rng), source) for source in SOURCES] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("v_threshold", np.full(3, 0.51), "its constants give a decay of 0.5 and a threshold from 1.02.*say 0.5 and 1"),
+        ("tau", np.full(3, 4e-4), "its constants give a decay of 0.75.*If it was edited, say source='nir'"),
+        ("metadata/comparison", "<", "its metadata must say '>' or '>='"),
+        ("metadata/decay", None, "decay must hold numbers"),
+        ("metadata", None, "its metadata must say '>' or '>='"),
+    ],
+)
+def test_constants_and_metadata_must_agree(place, value, message, tmp_path):
+    """A file that was edited is not read as it was before; as NIR's text has it, it is."""
+    path = td.export(neuron_network(), tmp_path / "net.nir", to="nir")
+    with h5py.File(path, "r+") as file:
+        del file["node/nodes/lif"][place]
+        if value is not None:
+            file["node/nodes/lif"][place] = value
+    with pytest.raises(GraphError, match=f"node 'lif': {message}"):
+        td.load_nir(path, source="tet_deploy")
+    assert td.load_nir(path, source="nir").of_kind(LIF)
 
 
 def test_a_line_is_written_in_squares(tmp_path):
@@ -198,7 +242,7 @@ def test_no_edge_stands_twice(tmp_path):
     node = exported(graph, tmp_path)
     edges = [(a.decode(), b.decode()) for a, b in node["edges"]]
     assert len(set(edges)) == len(edges)
-    assert {("l1", "c3.2_times"), ("c3.2_times", "c3"), ("l2", "c3"), ("a", "readout.sum")} <= set(edges)
+    assert {("l1", "c3.times"), ("c3.times", "c3"), ("l2", "c3"), ("a", "readout.sum")} <= set(edges)
     frames = random_frames(graph, rng, 6, 4)
     assert all(0 < spikes.mean() < 1 for spikes in td.run(graph, frames, runtime="reference").spikes.values())
     assert differing(graph, tmp_path / "net.nir", frames, "nir") == 0
@@ -220,6 +264,11 @@ def test_names_are_kept(tmp_path):
     names = {"input": "вход", "fc": "class", "lif": "слой.1:a+b@c-d", "out": "0", "readout": "_"}
     path = td.export(renamed(neuron_network(), names), tmp_path / "net.nir", to="nir")
     assert [node.name for node in td.load_nir(path, source="nir")] == list(names.values())
+    longest = "l" * 200
+    graph = renamed(neuron_network(), names | {"lif": longest})
+    twice = graph.replace({longest: dataclasses.replace(graph[longest], inputs=("class", "class"))})
+    path = td.export(twice, tmp_path / "net.nir", to="nir")
+    assert differing(twice, path, random_frames(twice, np.random.default_rng(0)), "nir") == 0
 
 
 def renamed(graph, names):
@@ -303,3 +352,24 @@ def test_only_its_own_files_are_replaced(tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(ArgumentError, match="has no option 'probes'"):
         td.export(neuron_network(), tmp_path / "other.nir", to="nir", probes="all")
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np
+import tet_deploy as td
+from tet_deploy.testing import random_float_network
+graph = random_float_network(np.random.default_rng(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+td.export(graph, sys.argv[1], to="nir")
+"""
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    """And an error of ours; the HDF5 library crashed where it wrote to the disk itself."""
+    pytest.importorskip("resource", reason="limits what a process may write")
+    path = td.export(neuron_network(), tmp_path / "net.nir", to="nir")
+    before = path.read_bytes()
+    found = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True)
+    assert found.returncode == 1 and "ArtifactError" in found.stderr and "cannot be written" in found.stderr
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [before]

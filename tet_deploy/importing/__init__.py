@@ -24,7 +24,7 @@ IMPORTERS = {
         reads="a NIR file",
         kind=HDF5,
         options={
-            "source": "who wrote it: spikingjelly, snntorch, norse, rockpool or nir",
+            "source": "who wrote it: spikingjelly, snntorch, norse, rockpool, tet_deploy or nir",
             "reset": "what a spike does to the potential, where the file lost it: zero or subtract",
             "dt": "seconds of a step",
             "encoding": "what the frames are: analog or events",

@@ -256,6 +256,8 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
             f"v_reset = {rest:g} must be 0, as its first potential is not said", "Train with neurons that reset to 0."
         )
     threshold = _float32(node, (node.by_channel("v_threshold", shape) - rest) / gain if gain else math.inf)
+    if source.says_neurons:
+        return building.add(_as_said(node, x, shape, decay, threshold))
     kind = LIF if reset == "zero" else SoftResetLIF
     return building.add(
         kind(
@@ -267,6 +269,30 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
             comparison=source.comparison,
         )
     )
+
+
+def _as_said(node: NirNode, x: str, shape: Shape, decay: float, threshold: float | np.ndarray) -> LIF:
+    """The neuron of which our exporter made these constants: they are off by the rounding that it allows other readers."""
+    metadata = node.fields.get("metadata")
+    about = NirNode(node.name, node.kind, metadata if isinstance(metadata, dict) else {})
+    if about.fields.get("comparison") not in (">", ">="):
+        raise node.refused(
+            "its metadata must say '>' or '>=', as tet_deploy writes them", "Say the source that wrote the file."
+        )
+    said = LIF(
+        name=node.name,
+        inputs=(x,),
+        decay=about.constant("decay", shape),
+        threshold=about.by_channel("threshold", shape),
+        comparison=about.fields["comparison"],
+    )
+    if abs(said.decay - decay) > 1e-9 or np.max(np.abs(said.threshold / threshold - 1)) > 1e-6:
+        raise node.refused(
+            f"its constants give a decay of {decay:g} and a threshold from {np.min(threshold):g}, and its metadata say "
+            f"{said.decay:g} and {np.min(said.threshold):g}",
+            "If it was edited, say source='nir', which reads the constants.",
+        )
+    return said
 
 
 def _float32(node: NirNode, threshold: float | np.ndarray) -> float | np.ndarray:

@@ -43,8 +43,8 @@ def load_nir(
     path
         A file of NIR 0.1 to 1.0, read by h5py.
     source
-        Who wrote it: "spikingjelly", "snntorch", "norse", "rockpool", or "nir" for Euler's steps of `dt`. Needed where the
-        network has LIF or IF neurons.
+        Who wrote it: "spikingjelly", "snntorch", "norse", "rockpool", "tet_deploy", or "nir" for Euler's steps of `dt`.
+        Needed where the network has LIF or IF neurons.
     reset
         What a spike does to the potential, where the file lost it: "zero", or "subtract", which takes the threshold from it
         as the source's neurons do by default (snnTorch's a step later). Of `SoftResetLIF`'s others "subtract-twice" is

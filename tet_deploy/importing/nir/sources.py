@@ -57,6 +57,8 @@ class Source:
         Whether neurons begin and rest at v_reset, so that it need not be 0.
     batched
         Whether shapes begin with the axes of batch and time.
+    says_neurons
+        Whether the metadata of each neuron say its decay, threshold and comparison.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Source:
     subtract: str = "subtract"
     rests_at_reset: bool = False
     batched: bool = False
+    says_neurons: bool = False
 
 
 def _euler(node: NirNode, tau: float, r: float, dt: float) -> Leak:
@@ -160,6 +163,13 @@ SOURCES = {
             comparison=">=",
             reset="subtract",
             batched=True,
+        ),
+        Source(
+            name="tet_deploy",
+            tell="an attribute 'producer' of the file; its neurons come back to the last bit",
+            leak=_euler,
+            integrate=_euler_integrate,
+            says_neurons=True,
         ),
         Source(
             name="nir",
