@@ -9,6 +9,7 @@ from tet_deploy.contracts import Frames
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, TRACED, check
 from tet_deploy.passes.fold_batch_norm import fold_batch_norm
+from tet_deploy.passes.fold_linear import fold_linear
 from tet_deploy.passes.fold_pooling import fold_pooling
 from tet_deploy.passes.lower_residual import lower_residual
 from tet_deploy.passes.quantize import quantize
@@ -16,6 +17,7 @@ from tet_deploy.passes.snap_to_grid import snap_to_grid
 
 LOWERING: tuple[Callable[[Graph], Graph], ...] = (
     fold_batch_norm,  # first: it needs the convolution and the batch norm side by side
+    fold_linear,  # then: a batch norm between two linear layers has gone
     lower_residual,  # then: a pooled shortcut becomes an identity, a convolution that pooling folds into
     fold_pooling,  # last: it widens convolutions, and a batch norm between pool and convolution has gone
 )
@@ -58,4 +60,14 @@ def lower(graph: Graph, frames: Frames | Source | None = None) -> Graph:
     return snap_to_grid(fold(graph), batches)  # last: folding makes new weights
 
 
-__all__ = ["LOWERING", "fold", "fold_batch_norm", "fold_pooling", "lower", "lower_residual", "quantize", "snap_to_grid"]
+__all__ = [
+    "LOWERING",
+    "fold",
+    "fold_batch_norm",
+    "fold_linear",
+    "fold_pooling",
+    "lower",
+    "lower_residual",
+    "quantize",
+    "snap_to_grid",
+]
