@@ -8,7 +8,11 @@ import pytest
 
 pytest.importorskip("sklearn")
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {"from_spikingjelly.md": "spikingjelly", "from_snntorch.md": "snntorch"}  # page -> the framework that it needs
+PAGES = {
+    "from_spikingjelly.md": "spikingjelly",
+    "from_snntorch.md": "snntorch",
+    "from_nir.md": "h5py",
+}  # page -> what it needs
 
 
 @pytest.mark.parametrize("page", PAGES)
