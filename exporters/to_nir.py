@@ -193,7 +193,7 @@ def _multiple(factor: int, shape: Shape) -> dict[str, Any]:
 def _fields(node: Node, network: _Network) -> dict[str, Any]:
     raise GraphError(
         f"node {node.name!r}: a {node.kind} has no NIR form; Conv, Linear, AvgPool, Flatten, Add and LIF have. "
-        "Lower the network, which folds batch norms: td.lower(graph, frames); retrain with neurons of that kind."
+        "td.lower(graph, frames) folds batch norms; of neurons, train LIF."
     )
 
 

@@ -193,6 +193,16 @@ MISTAKES = {
     "unknown exporter": (["export", "net.safetensors", "--to", "tflite", "--out", "x"], "Use one of onnx, lava", 2),
     "float on Lava": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "lava"], "quantize", 2),
     "unknown probe": (["run", "net.safetensors", "--frames", "frames.npz", "--probes", "typo"], "'typo': no LIF", 2),
+    "probes of a bundle": (
+        ["export", "int8.safetensors", "--to", "lava", "--out", "x", "--probes", "all"],
+        "a Lava bundle takes --probes when it runs",
+        2,
+    ),
+    "probes of a NIR file": (
+        ["export", "net.safetensors", "--to", "nir", "--out", "x.nir", "--probes", "all"],
+        "a NIR file has no outputs but the readout",
+        2,
+    ),
     "unknown table": (["energy", "int8.safetensors", "--frames", "frames.npz", "--table", "7nm"], "45nm-fp32", 2),
     "no folder": (["export", "net.safetensors", "--to", "onnx", "--out", "no/where.onnx"], "cannot be written", 2),
     "steps": (["train", "--data", "digits", "--steps", "0"], "--steps", 2),

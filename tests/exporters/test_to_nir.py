@@ -36,7 +36,8 @@ def exported(graph, folder):
 
 def differing(graph, path, frames, source):
     """Spikes that differ of those that there are, between a network and what a file of it says to readers of a framework."""
-    loaded = td.load_nir(path, source=source, encoding=graph.input.encoding)
+    loaded = td.load_nir(path, source=source)
+    assert loaded.input.encoding == graph.input.encoding
     ours, theirs = (td.run(each, frames, runtime="reference", probes="spikes") for each in (graph, loaded))
     assert np.array_equal(ours.readout, theirs.readout)
     return sum(int((theirs.spikes[name] != sent).sum()) for name, sent in ours.spikes.items())

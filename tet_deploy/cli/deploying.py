@@ -32,6 +32,7 @@ from tet_deploy.ir.artifact import NETWORK, load, save
 from tet_deploy.layout import Table
 from tet_deploy.links.link import fast_runtime, of_graph
 from tet_deploy.passes.threshold_classes import MOST_CLASSES
+from tet_deploy.runtimes import RUNTIMES
 
 
 def _meaning(option: str) -> str:
@@ -162,7 +163,9 @@ def export(
     """Write a network as an ONNX file, a Lava bundle or a NIR file."""
     check_named("exporter", to, EXPORTERS)
     if probes != "none" and "probes" not in EXPORTERS[to].options:
-        raise typer.BadParameter(f"{EXPORTERS[to].writes} takes --probes when it runs.")
+        runs = any(entry.form == to for entry in RUNTIMES.values())
+        why = "takes --probes when it runs" if runs else "has no outputs but the readout"
+        raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
     options = {"probes": probes_of(probes)} if probes != "none" else {}
     path = deployment.export(load(network), out, to=to, **options)
     hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""

@@ -27,7 +27,7 @@ IMPORTERS = {
             "source": "who wrote it: spikingjelly, snntorch, norse, rockpool, tet_deploy or nir",
             "reset": "what a spike does to the potential, where the file lost it: zero or subtract",
             "dt": "seconds of a step",
-            "encoding": "what the frames are: analog or events",
+            "encoding": "what the frames are, where the file does not say it: analog or events",
         },
     ),
 }

@@ -72,7 +72,7 @@ def of_nir(
     source: str | None = None,
     reset: str | None = None,
     dt: float | None = None,
-    encoding: str = "analog",
+    encoding: str | None = None,
 ) -> Link:
     """The network of a NIR file, on the reference; see `load_nir`."""
     from tet_deploy.importing.nir.load import load_nir

@@ -31,7 +31,7 @@ def load_nir(
     source: str | None = None,
     reset: str | None = None,
     dt: float | None = None,
-    encoding: str = "analog",
+    encoding: str | None = None,
 ) -> Graph:
     """Read a network from a NIR file, as the framework that wrote it runs it.
 
@@ -52,7 +52,8 @@ def load_nir(
     dt
         Seconds of a step, where they are neither in the file's metadata nor what `source` takes by default.
     encoding
-        What the frames are: "analog", or "events", counts of them.
+        What the frames are: "analog", or "events", counts of them. By default what the file's metadata say, as those of our
+        own files do, or analog.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def load_nir(
             dt=_said(network, tree) if dt is None else _seconds(np.asarray(dt)),
             taken=set(network.nodes),
         )
-        _build(building, network, encoding)
+        _build(building, network, encoding or _encoding(tree))
         about = {"imported_from": f"NIR {cut(network.version) or 'of no version'}{f' of {source}' if source else ''}"}
         return Graph(tuple(building.nodes), about)
     except (GraphError, ArgumentError) as error:
@@ -146,6 +147,12 @@ def _behind(network: NirNetwork, node: NirNode) -> Iterator[NirNode]:
             if user.kind not in (*_AXES, "Flatten") and user.name not in seen:
                 seen.add(user.name)
                 waiting.append(user)
+
+
+def _encoding(tree: Any) -> str:
+    """What the graph's metadata say that frames are; analog where they do not."""
+    metadata = tree["node"].get("metadata")
+    return "events" if isinstance(metadata, dict) and metadata.get("encoding") == "events" else "analog"
 
 
 def _said(network: NirNetwork, tree: Any) -> float | None:
