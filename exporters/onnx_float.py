@@ -11,10 +11,11 @@ from onnx import FunctionProto, TensorProto
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import lif_function, soft_reset_function
+from tet_deploy.exporters.onnx_neurons import current_function, lif_function, soft_reset_function
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.meaning import current_of
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 
 
@@ -98,17 +99,20 @@ def _(node: Add, network: _Network) -> str:
 
 @_emit.register(LIF)
 @_emit.register(SoftResetLIF)
-def _(node: LIF | SoftResetLIF, network: _Network) -> str:
+@_emit.register(CubaLIF)
+def _(node: LIF | SoftResetLIF | CubaLIF, network: _Network) -> str:
     build, name, shape = network.build, node.name, network.graph.shapes[node.name]
     current = network.unmerged(node, network.summed(node), shape, own(node, "current"))
     build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
+    if isinstance(node, CubaLIF):
+        before, after = _state(current_of(name), shape, network)
+        function, held = current_function(states=network.states), own(node, "synaptic_current")
+        build.call(function, [current, *before], [held, *after], decay=float(node.current_decay))
+        current = held
+        build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
     potentials = name in network.probes.potentials
     outputs = [own(node, "fired"), *([output_of(name, "potentials")] if potentials else [])]
-    before, after = [], []
-    if network.states:
-        before = [build.input(output_of(name, "before"), TensorProto.FLOAT, ["B", *shape])]
-        after = [output_of(name, "after")]
-        build.output(after[0], TensorProto.FLOAT, ["B", *shape])
+    before, after = _state(name, shape, network)
     inputs, attributes = [current], {"decay": float(node.decay)}
     if isinstance(node.threshold, np.ndarray):
         threshold = node.threshold.astype(np.float32).reshape(-1, *(1,) * (len(shape) - 1))
@@ -125,10 +129,20 @@ def _(node: LIF | SoftResetLIF, network: _Network) -> str:
     return network.merged(outputs[0], shape, own(node, "merged"))
 
 
-def _function(node: LIF | SoftResetLIF, **options: bool) -> FunctionProto:
-    if isinstance(node, LIF):
-        return lif_function(node.comparison, **options)
-    return soft_reset_function(node.reset, node.comparison, **options)
+def _state(name: str, shape: Shape, network: _Network) -> tuple[list[str], list[str]]:
+    """The input that a state of that name begins with, and the output that it ends in, where the network has states."""
+    if not network.states:
+        return [], []
+    build, after = network.build, output_of(name, "after")
+    before = build.input(output_of(name, "before"), TensorProto.FLOAT, ["B", *shape])
+    build.output(after, TensorProto.FLOAT, ["B", *shape])
+    return [before], [after]
+
+
+def _function(node: LIF | SoftResetLIF | CubaLIF, **options: bool) -> FunctionProto:
+    if isinstance(node, SoftResetLIF):
+        return soft_reset_function(node.reset, node.comparison, **options)
+    return lif_function(node.comparison, **options)
 
 
 @_emit.register

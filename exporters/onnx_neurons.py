@@ -58,6 +58,18 @@ def soft_reset_function(reset: str, comparison: str, *, by_channel: bool, potent
     return _float_function(name, step, comparison, by_channel, potentials, states)
 
 
+def current_function(*, states: bool) -> FunctionProto:
+    """`dynamics.synaptic_current` over time in float32; attribute `decay`. It gives the current of each step."""
+    step = [
+        _node("Mul", ["v", "decay"], ["kept"]),
+        _node("Add", ["kept", "x"], ["v_next"]),
+        _node("Identity", ["v_next"], ["held"]),
+    ]
+    scan = _Scan("input", TensorProto.FLOAT, {"current": ("held", TensorProto.FLOAT)})
+    nodes = [_attribute("decay", AttributeProto.FLOAT), scan.over(step)]
+    return _function("SynapticCurrent", ["input"], nodes, scan, states)
+
+
 def _reaches(value: str, comparison: str, output: str) -> list[NodeProto]:
     """1 where a value passes the threshold, else 0.
 

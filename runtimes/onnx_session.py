@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from tet_deploy.errors import (
     shown,
 )
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.meaning import current_of
 from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, UNSEALED_FORMAT, Description, check_seal, output_of, read_metadata
 from tet_deploy.ranges import SATURATED, WRAPPED, Possible, Ranges, clipped_messages, joined
 
@@ -255,9 +257,9 @@ def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
     for name, shape in about.populations.items():
         expected[output_of(name, "spikes")] = ("tensor(uint8)", shape)
         expected[output_of(name, "potentials")] = (state, shape)
-        for what in ("before", "after"):
-            expected[output_of(name, what)] = (state, shape)
-            over_samples.add(output_of(name, what))
+        for what, held in itertools.product(("before", "after"), (name, current_of(name))):
+            expected[output_of(held, what)] = (state, shape)
+            over_samples.add(output_of(held, what))
     for name, kind in _range_outputs(about):
         expected[output_of(name, kind)] = ("tensor(int64)", ())
     for name in expected.keys() & values.keys():
@@ -293,14 +295,15 @@ def _counted(session: Any, about: Description) -> tuple[Possible, tuple[str, ...
 
 
 def _states(session: Any, about: Description) -> dict[str, tuple[type, Shape]]:
-    """Type and shape of each population's state, for one sample; none in a file without states."""
+    """Type and shape of each potential and synaptic current, for one sample; none in a file without states."""
     types = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
     inputs = {value.name: value for value in session.get_inputs()}
     found: dict[str, tuple[type, Shape]] = {}
     for name, shape in about.populations.items():
-        value = inputs.get(output_of(name, "before"))
-        if value is not None:
-            found[name] = (types[value.type], shape)
+        for held in (name, current_of(name)):
+            value = inputs.get(output_of(held, "before"))
+            if value is not None:
+                found[held] = (types[value.type], shape)
     return found
 
 

@@ -24,8 +24,8 @@ from tet_deploy.contracts import (
     recorded,
 )
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, Input, Node, Population
-from tet_deploy.meaning import State, evaluate
+from tet_deploy.ir.nodes import WEIGHTED, CubaLIF, Input, Node, Population
+from tet_deploy.meaning import State, current_of, evaluate
 from tet_deploy.ranges import CLIPPED, KINDS, SATURATED, WRAPPED, Ranges, clipped_messages, per_sample, possible
 
 _MICRO_BATCH = 64  # samples at a time, so that memory stays small
@@ -62,8 +62,9 @@ class ReferenceRuntime:
     def start(self, samples: int) -> State:
         """The state before the first step of so many samples: every potential 0."""
         return {
-            node.name: np.zeros((samples, *self.graph.shapes[node.name]), self.dtype)
+            name: np.zeros((samples, *self.graph.shapes[node.name]), self.dtype)
             for node in self.graph.of_kind(Population)
+            for name in (node.name, *([current_of(node.name)] if isinstance(node, CubaLIF) else []))
         }
 
     def step(self, state: State, frame: np.ndarray, *, probes: Probes = "all") -> tuple[Step, State]:

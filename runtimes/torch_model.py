@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, concatenate, populations, probe_names
 from tet_deploy.errors import DataError, ExecutionError, GraphError, first_line
-from tet_deploy.ir.nodes import LEAKY, SoftResetLIF
+from tet_deploy.ir.nodes import LEAKY, CubaLIF, SoftResetLIF
 from tet_deploy.ir.nodes import LIF as LIFNode
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
 from tet_deploy.tracing.foreign.snntorch import spikes_in
@@ -194,7 +194,7 @@ def _check_shown(frames: np.ndarray, steps: int | None, model: str) -> None:
         )
 
 
-def _potentials(node: LIFNode | SoftResetLIF | None, current: Tensor, spikes: Tensor) -> Tensor:
+def _potentials(node: LIFNode | SoftResetLIF | CubaLIF | None, current: Tensor, spikes: Tensor) -> Tensor:
     """What a neuron's equation leaves at each step where it made these spikes;  0 for a max pool."""
     if node is None:
         return torch.zeros_like(spikes, dtype=torch.float32)
@@ -203,7 +203,10 @@ def _potentials(node: LIFNode | SoftResetLIF | None, current: Tensor, spikes: Te
     if isinstance(node, SoftResetLIF):
         return torch.from_numpy(_soft_potentials(node, current.cpu().numpy(), spikes.cpu().numpy()))
     found, v = torch.empty_like(current), torch.zeros_like(current[0])
+    held = torch.zeros_like(v)
     for step, presynaptic in enumerate(current):
+        if isinstance(node, CubaLIF):
+            presynaptic = held = node.current_decay * held + presynaptic
         v = torch.where(spikes[step] > 0, 0, node.decay * v + presynaptic)
         found[step] = v
     return found

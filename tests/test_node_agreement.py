@@ -17,6 +17,7 @@ from tet_deploy.ir.nodes import (
     AvgPool,
     BatchNorm,
     Conv,
+    CubaLIF,
     Flatten,
     Input,
     Linear,
@@ -25,6 +26,7 @@ from tet_deploy.ir.nodes import (
     Spiking,
 )
 from tet_deploy.ir.spec import TRACED
+from tet_deploy.meaning import evaluate
 from tet_deploy.nn import lif
 from tet_deploy.node_agreement import DOUBLE, node_difference, rounding
 from tet_deploy.tracing import stimuli
@@ -139,20 +141,21 @@ def test_every_traceable_kind_has_a_bound():
 
 
 @pytest.mark.parametrize("comparison", [">", ">="])
-@pytest.mark.parametrize("reset", SOFT_RESETS)
-def test_a_soft_reset_is_told_from_every_other(reset, comparison):
-    """Spikes of the node's own equation agree, in float32 too; those of any other reset do not."""
+@pytest.mark.parametrize("kind", [*SOFT_RESETS, "current", "other current"])
+def test_kinds_of_neuron_are_told_from_every_other(kind, comparison):
+    """Spikes of the node's own equation agree, in float32 too; those of any other kind do not."""
     nodes = {
         other: SoftResetLIF(name="lif", decay=0.7, threshold=0.65, reset=other, comparison=comparison)
         for other in SOFT_RESETS
     }
     nodes["zero"] = LIF(name="lif", decay=0.7, threshold=0.65, comparison=comparison)
-    current = stimuli.currents(nodes[reset], (6, 4, 4))
+    for other, decay in (("current", 0.5), ("other current", 0.6)):
+        nodes[other] = CubaLIF(name="lif", current_decay=decay, decay=0.7, threshold=0.65, comparison=comparison)
+    current = stimuli.currents(nodes[kind], (6, 4, 4))
     for other, node in nodes.items():
-        for kind, unit in ((np.float64, DOUBLE), (np.float32, SINGLE)):
-            v, found = np.zeros(current.shape[1:], kind), []
-            for presynaptic in current.astype(kind):
-                spikes, v = dynamics.step(node, v, presynaptic)
-                found.append(spikes.astype(kind))
-            difference = node_difference(nodes[reset], [current], np.stack(found), unit=unit)
-            assert (difference is None) == (other == reset), (other, kind, str(difference))
+        for dtype, unit in ((np.float64, DOUBLE), (np.float32, SINGLE)):
+            state, found = {}, []
+            for presynaptic in current.astype(dtype):
+                found.append(evaluate(node, [presynaptic], state).astype(dtype))
+            difference = node_difference(nodes[kind], [current], np.stack(found), unit=unit)
+            assert (difference is None) == (other == kind), (other, dtype, str(difference))

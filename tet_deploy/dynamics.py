@@ -11,7 +11,7 @@ from functools import singledispatch
 import numpy as np
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Linear, Population, Quantization, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import conv_size
 
 FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
@@ -61,6 +61,17 @@ def _(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.nd
     u = soft_reset_potential(node, v, presynaptic)
     spikes = COMPARISONS[node.comparison](u, _limit(node, v))
     return spikes, soft_reset(node, v, u, spikes)
+
+
+@step.register
+def _(node: CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Here the presynaptic input is what `synaptic_current` makes of it."""
+    return lif_step(v, presynaptic, node.decay, per_channel(node.threshold, presynaptic.ndim), node.comparison)
+
+
+def synaptic_current(node: CubaLIF, current: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    """c = current_decay * c + I, of neurons whose input flows into a current; c is 0 at first."""
+    return np.asarray(current * current.dtype.type(node.current_decay) + presynaptic)
 
 
 @step.register

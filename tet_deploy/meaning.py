@@ -13,9 +13,14 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Node, Population
+from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, CubaLIF, Flatten, Input, Linear, Node, Population
 
-State = dict[str, np.ndarray]  # the membrane potential of each population
+State = dict[str, np.ndarray]  # the membrane potential of each population, and the synaptic current of those that have one
+
+
+def current_of(population: str) -> str:
+    """Under which name a state holds a population's synaptic current; no node has such a name."""
+    return f"{population}/current"
 
 
 def over_time(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -72,6 +77,10 @@ def _(node: Add, inputs: list[np.ndarray], state: State) -> np.ndarray:
 @evaluate.register
 def _(node: Population, inputs: list[np.ndarray], state: State) -> np.ndarray:
     presynaptic = np.asarray(sum(inputs[1:], start=inputs[0]))
+    if isinstance(node, CubaLIF):
+        held = current_of(node.name)
+        presynaptic = dynamics.synaptic_current(node, state.get(held, np.zeros_like(presynaptic)), presynaptic)
+        state[held] = presynaptic
     v = state.get(node.name, np.zeros_like(presynaptic))
     sent, state[node.name] = dynamics.step(node, v, presynaptic)
     return sent

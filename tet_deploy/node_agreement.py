@@ -19,7 +19,20 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.dynamics import per_channel
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LEAKY, LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Linear, Node, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import (
+    LEAKY,
+    LIF,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    CubaLIF,
+    Flatten,
+    Linear,
+    Node,
+    Readout,
+    SoftResetLIF,
+)
 from tet_deploy.meaning import evaluate
 
 STORED = 2.0**-24  # a number kept as float32 is off by at most this share of it
@@ -107,13 +120,21 @@ def node_difference(
     return None
 
 
-def _neurons_difference(node: LIF | SoftResetLIF, current: np.ndarray, found: np.ndarray, unit: float) -> Difference | None:
+def _neurons_difference(
+    node: LIF | SoftResetLIF | CubaLIF, current: np.ndarray, found: np.ndarray, unit: float
+) -> Difference | None:
     """Spikes that differ though the membrane potential lies farther from the threshold than rounding explains."""
     threshold = per_channel(node.threshold, current.ndim - 1)
     v = np.zeros(current.shape[1:])
     bound = np.zeros(current.shape[1:])  # on the membrane potential
-    for step, presynaptic in enumerate(np.asarray(current, np.float64)):
-        bound = node.decay * bound + 3 * unit * (node.decay * np.abs(v) + np.abs(presynaptic))
+    held, held_bound = np.zeros_like(v), np.zeros_like(v)  # of a synaptic current
+    for step, arriving in enumerate(np.asarray(current, np.float64)):
+        presynaptic, off = arriving, np.zeros(())
+        if isinstance(node, CubaLIF):
+            held_bound = node.current_decay * (held_bound + 3 * unit * np.abs(held)) + 3 * unit * np.abs(arriving)
+            presynaptic, off = dynamics.synaptic_current(node, held, arriving), held_bound
+            held = presynaptic
+        bound = node.decay * bound + off + 3 * unit * (node.decay * np.abs(v) + np.abs(presynaptic))
         u = _compared(node, v, presynaptic)
         distance, spikes = u - threshold, dynamics.step(node, v, presynaptic)[0]
         differs = np.not_equal(found[step], spikes)
@@ -131,14 +152,14 @@ def _neurons_difference(node: LIF | SoftResetLIF, current: np.ndarray, found: np
                 rounding=float(slack[place]),
                 distance=float(distance[place]),
             )
-        if isinstance(node, LIF):  # from here on as the layer
+        if not isinstance(node, SoftResetLIF):  # from here on as the layer
             v, bound = np.where(found[step], 0, u), np.where(found[step], 0, bound)
         else:
             v, bound = dynamics.soft_reset(node, v, u, found[step]), slack + unit * threshold
     return None
 
 
-def _compared(node: LIF | SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+def _compared(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
     """What the neuron compares with its threshold."""
     if isinstance(node, SoftResetLIF):
         return dynamics.soft_reset_potential(node, v, presynaptic)

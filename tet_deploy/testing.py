@@ -21,6 +21,7 @@ from tet_deploy.ir.nodes import (
     SOFT_RESETS,
     Add,
     Conv,
+    CubaLIF,
     Flatten,
     Input,
     Linear,
@@ -37,7 +38,13 @@ LEAST_DECAY = 1 / dynamics.DECAY_ONE  # that a chip can have
 
 
 def random_float_network(
-    rng: Rng, *, encoding: str | None = None, layers: int | None = None, grid: int = 6, soft: bool = False
+    rng: Rng,
+    *,
+    encoding: str | None = None,
+    layers: int | None = None,
+    grid: int = 6,
+    soft: bool = False,
+    currents: bool = False,
 ) -> Graph:
     """A deployable float network with weights on multiples of 2^-grid, so that every partial sum is exact in float32.
 
@@ -49,9 +56,13 @@ def random_float_network(
         Number of spiking layers, one after the other; or None to draw a network with branches.
     soft
         Make most of its neurons such with soft reset.
+    currents
+        Give most of its other neurons a synaptic current.
     """
     graph = _Drawing(rng, encoding, lambda shape, bound: _dyadic(rng, shape, bound, grid), None, layers).network()
-    return graph.replace({lif.name: _softened(lif, rng) for lif in graph.of_kind(LIF)}) if soft else graph
+    if soft:
+        graph = graph.replace({lif.name: _softened(lif, rng) for lif in graph.of_kind(LIF)})
+    return graph.replace({lif.name: _with_current(lif, rng) for lif in graph.of_kind(LIF)}) if currents else graph
 
 
 def random_quantized_network(
@@ -277,6 +288,13 @@ def _softened(lif: LIF, rng: Rng) -> LIF | SoftResetLIF:
     fields = {field.name: getattr(lif, field.name) for field in dataclasses.fields(lif)}
     reset = str(rng.choice(["zero", *SOFT_RESETS]))
     return lif if reset == "zero" else SoftResetLIF(**fields | {"reset": reset})
+
+
+def _with_current(lif: LIF, rng: Rng) -> LIF | CubaLIF:
+    """The same neuron with a synaptic current of few bits, or as it is."""
+    fields = {field.name: getattr(lif, field.name) for field in dataclasses.fields(lif) if field.name != "reset"}
+    decay = float(rng.choice([0.0, 0.25, 0.5, 0.5, 1.0]))
+    return lif if rng.random() < 0.2 else CubaLIF(**fields, current_decay=decay)
 
 
 def _by_channel(threshold: float, channels: int, classes: int) -> float | np.ndarray:

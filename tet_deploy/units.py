@@ -11,7 +11,7 @@ import numpy as np
 from tet_deploy.contracts import Recording
 from tet_deploy.dynamics import FRACTION_BITS, shifted_bias
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, SoftResetLIF, Spiking
+from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Linear, Population, SoftResetLIF, Spiking
 
 MANTISSA = 2.0**FRACTION_BITS  # units of a recorded potential in one mantissa
 READOUT = "readout"
@@ -44,7 +44,7 @@ def unit(node: Population) -> np.ndarray:
     return np.asarray(1.0 if node.quantization is None else MANTISSA * np.asarray(node.quantization.scale))
 
 
-def threshold(node: LIF | SoftResetLIF) -> np.ndarray:
+def threshold(node: LIF | SoftResetLIF | CubaLIF) -> np.ndarray:
     """Firing threshold in units of the float network: a number, or [C]."""
     scale = 1.0 if node.quantization is None else node.quantization.scale
     return np.asarray(np.asarray(node.threshold, np.float64) / scale)

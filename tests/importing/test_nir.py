@@ -17,6 +17,7 @@ RECORDED = {  # file -> what is said of it
     "spikingjelly_lif": {"source": "spikingjelly"},
     "spikingjelly_if": {"source": "spikingjelly"},
     "spikingjelly_v_reset": {"source": "spikingjelly"},
+    "spikingjelly_cuba": {"source": "spikingjelly"},
     "snntorch_zero": {"source": "snntorch", "reset": "zero"},
     "snntorch_default_subtract": {"source": "snntorch", "reset": "subtract"},
     "norse_lifbox": {"source": "norse"},

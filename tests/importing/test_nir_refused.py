@@ -5,6 +5,7 @@ import pytest
 
 import tet_deploy as td
 from tet_deploy.errors import TetDeployError
+from tet_deploy.ir.nodes import CubaLIF
 
 pytest.importorskip("h5py", reason="writes NIR files")
 INF, NAN = float("inf"), float("nan")
@@ -18,6 +19,12 @@ def edited(graph, name, **changes):
 
 def neuron(f, **changes):
     return f.chain(f.linear(), f.lif(3, **changes), f.linear(3, 3))
+
+
+def cuba(f, **changes):
+    constants = {"tau_syn": 2e-4, "tau_mem": 4e-4, "r": 4.0, "w_in": 2.0, "v_leak": 0.0, "v_reset": 0.0, "v_threshold": 0.5}
+    constants = {name: value for name, value in (constants | changes).items() if value is not None}
+    return node(f, {"type": "CubaLIF"} | {name: np.full(3, value) for name, value in constants.items()})
 
 
 def node(f, fields, shape=(4,)):
@@ -40,7 +47,8 @@ def edges(f, *more, nodes=None, without=()):
 
 REFUSED = {
     # kinds
-    "synaptic current": (lambda f: node(f, {"type": "CubaLIF"}), "node 'n1': CubaLIF has no exact form.*Train with"),
+    "synaptic current": (cuba, "node 'n1': how a CubaLIF of source 'nir' makes a step is not in the file.*Train with"),
+    "current without a time constant": (lambda f: cuba(f, tau_syn=None), "node 'n1': lacks 'tau_syn'"),
     "integrator": (lambda f: node(f, {"type": "LI"}), "node 'n1': LI has no exact form.*average over time"),
     "delay": (lambda f: node(f, {"type": "Delay", "delay": 1.0}), "node 'n1': Delay has no exact form.*without delays"),
     "unknown": (lambda f: node(f, {"type": "MaxPool2d"}), "node 'n1': its type 'MaxPool2d' is none that is known. Use"),
@@ -206,3 +214,24 @@ def test_what_a_soft_reset_contradicts_is_refused(case, files):
     make, source, error = SOFT[case]
     with pytest.raises(TetDeployError, match=f"node 'n1': {error}|node 'n1': .*{error}"):
         td.load_nir(files.write(make(files)), source=source, reset="subtract")
+
+
+CURRENTS = {
+    "resets elsewhere": ({"v_reset": 0.25}, "v_leak and v_reset 0.*they are 0 and 0.25"),
+    "another dt": ({"w_in": 4.0}, "r = 4 and tau = 0.0002 do not belong to dt = 0.0001"),
+    "scaled input": ({"w_in": 1.0}, "input is scaled by 0.5 and 1.*Say the dt"),
+    "scaled current": ({"r": 1.0}, "input is scaled by 1 and 0.25"),
+    "negative tau": ({"tau_syn": -2e-4}, "tau_syn must be positive"),
+    "tau below dt": ({"tau_mem": 5e-5, "r": 0.5}, "w_in and r must be"),
+    "threshold of 0": ({"v_threshold": 0.0}, "its threshold.*positive and finite"),
+}
+
+
+@pytest.mark.parametrize("case", CURRENTS)
+def test_currents_that_spikingjelly_never_writes_are_refused(case, files):
+    """By the node's name; what it writes is read."""
+    changes, error = CURRENTS[case]
+    (kept,) = td.load_nir(files.write(cuba(files)), source="spikingjelly").of_kind(CubaLIF)
+    assert (kept.current_decay, kept.decay, kept.threshold, kept.comparison) == (0.5, 0.75, 0.5, ">=")
+    with pytest.raises(TetDeployError, match=f"node 'n1': .*{error}"):
+        td.load_nir(files.write(cuba(files, **changes)), source="spikingjelly")

@@ -100,8 +100,10 @@ def terms(name: str, layers: Layers, table: EnergyTable, policies: Policies) -> 
         found += [term(ELEMENTS, "element_addition", column, every) for column in ("bias_additions", "residual_additions")]
         neurons = ("neuron_update", "neuron_updates"), ("spike", "spikes"), ("leak_multiplication", "leak_multiplications")
         found += [term(NEURONS, price, column, every) for price, column in neurons]
-        if "soft_reset_lif" in layers.kinds:
-            found.append(term(NEURONS, "element_addition", "spikes", kinds == "soft_reset_lif"))
+        more = {"soft_reset_lif": "spikes", "cuba_lif": "outputs"}  # additions of neurons
+        found += [
+            term(NEURONS, "element_addition", column, kinds == kind) for kind, column in more.items() if kind in layers.kinds
+        ]
     return found
 
 

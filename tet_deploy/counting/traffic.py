@@ -18,12 +18,13 @@ from tet_deploy.counting.signals import Signal, signals, total, weighted_total
 from tet_deploy.counting.synapses import Synapses, adds_bias, synapses
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Readout, SoftResetLIF, Spiking
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, CubaLIF, Readout, SoftResetLIF, Spiking
 from tet_deploy.ir.values import SPIKE, Value, values
 from tet_deploy.reprs import short_repr
 
 NEURON_KINDS = {
     "lif": "a spike sets the potential to 0, which costs nothing more",
+    "cuba_lif": "its current is added to the potential in every step: one addition",
     "soft_reset_lif": "a spike lowers the potential by the threshold: one addition",
 }
 PER_EVENT = {
@@ -44,7 +45,7 @@ PER_STEP = {
     "mac_padded": "multiply-accumulates as the literature counts them, the border's zeros included",
     "bias_additions": "one per output of a layer with a bias",
     "neuron_updates": "neurons of a population, one comparison each",
-    "leak_multiplications": "neurons that multiply their potential by a decay",
+    "leak_multiplications": "potentials and synaptic currents that neurons multiply by a decay",
 }
 
 
@@ -191,24 +192,29 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
 def _population_row(graph: Graph, node: Spiking, spikes: np.ndarray) -> _Row:
     neurons = int(np.prod(graph.shapes[node.name], dtype=np.int64))
     kind, leaks = _neuron(node)
-    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": neurons if leaks else 0}
+    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": neurons * leaks}
     return _Row(node.name, kind, False, {"spikes": total(spikes)}, per_step)
 
 
 @singledispatch
-def _neuron(node: Spiking) -> tuple[str, bool]:
-    """One of `NEURON_KINDS`, and whether each neuron multiplies its potential in every step."""
+def _neuron(node: Spiking) -> tuple[str, int]:
+    """One of `NEURON_KINDS`, and what each neuron multiplies by a decay in every step."""
     raise GraphError(f"node {node.name!r}: nothing is known of what a {node.kind} costs.")
 
 
 @_neuron.register
-def _(node: LIF) -> tuple[str, bool]:
-    return "lif", 0 < node.decay < 1
+def _(node: LIF) -> tuple[str, int]:
+    return "lif", int(0 < node.decay < 1)
 
 
 @_neuron.register
-def _(node: SoftResetLIF) -> tuple[str, bool]:
-    return "soft_reset_lif", 0 < node.decay < 1
+def _(node: SoftResetLIF) -> tuple[str, int]:
+    return "soft_reset_lif", int(0 < node.decay < 1)
+
+
+@_neuron.register
+def _(node: CubaLIF) -> tuple[str, int]:
+    return "cuba_lif", (0 < node.decay < 1) + (0 < node.current_decay < 1)
 
 
 def _add_row(graph: Graph, node: Add, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]) -> _Row:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
-from tet_deploy.debugging.observed import Flow, Steps
+from tet_deploy.debugging.observed import Flow, Steps, through_current
 from tet_deploy.debugging.synapses import unlimited
 from tet_deploy.ir.nodes import LIF, BatchNorm, Conv, Input, Population, Spiking
 from tet_deploy.meaning import over_time
@@ -37,7 +37,7 @@ class Guess:
 def steps_of(population: Population, presynaptic: np.ndarray, before: np.ndarray) -> Steps:
     """What a population makes of what reached it and of the potential before each step, [T, B, *shape]."""
     lead = before.shape[:2]
-    flat = [array.reshape(-1, *array.shape[2:]) for array in (before, presynaptic)]
+    flat = [array.reshape(-1, *array.shape[2:]) for array in (before, through_current(population, presynaptic))]
     sent, after = dynamics.step(population, *flat)
     if not isinstance(population, Spiking):
         return Steps(before=before, after=sent.reshape(before.shape), spikes=np.zeros(before.shape, bool))

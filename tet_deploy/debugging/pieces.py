@@ -17,9 +17,9 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
-from tet_deploy.debugging.observed import Flow
+from tet_deploy.debugging.observed import Flow, through_current
 from tet_deploy.debugging.synapses import Port, bias, ports, unlimited
-from tet_deploy.ir.nodes import LEAKY, LIF, Population, SoftResetLIF
+from tet_deploy.ir.nodes import LEAKY, LIF, CubaLIF, Population, SoftResetLIF
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
 from tet_deploy.units import along, threshold, unit
@@ -81,11 +81,16 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
         current = _whole(expected, right, ours)
         turned = expected.quantization is not None and found.quantization is None
         added[causes.QUANTIZATION if turned else causes.FOLDING] = _whole(found, other, theirs) - current
+    if isinstance(expected, CubaLIF) and isinstance(found, CubaLIF):  # what is added to a current goes on with it
+        added = {cause: through_current(expected, np.array(part)) for cause, part in added.items()}
+        own = through_current(expected, current)
+        added[causes.DECAY] = through_current(found, current) - own
+        current = own
     keeps = isinstance(expected, LEAKY) and isinstance(found, LEAKY)
     if keeps:
         assert isinstance(expected, LEAKY) and isinstance(found, LEAKY)
         kept = _decay(expected, before)
-        added[causes.DECAY] = _decay(found, before) - kept
+        added[causes.DECAY] = added.get(causes.DECAY, 0.0) + _decay(found, before) - kept
         current = current + kept - along(threshold(expected), current.ndim)
         moved = along(threshold(expected) - threshold(found), current.ndim)
         added[causes.THRESHOLD] = np.broadcast_to(moved, current.shape)
@@ -177,14 +182,14 @@ def _clear(difference: float) -> float:
     return difference if abs(difference) > 1e-9 else 0.0
 
 
-def _decay(node: LIF | SoftResetLIF, before: np.ndarray) -> np.ndarray:
+def _decay(node: LIF | SoftResetLIF | CubaLIF, before: np.ndarray) -> np.ndarray:
     """What is left of the potential."""
     if isinstance(node, LIF) and node.quantization is not None:
         scale = along(unit(node), before.ndim)
         share = (dynamics.DECAY_ONE - dynamics.decay_v(node)) / dynamics.DECAY_ONE
         return np.asarray(np.trunc(np.rint(before * scale) * share) / scale)
     kept = np.asarray(before * node.decay)
-    if isinstance(node, LIF) or node.reset == "subtract":
+    if not isinstance(node, SoftResetLIF) or node.reset == "subtract":
         return kept
     limit = along(threshold(node), before.ndim)
     return np.asarray(kept - limit * dynamics.COMPARISONS[node.comparison](before, limit))

@@ -212,6 +212,20 @@ class SoftResetLIF(Spiking):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class CubaLIF(Spiking):
+    """c = current_decay * c + I ; u = decay * v + c ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.
+
+    c(0) = v(0) = 0. Its input flows into a synaptic current, which a spike leaves as it is. The other fields are those of
+    `LIF`.
+    """
+
+    current_decay: float = 0.5
+    decay: float = 0.5
+    threshold: float | np.ndarray = 1.0
+    comparison: str = ">"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Readout(Population):
     """The network's output: the presynaptic input of each class at each step; the decision is its largest mean over time.
 
@@ -220,12 +234,13 @@ class Readout(Population):
 
 
 WEIGHTED = (Conv, Linear)
-LEAKY = (LIF, SoftResetLIF)  # neurons that compare a decaying potential with a threshold
+LEAKY = (LIF, SoftResetLIF, CubaLIF)  # neurons that compare a decaying potential with a threshold
 SOFT_RESETS = ("subtract", "subtract-delayed", "subtract-twice")  # of a SoftResetLIF
 _LATER = {"comparison": ">"}  # fields that files and digests know only where they differ from what went without saying
 _NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
-    kind.__name__: kind for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, SoftResetLIF, Readout)
+    kind.__name__: kind
+    for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, SoftResetLIF, CubaLIF, Readout)
 }
 
 
@@ -255,8 +270,7 @@ def from_record(plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> N
     name, kind = plain.get("name"), plain.get("kind")
     cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        known = ", ".join(KINDS)
-        raise GraphError(f"node {shown(name)}: kind must be one of {known}; got {shown(kind)}. {_NEWER}")
+        raise GraphError(f"node {shown(name)}: kind must be one of those known here; got {shown(kind)}. {_NEWER}")
     values = {key: value for key, value in {**plain, **arrays}.items() if key != "kind"}
     try:
         _check_fields(cls, values)

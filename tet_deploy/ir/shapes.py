@@ -17,6 +17,7 @@ from tet_deploy.ir.nodes import (
     AvgPool,
     BatchNorm,
     Conv,
+    CubaLIF,
     Flatten,
     Input,
     Linear,
@@ -140,7 +141,8 @@ def _(node: Add, *inputs: Shape) -> Shape:
 
 @_shape.register(LIF)
 @_shape.register(SoftResetLIF)
-def _(node: LIF | SoftResetLIF, x: Shape, *others: Shape) -> Shape:
+@_shape.register(CubaLIF)
+def _(node: LIF | SoftResetLIF | CubaLIF, x: Shape, *others: Shape) -> Shape:
     thresholds = np.asarray(node.threshold, np.float64)
     if not 0 <= node.decay <= 1 or not (np.isfinite(thresholds) & (thresholds > 0)).all():
         raise GraphError(
@@ -162,7 +164,12 @@ def _(node: Readout, x: Shape, *others: Shape) -> Shape:
     return x
 
 
-def _need_reset(node: LIF | SoftResetLIF) -> None:
+def _need_reset(node: LIF | SoftResetLIF | CubaLIF) -> None:
+    if isinstance(node, CubaLIF):
+        if not 0 <= node.current_decay <= 1:
+            raise GraphError(f"node {node.name!r}: current_decay must lie in [0, 1]; got {node.current_decay}.")
+        if node.quantization is not None:
+            raise GraphError(f"node {node.name!r}: a CubaLIF has no integers yet. Use the float network.")
     if isinstance(node, LIF) and node.reset != "zero":
         way_out = "Make it a SoftResetLIF" if node.reset in SOFT_RESETS else "Retrain with reset='zero'"
         raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. {way_out}.")

@@ -13,7 +13,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, Linear, Population, Quantization, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Linear, Population, Quantization, Readout, SoftResetLIF
 from tet_deploy.passes.messages import Messages
 from tet_deploy.units import ByChannel
 
@@ -153,6 +153,11 @@ def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> 
         raise GraphError(
             f"node {node.name!r}: reset must be 'zero' in a Loihi core's integers; got {node.reset!r}. Retrain with "
             "reset='zero', or use the reference or ONNX runtime with the float network."
+        )
+    if isinstance(node, CubaLIF):
+        raise GraphError(
+            f"node {node.name!r}: a {node.kind}, with a synaptic current, has no form in integers yet. Use the reference or "
+            "ONNX runtime with the float network, or retrain with LIF neurons."
         )
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.ir.nodes import LIF, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, CubaLIF, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 _CURRENT_STEPS, _CURRENT_SAMPLES, _CURRENT_SIDE = 8, 2, 4
@@ -32,7 +32,7 @@ def spikes(shape: Shape, seed: int) -> np.ndarray:
     return np.asarray((generator.random(shape) < rates) | (frame == once), np.float64)
 
 
-def currents(node: LIF | SoftResetLIF, shape: Shape) -> np.ndarray:
+def currents(node: LIF | SoftResetLIF | CubaLIF, shape: Shape) -> np.ndarray:
     """Presynaptic input [T, B, ...] that brings membrane potentials to both sides of the threshold, close by and far.
 
     They come to lie 2^-1 to 2^-20 of it away; of neurons with soft reset some far beyond twice the threshold, where one kind
@@ -41,7 +41,7 @@ def currents(node: LIF | SoftResetLIF, shape: Shape) -> np.ndarray:
     """
     generator = np.random.default_rng(0)
     size = (_CURRENT_SAMPLES, *shape[:1], *(min(side, _CURRENT_SIDE) for side in shape[1:]))
-    v, given = np.zeros(size), []
+    v, held, given = np.zeros(size), np.zeros(size), []
     threshold = dynamics.per_channel(node.threshold, len(size))
     for _ in range(_CURRENT_STEPS):
         away = generator.choice((-1.0, 1.0), size) * 2.0 ** -generator.integers(1, 21, size)
@@ -50,6 +50,9 @@ def currents(node: LIF | SoftResetLIF, shape: Shape) -> np.ndarray:
             kept = dynamics.soft_reset_potential(node, v, np.zeros(size))
         else:
             kept = node.decay * v
-        given.append(threshold * (1 + away) - kept)
-        _, v = dynamics.step(node, v, given[-1])
+        needed = threshold * (1 + away) - kept
+        _, v = dynamics.step(node, v, needed)
+        if isinstance(node, CubaLIF):
+            needed, held = needed - node.current_decay * held, needed
+        given.append(needed)
     return np.stack(given)

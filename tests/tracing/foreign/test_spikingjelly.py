@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
 from tet_deploy.errors import DataError, GraphError
-from tet_deploy.ir.nodes import LIF, Add, Linear, SoftResetLIF, Spiking
+from tet_deploy.ir.nodes import LIF, Add, CubaLIF, Linear, SoftResetLIF, Spiking
 from tet_deploy.nn import LIF as OurLIF
 from tet_deploy.nn import TimeMajor
 from tet_deploy.passes import lower
@@ -218,6 +218,10 @@ KINDS = [
         {"kind": neuron.ParametricLIFNode, "init_tau": tau, "decay_input": decay_input, "v_reset": 0.2}
         for tau, decay_input in itertools.product((1.7, 2.0), (True, False))
     ),
+    *(
+        {"kind": neuron.CUBALIFNode, "c_decay": current, "v_decay": potential}
+        for current, potential in itertools.product((0.0, 0.3, 0.9), (0.0, 0.75, 1.0))
+    ),
 ]
 
 
@@ -225,11 +229,12 @@ KINDS = [
 @pytest.mark.parametrize("arguments", KINDS, ids=str)
 def test_every_setting_of_a_neuron_keeps_its_spikes(arguments, mode):
     """Any tau, decaying input or not, any threshold, any number to reset to, and None, which subtracts the threshold."""
-    model = neurons(**arguments, v_threshold=0.6, step_mode=mode)
+    model = neurons(**arguments, v_threshold=0.6)
     functional.set_step_mode(model, mode)
     (node,) = check_spikes(model, SHAPE, mode).of_kind(Spiking)
     assert node.comparison == ">="
-    assert isinstance(node, LIF if arguments.get("v_reset") is not None else SoftResetLIF)
+    kind = LIF if arguments.get("v_reset") is not None else SoftResetLIF
+    assert isinstance(node, CubaLIF if "c_decay" in arguments else kind)
 
 
 def test_a_neuron_fires_at_its_threshold():

@@ -16,7 +16,7 @@ import numpy as np
 from tet_deploy.errors import ArgumentError
 from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.sources import SOURCES, Source
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, Flatten, Linear, Node, Pair, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, CubaLIF, Flatten, Linear, Node, Pair, SoftResetLIF
 from tet_deploy.ir.shapes import Shape, output_shape
 
 _LARGEST_WINDOW = 2**20  # elements; of a sum pool, which becomes a kernel
@@ -228,6 +228,37 @@ def _lif(building: Building, node: NirNode, x: str) -> str:
     return _neuron(building, node, x, source, reset, decay, gain)
 
 
+def _cuba_lif(building: Building, node: NirNode, x: str) -> str:
+    """As SpikingJelly writes it: tau = dt / (1 - decay), w_in = tau_syn / dt, r = tau_mem / dt; nothing is scaled."""
+    source = _source(building, node)
+    if not source.has_currents:
+        raise node.refused(
+            f"how a CubaLIF of source {source.name!r} makes a step is not in the file, or has no form here",
+            "Train with neurons without a synaptic current, such as LIF.",
+        )
+    shape = building.shape_in_file(x)
+    dt = source.dt if building.dt is None else building.dt
+    current, gain = source.leak(node, _positive(node, "tau_syn", shape), _positive(node, "w_in", shape), dt)
+    decay, more = source.leak(node, _positive(node, "tau_mem", shape), _positive(node, "r", shape), dt)
+    rests = {name: node.constant(name, shape) for name in ("v_leak", "v_reset")}
+    if (gain, more) != (1.0, 1.0) or any(rests.values()) or not (0 <= decay <= 1 and 0 <= current <= 1):
+        raise node.refused(
+            f"w_in and r must be tau_syn/dt and tau_mem/dt, and v_leak and v_reset 0; with dt = {dt:g} input is scaled by "
+            f"{gain:g} and {more:g}, and they are {rests['v_leak']:g} and {rests['v_reset']:g}",
+            "Say the dt of the network.",
+        )
+    return building.add(
+        CubaLIF(
+            name=node.name,
+            inputs=(x,),
+            current_decay=current,
+            decay=decay,
+            threshold=_float32(node, node.by_channel("v_threshold", shape)),
+            comparison=source.comparison,
+        )
+    )
+
+
 def _if(building: Building, node: NirNode, x: str) -> str:
     source = _source(building, node)
     reset = _reset(building, node, source)
@@ -357,11 +388,11 @@ KINDS = {
     "AvgPool2d": Kind(_avg_pool, _POOL),
     "Flatten": Kind(_flatten, ("start_dim", "end_dim")),
     "IF": Kind(_if, ("r", "v_threshold"), ("v_reset",)),
+    "CubaLIF": Kind(_cuba_lif, ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")),
     "LIF": Kind(_lif, ("tau", "r", "v_leak", "v_threshold"), ("v_reset",)),
     "Threshold": Kind(_threshold, ("threshold",)),
 }  # and Scale, see `scales`, and NIRGraph, see `structure`
 REFUSED = {  # kind: the way out
-    "CubaLIF": "Train with neurons without a synaptic current, such as LIF.",
     "CubaLI": "Leave the integrator out and average over time what the last layer sends: that is our readout.",
     "LI": "Leave the integrator out and average over time what the last layer sends: that is our readout.",
     "I": "Leave the integrator out and average over time what the last layer sends: that is our readout.",

@@ -55,6 +55,8 @@ class Source:
         Which of `ir.nodes.SOFT_RESETS` its neurons have, if they subtract and nobody says more.
     rests_at_reset
         Whether neurons begin and rest at v_reset, so that it need not be 0.
+    has_currents
+        Whether it is known how its CubaLIF neurons make a step.
     batched
         Whether shapes begin with the axes of batch and time.
     says_neurons
@@ -70,6 +72,7 @@ class Source:
     reset: str | None = "file"
     subtract: str = "subtract"
     rests_at_reset: bool = False
+    has_currents: bool = False
     batched: bool = False
     says_neurons: bool = False
 
@@ -142,6 +145,7 @@ SOURCES = {
             integrate=_spikingjelly_integrate,
             comparison=">=",
             rests_at_reset=True,
+            has_currents=True,
         ),
         Source(
             name="snntorch", tell="r = tau / 0.0001", leak=_snntorch, integrate=None, reset=None, subtract="subtract-delayed"

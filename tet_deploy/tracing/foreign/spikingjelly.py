@@ -11,6 +11,7 @@ In terms of u = (v - v_reset)/g that is our LIF:
     u <- (1 - 1/tau) u + x ;  spike = u >= (v_threshold - v_reset)/g ;  u = 0 where it spikes ;  u(0) = 0
 
 With v_reset=None they take v_threshold from v where it spikes, and v(0) = 0: our SoftResetLIF, of u = v/g.
+CUBALIFNode is our CubaLIF.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Linear, Node, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, CubaLIF, Linear, Node, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 _SAME: dict[str, type[nn.Module]] = {  # SpikingJelly's layer, and torch's that computes the same of each step
@@ -37,7 +38,7 @@ _SAME: dict[str, type[nn.Module]] = {  # SpikingJelly's layer, and torch's that 
     "ThresholdDependentBatchNorm2d": nn.BatchNorm2d,
 }
 _ALIKE_IN_BOTH_MODES = ("Linear", "Dropout", "Dropout2d")
-_NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode")
+_NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode", "CUBALIFNode")
 REMEDY = f"Of SpikingJelly's, these can: {', '.join((*_NEURONS, *_SAME, 'Flatten', 'VotingLayer'))}."
 
 
@@ -167,11 +168,32 @@ def _neurons(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, .
         raise GraphError(
             f"{what}: its surrogate function must give spikes; its spiking is False. Call set_spiking_mode(True) of it."
         )
+    if _name(layer, "neuron", ("CUBALIFNode",)):
+        return (_with_current(layer, name, source, what),)
     leak = _leak(layer, what)
     gain = leak if leak and layer.decay_input else 1.0
     threshold = (threshold - reset) / gain
     kind = SoftResetLIF if layer.v_reset is None else LIF
     return (kind(name=name, inputs=(source.name,), decay=1 - leak, threshold=threshold, comparison=">="),)
+
+
+def _with_current(layer: Any, name: str, source: Node, what: str) -> CubaLIF:
+    if layer.v_reset != 0 or layer._memories_rv["c"] != 0:
+        raise GraphError(
+            f"{what}: v_reset must be 0, and its current begin at 0; got {layer.v_reset} and {layer._memories_rv['c']}. "
+            "Retrain with v_reset=0.0."
+        )
+    for field, decay in (("c_decay", layer.c_decay), ("v_decay", layer.v_decay)):
+        if isinstance(decay, Tensor) or not 0 <= decay <= 1:
+            raise GraphError(f"{what}: {field} must be one number within 0..1; got {decay!r:.80}.")
+    return CubaLIF(
+        name=name,
+        inputs=(source.name,),
+        current_decay=layer.c_decay,
+        decay=layer.v_decay,
+        threshold=layer.v_threshold,
+        comparison=">=",
+    )
 
 
 def _leak(layer: Any, what: str) -> float:
