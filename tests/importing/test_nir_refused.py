@@ -1,11 +1,14 @@
 """What a NIR file holds and has no exact form here is refused: the node, what was found, the way out."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import tet_deploy as td
-from tet_deploy.errors import TetDeployError
-from tet_deploy.ir.nodes import CubaLIF
+from tet_deploy.errors import GraphError, TetDeployError
+from tet_deploy.ir.nodes import LIF, CubaLIF
+from tet_deploy.testing import random_float_network
 
 pytest.importorskip("h5py", reason="writes NIR files")
 INF, NAN = float("inf"), float("nan")
@@ -235,3 +238,14 @@ def test_currents_that_spikingjelly_never_writes_are_refused(case, files):
     assert (kept.current_decay, kept.decay, kept.threshold, kept.comparison) == (0.5, 0.75, 0.5, ">=")
     with pytest.raises(TetDeployError, match=f"node 'n1': .*{error}"):
         td.load_nir(files.write(cuba(files, **changes)), source="spikingjelly")
+
+
+def test_another_reset_than_the_files_own_is_refused(tmp_path):
+    """Our own files say how their neurons reset, and neurons with a current have no other form: nothing is overruled."""
+    folder = Path(__file__).parent / "nir_files"
+    with pytest.raises(GraphError, match=r"a synaptic current must reset to 0 to come in"):
+        td.load_nir(folder / "spikingjelly_cuba.nir", source="spikingjelly", reset="subtract")
+    path = td.export(random_float_network(np.random.default_rng(0)), tmp_path / "net.nir", to="nir")
+    assert td.load_nir(path, source="tet_deploy", reset="zero").of_kind(LIF)
+    with pytest.raises(GraphError, match=r"node 'layer0.lif': the neurons of this file reset to 0.*Say reset='zero'"):
+        td.load_nir(path, source="tet_deploy", reset="subtract")

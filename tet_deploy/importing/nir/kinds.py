@@ -236,6 +236,10 @@ def _cuba_lif(building: Building, node: NirNode, x: str) -> str:
             f"how a CubaLIF of source {source.name!r} makes a step is not in the file, or has no form here",
             "Train with neurons without a synaptic current, such as LIF.",
         )
+    if _reset(building, node, source) != "zero":
+        raise node.refused(
+            "neurons with a synaptic current must reset to 0 to come in", "Train with such, or without the current."
+        )
     shape = building.shape_in_file(x)
     dt = source.dt if building.dt is None else building.dt
     current, gain = source.leak(node, _positive(node, "tau_syn", shape), _positive(node, "w_in", shape), dt)
@@ -288,6 +292,8 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
         )
     threshold = _float32(node, (node.by_channel("v_threshold", shape) - rest) / gain if gain else math.inf)
     if source.says_neurons:
+        if reset != "zero":
+            raise node.refused("the neurons of this file reset to 0, as its metadata say", "Say reset='zero', or nothing.")
         return building.add(_as_said(node, x, shape, decay, threshold))
     kind = LIF if reset == "zero" else SoftResetLIF
     return building.add(
