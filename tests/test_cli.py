@@ -335,7 +335,7 @@ def test_convert_reads_nir(tmp_path):
     assert td.load(tmp_path / "net.safetensors").metadata["imported_from"] == "NIR 1.0.8 of spikingjelly"
     _, err = command("convert", file, "--frames", "frames.npz", cwd=tmp_path, expect=2)
     assert "depend on who wrote the file" in err and "'snntorch'" in err
-    assert "a training's checkpoint or a NIR file" in command("convert", "--help", cwd=tmp_path)[0]
+    assert "Of a NIR file" in command("convert", "--help", cwd=tmp_path)[0]
 
 
 def test_convert_tells_options_of_another_format(tmp_path):
