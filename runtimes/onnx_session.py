@@ -19,6 +19,7 @@ from tet_deploy.contracts import (
     Step,
     as_array,
     check_frames,
+    check_samples,
     concatenate,
     probe_names,
 )
@@ -158,6 +159,7 @@ class OnnxRuntime:
         names = probe_names(self.populations, probes)
         self._need_outputs(names)
         frames = check_frames(as_array(frame)[None], self.input_shape, self.encoding)
+        check_samples(frames[0], state)
         seen, after = self._run(frames, names, state)
         step = Step(
             spikes={name: array[0] for name, array in seen.spikes.items()},

@@ -18,6 +18,7 @@ from tet_deploy.contracts import (
     Step,
     as_array,
     check_frames,
+    check_samples,
     concatenate,
     populations,
     probe_names,
@@ -76,6 +77,7 @@ class ReferenceRuntime:
             The frame [B, *shape] does not fit the network.
         """
         checked = check_frames(as_array(frame)[None], self.graph.input.shape, self.graph.input.encoding)[0]
+        check_samples(checked, state)
         return self._step(state, checked, probe_names(populations(self.graph), probes))
 
     def _run_batch(self, frames: np.ndarray, probes: Probes) -> Recording:

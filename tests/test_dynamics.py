@@ -93,7 +93,7 @@ def test_messages_round_half_to_even_and_clip():
     assert dynamics.to_messages(frames, Quantization(scale=1.0)).tolist() == [0, 2, -2, 127, -127]
 
 
-@pytest.mark.parametrize(("decay", "integer"), [(0.5, 2048), (1.0, 0), (0.0, 4096), (0.75, 1024)])
+@pytest.mark.parametrize(("decay", "integer"), [(0.5, 2048), (1.0, 0), (0.0, 4095), (1e-6, 4095), (0.75, 1024)])
 def test_decay_has_twelve_bits(decay, integer):
     """The factor kept per step becomes the chip's 12-bit decay."""
     assert dynamics.decay_v(LIF(name="lif", decay=decay)) == integer

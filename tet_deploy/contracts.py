@@ -283,6 +283,21 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
     return array
 
 
+def check_samples(frame: np.ndarray, state: Mapping[str, np.ndarray]) -> None:
+    """See that a frame [B, *shape] shows as many samples as a state holds.
+
+    Raises
+    ------
+    DataError
+        It shows more or fewer; numpy would show one of them to all.
+    """
+    held = {len(array) for array in state.values()}
+    if held and held != {len(frame)}:
+        raise DataError(
+            f"frame: shows {len(frame)} samples to a state of {max(held)}. Show each stream its own, or start({len(frame)})."
+        )
+
+
 def _fitting(found: tuple[int, ...], shape: Sequence[int]) -> str:
     """How frames of another shape could be made to fit, as far as their shape tells."""
     shape = tuple(shape)

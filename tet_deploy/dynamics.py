@@ -231,8 +231,11 @@ def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int
 
 
 def decay_v(node: LIF) -> int:
-    """The 12-bit decay that stands for the node's factor: 0.5 gives 2048, 1 gives 0."""
-    return round((1 - node.decay) * DECAY_ONE)
+    """The 12-bit decay that stands for the node's factor: 0.5 gives 2048, 1 gives 0.
+
+    0 gives 4095, the most that 12 bit hold: a neuron without memory keeps 1/4096 of its potential in a chip.
+    """
+    return min(round((1 - node.decay) * DECAY_ONE), DECAY_ONE - 1)
 
 
 def to_messages(frames: np.ndarray, quantization: Quantization) -> np.ndarray:

@@ -69,10 +69,10 @@ def _cell(kind: type[Node], stage: str, rules: str) -> str:
 def sources() -> dict[str, list[str]]:
     """What comes in: the layers of torch that tracing knows, and NIR's nodes; empty where torch or h5py is missing."""
     found: dict[str, list[str]] = {"torch layers": [], "NIR nodes": []}
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, MissingDependencyError):
         layers = importlib.import_module("tet_deploy.tracing.layers").LAYERS
         found["torch layers"] = sorted({kind.__name__ for kind in layers})
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, MissingDependencyError):
         found["NIR nodes"] = sorted(importlib.import_module("tet_deploy.importing.nir.kinds").KINDS)
     return found
 
@@ -112,7 +112,7 @@ def faults(graph: Graph, target: str) -> list[Fault]:
     deployment.check_named("target", target, EXPORTERS)
     found: list[Fault] = []
     try:
-        graph = fold(graph) if any(not isinstance(node, DEPLOYABLE.kinds) for node in graph) else graph
+        graph = graph if graph.is_quantized else fold(graph)
     except GraphError as error:
         return [_fault(error)]
     if EXPORTERS[target].quantized and not graph.is_quantized:
@@ -122,10 +122,11 @@ def faults(graph: Graph, target: str) -> list[Fault]:
             try:
                 deployment.export(graph, Path(folder) / f"{len(found)}{EXPORTERS[target].suffix}", to=target)
             except GraphError as error:
-                found.append(_fault(error))
-                name = found[-1].node
-                if name is None or name in [fault.node for fault in found[:-1]]:
-                    return found
+                fault = _fault(error)
+                name = fault.node
+                if name is None or name in [known.node for known in found]:  # a harmless node was refused: it lies elsewhere
+                    return found if fault in found else [*found, fault]
+                found.append(fault)
                 graph = graph.replace({name: _harmless(graph[name])})
             else:
                 return found
@@ -135,12 +136,8 @@ def _by_kind(graph: Graph, target: str) -> list[Fault]:
     """Of a float network what no rounding could bring to a target for integers."""
     wanted = ["integers", *(stage for stage in stages() if stage.startswith(f"{target} "))]
     cells = supported()
-    return [
-        Fault(node=node.name, message=_refusal(node, stage, target))
-        for node in graph
-        for stage in wanted
-        if cells.get(node.kind, {}).get(stage) == NO
-    ]
+    refusing = {node: next((stage for stage in wanted if cells.get(node.kind, {}).get(stage) == NO), None) for node in graph}
+    return [Fault(node=node.name, message=_refusal(node, stage, target)) for node, stage in refusing.items() if stage]
 
 
 def _refusal(node: Node, stage: str, target: str) -> str:

@@ -80,7 +80,6 @@ def test_wide_graded_linear_becomes_a_conv(tmp_path):
         ("lif", {"bias": np.array([0, -4097, 0], np.int16)}, "got -4097"),
         ("lif", {"bias": np.array([0, 0, 40000], np.int32)}, "got 40000"),
         ("lif", {"quantization": Quantization(scale=1.0, bias_exponent=8)}, "bias exponent .* 0..7 .* got 8"),
-        ("lif", {"decay": 0.0}, "decay .* 0..4095 .* got 4096"),
         ("lif", {"reset": "subtract"}, "reset must be 'zero'"),
         ("input", {"quantization": Quantization(scale=1.0, bits=25)}, "message bits .* got 25"),
         ("readout", {"quantization": Quantization(scale=1.0, bias_exponent=1)}, "bias exponent of a readout"),

@@ -10,11 +10,12 @@ import pytest
 
 from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
 from tet_deploy.errors import ArgumentError, DataError, GraphError
-from tet_deploy.ir.graph import chain
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Linear, Readout
+from tet_deploy.ir.graph import Graph, chain
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.ir.values import SPIKES, weighted_bounds
 from tet_deploy.passes import quantize
 from tet_deploy.runtimes.reference import ReferenceRuntime
+from tet_deploy.support import faults
 from tet_deploy.testing import random_float_network, random_frames
 
 
@@ -186,3 +187,36 @@ def test_weights_on_a_coarse_grid_keep_the_spikes_of_neurons_that_fire_at_their_
     differ = int((before.spikes["lif"] != after.spikes["lif"]).sum())
     assert differ == 0 if decay == 1 else differ < 0.01 * before.spikes["lif"].sum()
     assert int8["lif"].comparison == ">"
+
+
+def test_a_sender_may_be_taken_twice():
+    """Spikes that are added to themselves, and a sum of such sums, are quantized; every runtime agrees."""
+    rng = np.random.default_rng(0)
+    fc = Linear(name="fc", inputs=("flatten",), weight=rng.normal(size=(3, 64)).astype(np.float32))
+    graph = Graph(
+        (
+            Input(name="input", shape=(2, 4, 4), encoding="events"),
+            Conv(name="conv", inputs=("input",), weight=rng.normal(size=(4, 2, 3, 3)).astype(np.float32), padding=(1, 1)),
+            LIF(name="lif", inputs=("conv",)),
+            Add(name="twice", inputs=("lif", "lif")),
+            Add(name="more", inputs=("twice", "lif", "twice")),
+            *(Flatten(name="flatten", inputs=("more",)), fc, Readout(name="readout", inputs=("fc",))),
+        )
+    )
+    frames = rng.poisson(0.7, (4, 8, 2, 4, 4)).astype(np.float32)
+    int8 = quantize(graph, frames)
+    before, after = (ReferenceRuntime(g).run(frames) for g in (graph, int8))
+    spread = np.abs(before.readout).mean()
+    assert spread > 0.5
+    assert np.abs(after.readout / (64 * int8.readout.quantization.scale) - before.readout).mean() < 0.1 * spread
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-6])
+def test_a_neuron_without_memory_keeps_what_12_bit_hold(decay):
+    """1/4096 of its potential: the largest decay of a chip, in every runtime, so that it can go there."""
+    rng = np.random.default_rng(1)
+    graph = random_float_network(rng, layers=1, encoding="events")
+    graph = graph.replace({"layer0.lif": dataclasses.replace(graph["layer0.lif"], decay=decay)})
+    int8 = quantize(graph, random_frames(graph, rng, 4, 8), rounding_limit=1)
+    assert json.loads(int8.metadata["quantization"])["layer0.lif"]["rounding"]["decay"] == 1 / 4096
+    assert faults(int8, "lava") == []

@@ -44,7 +44,6 @@ def caught(graph, steps, **options):
 TOLD = {
     "never leaks": ({"decay": 0.9999, "threshold": 2900.0}, 3000, "decay 0.9999 is 4096/4096 .* never leaks"),
     "never leaks, few steps": ({"decay": 0.9999}, 4, "never leaks"),
-    "keeps nothing": ({"decay": 1e-4}, 4, "decay 0.0001 is 0/4096 .* keeps nothing"),
     "a coarse decay": ({"decay": 0.99963, "threshold": 900.0}, 9000, "decay 0.99963 is 4094/4096 .*; over 9000 steps"),
 }
 
@@ -63,7 +62,7 @@ def test_nothing_to_tell_is_not_told(decay):
     """Decays that 12 bit hold, or nearly hold, raise no warning; the file has the numbers."""
     quantized, told = caught(network(decay=decay), 8)
     found = json.loads(quantized.metadata["quantization"])["lif"]["rounding"]
-    assert not told and found["decay"] == round(decay * 4096) / 4096 and found["steps"] == 8
+    assert not told and found["decay"] == max(1, round(decay * 4096)) / 4096 and found["steps"] == 8
     assert found["decay_error"] < 0.01
 
 

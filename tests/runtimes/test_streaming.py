@@ -95,3 +95,18 @@ def test_what_cannot_be_streamed_is_refused():
     for options, message in (({"samples": 0}, "at least 1"), ({"runtime": "loihi"}, "none of that name")):
         with pytest.raises(ArgumentError, match=message):
             td.Stream(graph, **options)
+
+
+@pytest.mark.parametrize("runtime", ["reference", "onnx"])
+@pytest.mark.parametrize(("held", "shown"), [(3, 1), (1, 3), (2, 3)])
+def test_a_frame_of_other_samples_than_the_stream_is_refused(runtime, held, shown):
+    """No stream is shown another's frame; the state stays as it was."""
+    rng = np.random.default_rng(0)
+    graph = random_float_network(rng, layers=1)
+    frames = random_frames(graph, rng, steps=2, samples=3)
+    with td.Stream(graph, runtime=runtime, samples=held) as stream:
+        stream.step(frames[0, :held])
+        with pytest.raises(DataError, match=rf"frame: shows {shown} samples to a state of {held}\."):
+            stream.step(frames[1, :shown])
+        seen = stream.step(frames[1, :held]).readout
+    np.testing.assert_array_equal(seen, td.run(graph, frames[:, :held], runtime=runtime).readout[1])

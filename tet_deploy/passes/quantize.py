@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class _Quantizer:
         self.summary: dict[str, dict[str, object]] = {}
         self.seen: dict[str, dict[str, float]] = {}  # at the input
         self.sent: dict[str, tuple[Messages, float]] = {}  # of Input, Flatten, Add and populations, with their scale
-        self.waiting = {node.name: len(graph.consumers(node.name)) for node in graph}
+        self.waiting = Counter(name for node in graph for name in _taken(node, graph))
         self.at_once = max(1, _AT_ONCE // (frames.steps * max(map(math.prod, graph.shapes.values()))))  # samples
 
     def add(self, node: Node) -> None:
@@ -203,6 +204,13 @@ class _Quantizer:
             self.summary[node.name]["rounding"] = as_summary(rounded)
         if found.sent is not None:
             self.sent[node.name] = found.sent, 1.0
+
+
+def _taken(node: Node, graph: Graph) -> list[str]:
+    """The senders that a node takes from, once for each time: a population from those of its synapses."""
+    if isinstance(node, Population):
+        return [graph[port].inputs[0] for port in node.inputs]
+    return [] if isinstance(node, WEIGHTED) else list(node.inputs)
 
 
 def _summary(found: Calibrated, scale: ByChannel, layers: list[str]) -> dict[str, object]:

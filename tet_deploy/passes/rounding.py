@@ -85,14 +85,14 @@ def check_rounding(node: LIF, found: Rounding, limit: float) -> None:
     Warns
     -----
     QuantizationWarning
-        The error exceeds `TOLD`, or a decay between 0 and 1 became one of them, which matters sooner or later.
+        The error exceeds `TOLD`, or a decay below 1 became 1, which matters sooner or later.
 
     Raises
     ------
     GraphError
         The error exceeds the limit.
     """
-    became = found.decay != node.decay and found.decay in (0.0, 1.0)
+    became = found.decay != node.decay and found.decay == 1.0
     if not became and found.error <= min(TOLD, limit):
         return
     shares = {"decay": found.decay_error, "threshold": found.threshold_error, "bias": found.bias_error}
@@ -110,8 +110,7 @@ def _change(node: LIF, found: Rounding, worst: str) -> str:
     if worst != "decay":
         return f"its {worst} is coarse in the chip's integers"
     held = f"decay {node.decay:g} is {round(found.decay * dynamics.DECAY_ONE)}/{dynamics.DECAY_ONE} in the chip's 12 bit"
-    meaning = {0.0: ": it keeps nothing", 1.0: ": it never leaks"} if found.decay != node.decay else {}
-    return held + meaning.get(found.decay, "")
+    return f"{held}: it never leaks" if found.decay == 1.0 != node.decay else held
 
 
 _WAYS_OUT = {

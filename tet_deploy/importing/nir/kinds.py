@@ -360,6 +360,11 @@ def _reset(building: Building, node: NirNode, source: Source) -> str:
             "Rockpool's neurons subtract their threshold and may spike several times a step, which has no form here",
             "reset='zero' reads them as neurons that reset to 0: compare its spikes with the framework's.",
         )
+    if how == "subtract" and source.name == "spikingjelly" and "v_reset" in node:
+        raise node.refused(
+            "SpikingJelly writes no neurons that subtract their threshold, and the file says what they reset to",
+            "Say reset='zero', or nothing.",
+        )
     if how is None:
         why = "writes the same file for each kind of reset" if source.reset is None else "up to 1.0.5 does not write it"
         who = source.name if source.reset is None else "NIR"

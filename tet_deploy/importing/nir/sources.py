@@ -116,12 +116,23 @@ def _norse(node: NirNode, tau: float, r: float, dt: float) -> Leak:
             f"be {tau / dt:g} seconds",
             f"If {tau:g} is the time constant itself, say source='nir' and dt; else say the dt of the network.",
         )
+    _need_one_number(node)
     decay = _snapped(1 - dt * dt / tau, tau, r)
     return Leak(decay, _snapped_gain(r * (1 - decay), r))
 
 
 def _norse_integrate(node: NirNode, r: float, dt: float) -> float:
+    _need_one_number(node)
     return r
+
+
+def _need_one_number(node: NirNode) -> None:
+    sizes = [np.size(node.fields[name]) for name in ("tau", "r", "v_threshold") if name in node]
+    if max(sizes) > 1:
+        raise node.refused(
+            f"norse writes one number for all neurons of a layer; here are {max(sizes)}",
+            "Say the source that wrote the file.",
+        )
 
 
 def _rockpool(node: NirNode, tau: float, r: float, dt: float) -> Leak:
