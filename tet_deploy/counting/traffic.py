@@ -162,7 +162,7 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
     if source is None:
         raise GraphError(
             f"node {node.name!r}: counting needs its input to come from the frames or from a LIF; {node.inputs[0]!r} is a "
-            f"{graph[node.inputs[0]].kind}, whose values are not recorded. Put a LIF between them."
+            f"{graph[node.inputs[0]].kind}, whose values are not recorded. Lower the network: td.lower."
         )
     active = source.values != 0
     if layer.kind == "skip":
