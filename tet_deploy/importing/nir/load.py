@@ -12,9 +12,10 @@ import numpy as np
 
 from tet_deploy import file_kinds
 from tet_deploy.errors import ArgumentError, GraphError, cut, shown
+from tet_deploy.importing.nir.building import Building
 from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.hdf5 import read_hdf5
-from tet_deploy.importing.nir.kinds import Building, convert
+from tet_deploy.importing.nir.kinds import convert
 from tet_deploy.importing.nir.scales import fold_scales
 from tet_deploy.importing.nir.sources import SOURCES
 from tet_deploy.importing.nir.structure import NirNetwork, read_structure

@@ -52,7 +52,7 @@ class Source:
     reset
         "file" where v_reset says it, "subtract" where neurons always do that; None where both are written alike.
     subtract
-        Which of `ir.nodes.SOFT_RESETS` its neurons have, if they subtract and nobody says more.
+        Which of `ir.nodes.SOFT_RESETS` its neurons have, if they subtract and nobody says more; None if no file has such.
     rests_at_reset
         Whether neurons begin and rest at v_reset, so that it need not be 0.
     has_currents
@@ -70,7 +70,7 @@ class Source:
     dt: float = STEP
     comparison: str = ">"
     reset: str | None = "file"
-    subtract: str = "subtract"
+    subtract: str | None = "subtract"
     rests_at_reset: bool = False
     has_currents: bool = False
     batched: bool = False
@@ -155,6 +155,7 @@ SOURCES = {
             leak=_spikingjelly,
             integrate=_spikingjelly_integrate,
             comparison=">=",
+            subtract=None,
             rests_at_reset=True,
             has_currents=True,
         ),
