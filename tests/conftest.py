@@ -28,8 +28,8 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         ),
         *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),
     ],
-    "spikingjelly": ["tracing/foreign/test_spikingjelly.py"],
-    "snntorch": ["tracing/foreign/test_snntorch.py"],
+    "spikingjelly": [f"tracing/foreign/test_spikingjelly{idea}.py" for idea in ("", "_neurons", "_refused")],
+    "snntorch": [f"tracing/foreign/test_snntorch{idea}.py" for idea in ("", "_loops", "_neurons")],
 }
 _FOREIGN = ("spikingjelly", "snntorch")  # frameworks whose networks we take, as of benchmarks/requirements.txt
 _missing = [library for library in _NEED if find_spec(library) is None]
