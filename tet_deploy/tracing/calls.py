@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from tet_deploy.errors import GraphError, first_line
 from tet_deploy.ir.names import check_name
+from tet_deploy.tracing import step_norms
 from tet_deploy.tracing.foreign import snntorch, spikingjelly
 from tet_deploy.tracing.layers import LAYERS, converter_of
 
@@ -40,7 +41,8 @@ def written_down(model: nn.Module, steps: int) -> fx.GraphModule:
     except GraphError:
         raise
     except Exception as error:  # forward() is anybody's code, and is given what it does not expect
-        raise _untraceable(type(model).__name__, error, loops) from error
+        step_norms.refuse(model, "")
+        raise _untraceable(type(model).__name__, model, error, loops) from error
 
 
 class _Tracer(fx.Tracer):
@@ -69,7 +71,8 @@ class _Tracer(fx.Tracer):
         except GraphError:
             raise
         except Exception as error:  # as in written_down
-            raise _untraceable(f"layer {path!r}, a {kind}", error, self.steps is not None) from error
+            step_norms.refuse(m, path)
+            raise _untraceable(f"layer {path!r}, a {kind}", m, error, self.steps is not None) from error
         if self.by_step and self.is_leaf_module(m, path):
             result.node.meta[BY_STEP] = True
         return result
@@ -125,13 +128,13 @@ _FORWARDS: dict[str | None, Callable[[nn.Module], Callable[..., Any]]] = {
 }
 
 
-def _untraceable(what: str, error: Exception, loops: bool) -> GraphError:
+def _untraceable(what: str, module: nn.Module, error: Exception, loops: bool) -> GraphError:
     remedy = "let LIF and TimeMajor walk through time"
     if loops:
         remedy = "a loop over time may have a constant number of steps, or range(x.size(0)) of frames x, time first"
     return GraphError(
         f"{what}: forward() cannot be traced ({first_line(error)}). It must not loop or branch on values or shapes; "
-        f"{remedy}."
+        f"{step_norms.remedy(module, remedy)}."
     )
 
 

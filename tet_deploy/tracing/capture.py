@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from tet_deploy.errors import ArgumentError, GraphError, first_line
 from tet_deploy.ir.shapes import Shape
-from tet_deploy.tracing import stimuli
+from tet_deploy.tracing import step_norms, stimuli
 from tet_deploy.tracing.calls import BY_STEP
 from tet_deploy.tracing.eval_mode import owner
 from tet_deploy.tracing.foreign import snntorch, spikingjelly
@@ -117,6 +117,8 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     except ArgumentError as error:  # a setting that was changed after the layer was made
         raise GraphError(f"{_failing(model, error)}: {error}") from error
     except Exception as error:  # it is anybody's code
+        path, failing = _innermost(model, error)
+        step_norms.refuse(failing, path)
         given, remedy = f"frames [T, B, *{shape}]", "that a TimeMajor holds plain layers, also those of modules inside it"
         if any(map(spikingjelly.is_layer, model.modules())):
             remedy = "that functional.set_step_mode(model, 'm') was called"
@@ -128,7 +130,7 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
             remedy = "that forward() takes any number of samples, as with x.flatten(1) for x.view(batch_size, -1)"
         raise GraphError(
             f"{_failing(model, error)}: cannot run where the model is given {given} ({first_line(error)}). Check "
-            f"input_shape, and {remedy}."
+            f"input_shape, and {step_norms.remedy(failing, remedy)}."
         ) from error
     if isinstance(expected, Tensor) and not _same(expected, found):
         raise _unseen(type(model).__name__, "gives other values than")
@@ -142,12 +144,15 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
 
 def _failing(model: nn.Module, error: Exception) -> str:
     """The innermost module of the model in which an error arose, as errors name it."""
+    path, module = _innermost(model, error)
+    return f"layer {path!r}, a {type(module).__name__}" if path else type(model).__name__
+
+
+def _innermost(model: nn.Module, error: Exception) -> tuple[str, nn.Module]:
     paths = {id(module): path for path, module in model.named_modules()}
     running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     inside = [module for module in running if isinstance(module, nn.Module) and paths.get(id(module))]
-    if not inside:
-        return type(model).__name__
-    return f"layer {paths[id(inside[-1])]!r}, a {type(inside[-1]).__name__}"
+    return (paths[id(inside[-1])], inside[-1]) if inside else ("", model)
 
 
 def _together(values: Sequence[Any], by_step: bool) -> Any:

@@ -18,6 +18,7 @@ from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Linear, Node, Pai
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.nn import LIF as LIFLayer
 from tet_deploy.nn.backends import one_number
+from tet_deploy.tracing import step_norms
 from tet_deploy.tracing.foreign import snntorch, spikingjelly
 
 Converter = Callable[[Any, str, Node, Shape], "tuple[Node, ...]"]  # see `convert`
@@ -117,6 +118,7 @@ def _batch_norm(layer: nn.BatchNorm2d, name: str, source: Node, shape: Shape) ->
         )
     factor = _norm_factor(layer)
     if factor is None:
+        step_norms.refuse(layer, name)
         raise GraphError(
             f"layer {name!r}: {type(layer).__name__} is a batch norm with a forward() of its own, which does more than "
             "multiply each channel by a number. Use torch's."

@@ -23,6 +23,7 @@ import torch
 from torch import fx, nn
 
 from tet_deploy.errors import GraphError
+from tet_deploy.tracing import step_norms
 from tet_deploy.tracing.calls import BY_STEP, written_down
 from tet_deploy.tracing.foreign import snntorch
 
@@ -253,6 +254,11 @@ class _Rolling:
         return isinstance(state, fx.Node) and state.target is torch.zeros_like
 
     def _differ(self, step: int, call: fx.Node, first: fx.Node) -> GraphError:
+        if call.op == first.op == "call_module" and call.target != first.target:
+            layers = [self.written.get_submodule(str(one.target)) for one in (first, call)]
+            if all(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers):
+                found = f"{call.target!r} at step {step}, as in BNTT"
+                return step_norms.refusal(f"layer {str(first.target)!r}, a {type(layers[0]).__name__}", found)
         return GraphError(
             f"{first.name!r}: the loop over time in forward() does something else at step {step} than at step 0 "
             f"({_shown(call)}, not {_shown(first)}). It must do the same at each step, with the frame of that step."

@@ -20,9 +20,10 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout, Spiking
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
+from tet_deploy.tracing import step_norms
 from tet_deploy.tracing.calls import BY_STEP
 from tet_deploy.tracing.capture import Captured, capture
-from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
+from tet_deploy.tracing.eval_mode import in_eval_mode, owner, unwrapped
 from tet_deploy.tracing.foreign import spikingjelly
 from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, converter_of, is_neurons, layout_needed
 from tet_deploy.tracing.proof import prove
@@ -132,7 +133,7 @@ def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "a
     model = unwrapped(model)
     with in_eval_mode(model):
         captured = capture(model, shape, encoding)
-        translation = _Translation(captured, Input(name="input", shape=shape, encoding=encoding))
+        translation = _Translation(model, captured, Input(name="input", shape=shape, encoding=encoding))
         for call in captured.program.graph.nodes:
             translation.add(call)
         graph = check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
@@ -164,7 +165,8 @@ def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
 class _Translation:
     """The nodes so far, and for each call of the program the name of the node that holds its result."""
 
-    def __init__(self, captured: Captured, first: Input) -> None:
+    def __init__(self, model: nn.Module, captured: Captured, first: Input) -> None:
+        self.model = model
         self.captured, self.program, self.results = captured, captured.program, captured.results
         self.nodes: list[Node] = [first]
         self.sources: dict[fx.Node, str] = {}
@@ -201,6 +203,7 @@ class _Translation:
         elif call.target in _DROPOUTS and call.kwargs.get("training") is False:
             self.sources[call] = self._source(call, _operand(call))
         else:
+            self._refuse_norm_by_step(call)
             raise _unsupported(call)
 
     def values(self) -> dict[str, np.ndarray]:
@@ -222,6 +225,8 @@ class _Translation:
             self._take_reshape(call, path)
             return
         if converter_of(layer) is None:
+            step_norms.refuse(layer, path)
+            self._refuse_norm_by_step(call)
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
             remedy = spikingjelly.REMEDY if spikingjelly.is_layer(layer) else _SUPPORTED
             raise GraphError(f"layer {path!r}: a {kind} cannot be traced. {remedy}")
@@ -315,6 +320,15 @@ class _Translation:
         else:
             self.sources[call] = "readout"
 
+    def _refuse_norm_by_step(self, call: fx.Node) -> None:
+        """Tell of a call that cannot be traced that it belongs to a batch norm which depends on the step, where it does."""
+        path = _caller(call)
+        module = self.model.get_submodule(path)
+        step_norms.refuse(module, path)
+        norms = step_norms.listed(module)
+        if norms and call.target is operator.getitem and isinstance(call.args[1], int):  # forward() picks a step
+            raise step_norms.refusal(owner(module, path), norms)
+
     def _append(self, call: fx.Node, nodes: tuple[Node, ...], source: str) -> None:
         self.nodes.extend(nodes)
         self.sources[call] = nodes[-1].name if nodes else source
@@ -360,8 +374,13 @@ def _wrong_layout(layer: nn.Module, path: str, layout: str) -> GraphError:
 
 def _owner(call: fx.Node, name: str) -> str:
     """Name for what a function gives: the path of the module whose forward() calls it, then its own."""
-    modules = [path for path in call.meta.get("nn_module_stack", {}) if path]
-    return f"{modules[-1]}.{name}" if modules else name
+    return f"{_caller(call)}.{name}".lstrip(".")
+
+
+def _caller(call: fx.Node) -> str:
+    """Path of the module whose forward() makes a call; empty if it is the model's own."""
+    stack: list[str] = [path for path in call.meta.get("nn_module_stack", {}) if path and path != call.target]
+    return stack[-1] if stack else ""
 
 
 def _unsupported(call: fx.Node) -> GraphError:

@@ -20,6 +20,9 @@ class Wrong(nn.Module):
         super().__init__()
         self.fc1, self.lif1 = nn.Linear(128, 20), snn.Leaky(**ZERO)
         self.fc2, self.lif2 = nn.Linear(20, 20), snn.Leaky(**ZERO)
+        self.norm1, self.norm2 = nn.BatchNorm1d(20), nn.BatchNorm1d(20)
+        if forward.__name__ == "factor_of_the_step":
+            self.factor = nn.Parameter(torch.ones(3, 1, 1))
         self.wrong = forward
 
     def forward(self, x):
@@ -182,7 +185,25 @@ def fixed_batch(net, x):
     return torch.stack(record)
 
 
+def norm_of_the_step(net, x):
+    mem, record = net.lif1.init_leaky(), []
+    for step in range(3):
+        spikes, mem = net.lif1((net.norm2 if step else net.norm1)(net.fc1(frame(x, step))), mem)
+        record.append(spikes)
+    return torch.stack(record)
+
+
+def factor_of_the_step(net, x):
+    mem, record = net.lif1.init_leaky(), []
+    for step in range(3):
+        spikes, mem = net.lif1(net.norm1(net.fc1(frame(x, step))) * net.factor[step], mem)
+        record.append(spikes)
+    return torch.stack(record)
+
+
 LOOPS = {
+    norm_of_the_step: "'norm1', a BatchNorm1d: .* depends on the time step .'norm2' at step 1, as in BNTT.*Retrain",
+    factor_of_the_step: "Wrong: its batch norm depends on the time step .a number for each of 3 steps in 'factor'",
     dropped: "'lif1': at step 1 its membrane potential must be the one that it gave a step before.*init_leaky",
     dropped_later: "'lif1': at step 7 its membrane potential must be the one",
     swapped: "'lif2': at step 0 its membrane potential must be 0",

@@ -77,9 +77,12 @@ REFUSED = {
     "a layer with state": (with_layer(layer.SynapseFilter(step_mode="m")), "'0': a spikingjelly.*SynapseFilter cannot"),
     "norm of the step": (
         with_layer(layer.TemporalEffectiveBatchNorm2d(2, 2)),
-        "'0': a .*TemporalEffectiveBatchNorm2d cannot",
+        "'0', a TemporalEffectiveBatchNorm2d: its batch norm depends on the time step.*Retrain",
     ),
-    "norm through time": (with_layer(layer.BatchNormThroughTime2d(2, 2, step_mode="m")), "'0': a .*BatchNormThroughTime2d"),
+    "norm through time": (
+        with_layer(layer.BatchNormThroughTime2d(2, 2, step_mode="m")),
+        "'0', a BatchNormThroughTime2d: its",
+    ),
     "standardised weights": (with_layer(layer.WSConv2d(2, 2, 1, step_mode="m")), "'0': a .*WSConv2d cannot"),
     "modes mixed": (
         with_layer(layer.Conv2d(2, 2, 1, step_mode="m"), neuron.IFNode(), neuron.IFNode(step_mode="m")),
