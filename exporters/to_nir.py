@@ -69,7 +69,7 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        The file, equal byte for byte for equal networks. `td.load_nir(path, source="tet_deploy")` reads it.
+        The file, equal byte for byte for equal networks. `td.load_nir(path)` reads it.
 
     Raises
     ------

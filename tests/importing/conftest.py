@@ -40,9 +40,9 @@ class Files:
     def flatten(self, **changes):
         return {"type": "Flatten", "start_dim": 0, "end_dim": -1} | changes
 
-    def chain(self, *nodes, shape=(4,)):
+    def chain(self, *nodes, shape=(4,), first="input"):
         """Nodes one behind the other, between an input of that shape and an output."""
-        named = {"input": self.input(*shape), **{f"n{i}": node for i, node in enumerate(nodes)}, "output": self.output(3)}
+        named = {first: self.input(*shape), **{f"n{i}": node for i, node in enumerate(nodes)}, "output": self.output(3)}
         return self.graph(named, list(zip(list(named)[:-1], list(named)[1:], strict=True)))
 
     def graph(self, nodes, edges, **more):

@@ -193,7 +193,12 @@ def test_dt_comes_from_the_caller_the_file_or_the_source(files):
     graph["nodes"]["n1"]["metadata"] = {"dt": 1e-3}
     assert decay(graph) == 0.6
     assert decay(graph | {"metadata": {"dt": np.float32([1e-3])}}) == 0.6
-    assert decay(graph | {"metadata": {"dt": np.array([1e-3])}}, dt=np.float32(2e-3)) == 0.2
+    assert decay(graph | {"metadata": {"dt": np.array([1e-3])}}, dt=np.float32(1e-3)) == 0.6
+    with pytest.raises(GraphError, match=r"dt = 0\.002 seconds were said, and its metadata say 0.001"):
+        decay(graph, dt=2e-3)
+    graph["nodes"]["n1"].pop("metadata")
+    assert decay(graph, dt=np.float32(2e-3)) == 0.2
+    graph["nodes"]["n1"]["metadata"] = {"dt": 1e-3}
     with pytest.raises(GraphError, match="its metadata must give one dt"):
         decay(graph | {"metadata": {"dt": 1e-4}})
 

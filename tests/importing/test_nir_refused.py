@@ -27,11 +27,11 @@ def neuron(f, **changes):
 def cuba(f, **changes):
     constants = {"tau_syn": 2e-4, "tau_mem": 4e-4, "r": 4.0, "w_in": 2.0, "v_leak": 0.0, "v_reset": 0.0, "v_threshold": 0.5}
     constants = {name: value for name, value in (constants | changes).items() if value is not None}
-    return node(f, {"type": "CubaLIF"} | {name: np.full(3, value) for name, value in constants.items()})
+    return node(f, {"type": "CubaLIF"} | {name: np.full(3, value) for name, value in constants.items()}, first="input_1")
 
 
-def node(f, fields, shape=(4,)):
-    return f.chain(f.linear() if shape == (4,) else f.conv(), fields, f.flatten(), shape=shape)
+def node(f, fields, shape=(4,), first="input"):
+    return f.chain(f.linear() if shape == (4,) else f.conv(), fields, f.flatten(), shape=shape, first=first)
 
 
 def image(f, *nodes):
@@ -171,17 +171,25 @@ def test_it_is_refused_by_name(case, files):
 
 
 OTHER_SOURCES = {
-    "snntorch writes no IF": ("snntorch", lambda f: {"r": 1.0, "v_threshold": 1.0, "type": "IF"}, "writes no IF neurons"),
+    "snntorch writes no IF": (
+        "snntorch",
+        lambda f: {"r": np.ones(3), "v_threshold": np.ones(3), "type": "IF"},
+        "writes no IF neurons",
+    ),
     "another dt of snntorch": ("snntorch", lambda f: f.lif(3, r=4.0), "do not belong to dt = 0.0001.*Say dt=5e-05"),
     "another dt of spikingjelly": (
         "spikingjelly",
-        lambda f: {"type": "IF", "r": 1e3, "v_threshold": 1.0, "v_reset": 0.0},
+        lambda f: {"type": "IF", "r": np.full(3, 1e3), "v_threshold": np.ones(3), "v_reset": np.zeros(3)},
         "r = 1000 do not belong to dt = 0.0001.*Say dt=0.001",
     ),
     "norse's tau": ("norse", lambda f: f.lif(3, tau=0.01), "tau = 0.01 is none that norse 1.1 writes.*source='nir'"),
     "rockpool's reset": ("rockpool", lambda f: f.lif(3, v_reset=None), "subtract their threshold and may spike several"),
-    "rockpool's r": ("rockpool", lambda f: f.lif(3, r=1e-9), "r = 1e-09 is none that Rockpool writes"),
-    "another dt of rockpool": ("rockpool", lambda f: f.lif(3, r=24.0, tau=0.0025), "r = 24 .*Say dt=0.000100079"),
+    "rockpool's r": ("rockpool", lambda f: f.lif(3, r=1e-9, v_reset=None), "r = 1e-09 is none that Rockpool writes"),
+    "another dt of rockpool": (
+        "rockpool",
+        lambda f: f.lif(3, r=24.0, tau=0.0025, v_reset=None),
+        "r = 24 .*Say dt=0.000100079",
+    ),
     "threshold below the reset": ("spikingjelly", lambda f: f.lif(3, v_leak=1.0, v_reset=1.0), "its threshold.*positive"),
 }
 
@@ -207,7 +215,11 @@ SOFT = {
         "spikingjelly",
         "SpikingJelly writes no neurons that subtract their threshold.* Say reset='zero'",
     ),
-    "several spikes a step": (neuron, "rockpool", "may spike several times a step, which has no form here"),
+    "several spikes a step": (
+        lambda f: neuron(f, v_reset=None),
+        "rockpool",
+        "may spike several times a step, which has no form here",
+    ),
 }
 
 

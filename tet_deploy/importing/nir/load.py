@@ -16,6 +16,7 @@ from tet_deploy.importing.nir.building import Building
 from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.hdf5 import read_hdf5
 from tet_deploy.importing.nir.kinds import convert
+from tet_deploy.importing.nir.marks import check_source, written_by
 from tet_deploy.importing.nir.scales import fold_scales
 from tet_deploy.importing.nir.sources import SOURCES
 from tet_deploy.importing.nir.structure import NirNetwork, read_structure
@@ -23,6 +24,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import SOFT_RESETS, Flatten, Input, Readout
 from tet_deploy.ir.shapes import Shape
 
+OURS = "tet_deploy"
 RESETS = ("zero", *SOFT_RESETS)
 _AXES = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}  # of a sample that each takes
 
@@ -45,13 +47,14 @@ def load_nir(
         A file of NIR 0.1 to 1.0, read by h5py.
     source
         Who wrote it: "spikingjelly", "snntorch", "norse", "rockpool", "tet_deploy", or "nir" for Euler's steps of `dt`.
-        Needed where the network has LIF or IF neurons.
+        Needed where the network has LIF or IF neurons; files of tet_deploy say it themselves.
     reset
         What a spike does to the potential, where the file lost it: "zero", or "subtract", which takes the threshold from it
         as the source's neurons do by default (snnTorch's a step later). Of `SoftResetLIF`'s others "subtract-twice" is
         snnTorch's with reset_delay=False.
     dt
-        Seconds of a step, where they are neither in the file's metadata nor what `source` takes by default.
+        Seconds of a step, where they are neither in the file's metadata, which must not say otherwise, nor what `source`
+        takes by default.
     encoding
         What the frames are: "analog", or "events", counts of them. By default what the file's metadata say, as those of our
         own files do, or analog.
@@ -67,7 +70,8 @@ def load_nir(
     ArgumentError
         Something has to be said, or what was said is none of what there is.
     GraphError
-        A node, an edge or a number that has no exact form here, with the way out.
+        A node, an edge or a number that has no exact form here, or a `source` or `dt` that the file contradicts, with the
+        way out.
     ArtifactError
         No HDF5 file, a damaged one, or one that is not safe to read.
     MissingDependencyError
@@ -79,13 +83,18 @@ def load_nir(
     """
     _check_arguments(source, reset, dt)
     path = file_kinds.expected(path, file_kinds.HDF5, "Give a NIR file; the exporters of most frameworks write one.")
-    tree = read_hdf5(path)
+    tree: Any = read_hdf5(path)
     try:
         network = fold_scales(read_structure(tree))
+        marks = written_by(network, tree["node"].get("metadata"))
+        if source is None and marks is not None and marks[0] == OURS:
+            source = OURS
+        if source is not None:
+            check_source(source, network, marks)
         building = Building(
             source=None if source is None else SOURCES[source],
             reset=reset,
-            dt=_said(network, tree) if dt is None else _seconds(np.asarray(dt)),
+            dt=_step(network, tree, dt),
             taken=set(network.nodes),
         )
         _build(building, network, encoding or _encoding(tree))
@@ -154,6 +163,17 @@ def _encoding(tree: Any) -> str:
     """What the graph's metadata say that frames are; analog where they do not."""
     metadata = tree["node"].get("metadata")
     return "events" if isinstance(metadata, dict) and metadata.get("encoding") == "events" else "analog"
+
+
+def _step(network: NirNetwork, tree: Any, dt: float | None) -> float | None:
+    """The dt that was said; the file's own metadata must not say another."""
+    own = _said(network, tree)
+    if dt is None:
+        return own
+    said = _seconds(np.asarray(dt))
+    if own is not None and own != said:
+        raise GraphError(f"dt = {said:g} seconds were said, and its metadata say {own:g}. Say that, or nothing.")
+    return said
 
 
 def _said(network: NirNetwork, tree: Any) -> float | None:
