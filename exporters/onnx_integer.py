@@ -1,4 +1,4 @@
-"""A quantized network in ONNX, integer for integer: the messages, the LIF of a Loihi core in int32, and the readout.
+"""A quantized network in ONNX, integer for integer: the messages, the neurons of a Loihi core in int32, and the readout.
 
 Values are channels-last, see `onnx_synapses`; outputs are channels-first, as everywhere else.
 """
@@ -17,17 +17,17 @@ from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import fixed_point_lif_function
+from tet_deploy.exporters.onnx_neurons import fixed_point_current_function, fixed_point_lif_function
 from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, Messages, need_within, synaptic_sums
+from tet_deploy.ir.certificates import certificate
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Population, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Population, Quantization, Readout
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
+from tet_deploy.meaning import current_of
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
 from tet_deploy.ranges import KINDS, SATURATED, WRAPPED, Possible, possible
 
-# What int32 holds besides a population's shifted sum: the potential that is left, and the bias.
-LARGEST_TOTAL = (2**31 - 2 * dynamics.STATE_LIMIT) >> dynamics.FRACTION_BITS
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 1, 3, 4, 2], [0, 1, 4, 2, 3]
 
 
@@ -44,7 +44,7 @@ class _Network:
     def presynaptic(self, node: Population) -> tuple[str, Value]:
         """The sum over the node's synapses, int32, and its bounds."""
         bounds, terms = total([self.sent[name] for name in node.inputs]), [self.values[name].tensor for name in node.inputs]
-        need_within(node, "largest possible sum over its synapses", int(bounds.magnitude), LARGEST_TOTAL)
+        need_within(node, "largest possible sum over its synapses", int(bounds.magnitude), dynamics.largest_total(node))
         return self.build.added(terms, own(node, "presynaptic")), bounds
 
 
@@ -64,7 +64,7 @@ def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, st
 @singledispatch
 def _emit(node: Node, network: _Network) -> Messages:
     raise GraphError(
-        f"node {node.name!r}: a quantized {node.kind} has no ONNX form; Conv, Linear, Flatten, Add and LIF have. "
+        f"node {node.name!r}: a quantized {node.kind} has no ONNX form; Conv, Linear, Flatten, Add and neurons have. "
         "Use the reference runtime for it."
     )
 
@@ -121,25 +121,35 @@ def _(node: Flatten, network: _Network) -> Messages:
     return Messages(build.op("Reshape", [tensor, build.integers([0, 0, size])], own(node, "flat")), x.parts)
 
 
-@_emit.register
-def _(node: LIF, network: _Network) -> Messages:
+@_emit.register(LIF)
+@_emit.register(CubaLIF)
+def _(node: LIF | CubaLIF, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     need_within(node, "threshold", int(np.max(node.threshold)), dynamics.LARGEST_THRESHOLD)
     threshold = np.asarray(node.threshold).astype(np.int32) << dynamics.FRACTION_BITS
     need_within(node, "bias exponent", quantization.bias_exponent, dynamics.LARGEST_BIAS_EXPONENT)
-    sums = _wrapped_once(node, *network.presynaptic(node), network)
+    sums, bounds = network.presynaptic(node)
     channels, *rest = network.graph.shapes[name]
+    if isinstance(node, CubaLIF):
+        build.declare(sums, TensorProto.INT32, ["T", "B", *rest, channels])
+        sums = _through_current(node, sums, bounds, network)
+    else:
+        sums = _wrapped_once(node, sums, bounds, network)
     build.declare(sums, TensorProto.INT32, ["T", "B", *rest, channels])
     bias = np.atleast_1d(dynamics.shifted_bias(node.bias, quantization.bias_exponent)).astype(np.int32)
     potentials = name in network.probes.potentials
     saturated = [output_of(name, SATURATED)] if name in network.counted[SATURATED] else []
     outputs = [own(node, "messages"), *([own(node, "membrane")] if potentials else []), *saturated]
-    before = [_state_before(node, network)] if network.states else []
-    after = [own(node, "after")] if network.states else []
+    before, after = _state(node, name, network)
     function = fixed_point_lif_function(
-        by_channel=threshold.ndim > 0, potentials=potentials, states=network.states, saturated=bool(saturated)
+        by_channel=threshold.ndim > 0,
+        potentials=potentials,
+        states=network.states,
+        saturated=bool(saturated),
+        shifted=isinstance(node, CubaLIF),
     )
-    inputs, attributes = [sums, build.constant(own(node, "bias"), bias), _kept_share(node, build)], {}
+    share = _kept_share(dynamics.decay_v(node), dynamics.STATE_LIMIT, build)
+    inputs, attributes = [sums, build.constant(own(node, "bias"), bias), share], {}
     if threshold.ndim:
         inputs.insert(1, build.constant(own(node, "threshold"), threshold))
     else:
@@ -151,26 +161,51 @@ def _(node: LIF, network: _Network) -> Messages:
         _show(outputs[0], output_of(name, "spikes"), network.graph.shapes[name], ["T", "B"], TensorProto.UINT8, build)
     for output in saturated:
         build.output(output, TensorProto.INT64, ["T", "B"])
-    if after:
-        _show(after[0], output_of(name, "after"), network.graph.shapes[name], ["B"], TensorProto.INT32, build)
+    _show_after(after, node, name, network)
     return Messages(outputs[0])
 
 
-def _state_before(node: LIF, network: _Network) -> str:
-    """The membrane potential that a run begins with: an input [B, C, H, W], made channels-last."""
+def _state(node: Population, held: str, network: _Network) -> tuple[list[str], list[str]]:
+    """What a run with states begins with, an input [B, C, H, W] made channels-last, and the name of what it ends in."""
+    if not network.states:
+        return [], []
     build, shape = network.build, network.graph.shapes[node.name]
-    state = build.input(output_of(node.name, "before"), TensorProto.INT32, ["B", *shape])
-    return build.op("Transpose", [state], own(node, "before"), perm=[0, 2, 3, 1]) if len(shape) == 3 else state
+    state, which = build.input(output_of(held, "before"), TensorProto.INT32, ["B", *shape]), held.removeprefix(node.name)
+    if len(shape) == 3:
+        state = build.op("Transpose", [state], own(node, f"before{which}"), perm=[0, 2, 3, 1])
+    return [state], [own(node, f"after{which}")]
 
 
-def _kept_share(node: LIF, build: OnnxBuilder) -> str:
-    """(4096 - decay_v) / 4096 in a float type that holds its product with v, of 23 bits and a sign, without rounding.
+def _show_after(after: list[str], node: Population, held: str, network: _Network) -> None:
+    for value in after:
+        _show(value, output_of(held, "after"), network.graph.shapes[node.name], ["B"], TensorProto.INT32, network.build)
 
-    A power of two only moves the exponent, so float32 with its 24 bits does; any other share of 12 bits makes up to 35.
+
+def _through_current(node: CubaLIF, sums: str, bounds: Value, network: _Network) -> str:
+    """`dynamics.synaptic_current` over time, in 64ths of a mantissa; without the wrap where it cannot happen."""
+    build, name, held = network.build, node.name, own(node, "current")
+    certified = certificate(node, bounds)
+    always = (2 * dynamics.STATE_LIMIT) >> dynamics.FRACTION_BITS  # from sums so large one wrap always leads back
+    reach = dynamics.STATE_LIMIT if bounds.magnitude <= always else 2**31
+    counted = [output_of(name, WRAPPED)] if name in network.counted[WRAPPED] else []
+    before, after = _state(node, current_of(name), network)
+    function = fixed_point_current_function(wraps=not certified.cannot_wrap, counted=bool(counted), states=network.states)
+    build.call(function, [sums, _kept_share(dynamics.decay_u(node), reach, build), *before], [held, *counted, *after])
+    for output in counted:
+        build.output(output, TensorProto.INT64, ["T", "B"])
+    _show_after(after, node, current_of(name), network)
+    return held
+
+
+def _kept_share(decay: int, largest: int, build: OnnxBuilder) -> str:
+    """(4096 - decay) / 4096 in a float type that holds its product with a state of that magnitude without rounding.
+
+    A power of two only moves the exponent, so float32 with its 24 bits does for them; any other share of 12 bits makes up
+    to 35 of 23, and 43 of 31.
     """
-    kept = dynamics.DECAY_ONE - dynamics.decay_v(node)
-    power_of_two = kept & (kept - 1) == 0
-    return build.scalar(kept / dynamics.DECAY_ONE, np.float32 if power_of_two else np.float64)
+    kept = dynamics.DECAY_ONE - decay
+    narrow = kept & (kept - 1) == 0 and largest <= 2**24
+    return build.scalar(kept / dynamics.DECAY_ONE, np.float32 if narrow else np.float64)
 
 
 def _wrapped_once(node: LIF, sums: str, bounds: Value, network: _Network) -> str:
@@ -225,7 +260,7 @@ def _(node: Readout, network: _Network) -> Messages:
     return Messages(sums)
 
 
-def _quantization(node: Input | LIF | Readout) -> Quantization:
+def _quantization(node: Input | Population) -> Quantization:
     if node.quantization is None:
         raise GraphError(
             f"node {node.name!r}: lacks its quantization, the readout has one. Quantize the float network again."

@@ -96,8 +96,67 @@ def _float_function(
     return _function(name, inputs, [*attributes, scan.over(step)], scan, states)
 
 
-def fixed_point_lif_function(*, by_channel: bool, potentials: bool, states: bool, saturated: bool) -> FunctionProto:
+def fixed_point_current_function(*, wraps: bool, counted: bool, states: bool) -> FunctionProto:
+    """`dynamics.synaptic_current` over time in int32, fed by synaptic sums; it gives the current of each step.
+
+    Input besides the sums: `share` = (4096 - decay_u) / 4096 in a float type in which current * share is exact. Where it
+    `wraps` it does so once, either way; `counted` adds an output of how many did, int64 [T, B]. No value leaves int32, see
+    `dynamics.largest_total`.
+    """
+    step = [
+        *_kept_of("v"),
+        _node("Mul", ["x", "fraction"], ["shifted"]),
+        _node("Add", ["kept", "shifted"], ["whole"]),
+        *(_wrap_once("whole", "v_next") if wraps else [_node("Identity", ["whole"], ["v_next"])]),
+        _node("Identity", ["v_next"], ["held"]),
+    ]
+    constants = [_int32("fraction", 2**dynamics.FRACTION_BITS)]
+    if wraps:
+        limit = dynamics.STATE_LIMIT
+        constants += [_int32("limit", limit), _int32("inside", 1 - limit), _int32("period", 2 * limit)]
+    seen = {"current": ("held", TensorProto.INT32)}
+    name = "FixedPointCurrentThatWraps" if wraps else "FixedPointCurrent"
+    if counted:
+        name, seen = f"{name}Counted", {**seen, "wrapped": ("left", TensorProto.INT64)}
+        step += [
+            _node("Or", ["is_above", "is_below"], ["is_left"]),
+            _node("Cast", ["is_left"], ["ones"], to=TensorProto.INT64),
+            _node("Flatten", ["ones"], ["flat"], axis=1),
+            _node("ReduceSum", ["flat", "last_axis"], ["left"], keepdims=0),
+        ]
+        constants.append(_last_axis())
+    scan = _Scan("sums", TensorProto.INT32, seen)
+    return _function(name, ["sums", "share"], [*constants, scan.over(step)], scan, states)
+
+
+def _kept_of(state: str) -> list[NodeProto]:
+    """What is `kept` of a state; a Cast to an integer truncates toward zero, as the chip does. Faster than Div."""
+    return [
+        _node("CastLike", [state, "share"], ["v_float"]),
+        _node("Mul", ["v_float", "share"], ["product"]),
+        _node("Cast", ["product"], ["kept"], to=TensorProto.INT32),
+    ]
+
+
+def _wrap_once(value: str, output: str) -> list[NodeProto]:
+    """value - 2^24 * ((value > 2^23) - (value <= -2^23)): no value lies on both sides, nor comes to the other."""
+    return [
+        _node("Greater", [value, "limit"], ["is_above"]),
+        _node("Less", [value, "inside"], ["is_below"]),
+        _node("Cast", ["is_above"], ["above"], to=TensorProto.INT32),
+        _node("Cast", ["is_below"], ["below"], to=TensorProto.INT32),
+        _node("Sub", ["above", "below"], ["times"]),
+        _node("Mul", ["times", "period"], ["excess"]),
+        _node("Sub", [value, "excess"], [output]),
+    ]
+
+
+def fixed_point_lif_function(
+    *, by_channel: bool, potentials: bool, states: bool, saturated: bool, shifted: bool = False
+) -> FunctionProto:
     """`dynamics.fixed_point_lif_step` over time in int32, fed by synaptic sums that are wrapped already; spikes are uint8.
+
+    With `shifted` they are currents, which are not shifted again.
 
     Inputs besides the sums: `bias`, shifted, broadcasts along the last axis; `share` = (4096 - decay_v) / 4096 in a float
     type in which v * share is exact. Attribute: `threshold`, shifted.
@@ -116,27 +175,27 @@ def fixed_point_lif_function(*, by_channel: bool, potentials: bool, states: bool
     ]
     constants = [
         *([] if by_channel else threshold),
-        _int32("fraction", 2**dynamics.FRACTION_BITS),
+        *([] if shifted else [_int32("fraction", 2**dynamics.FRACTION_BITS)]),
         _int32("lowest", dynamics.LOWEST_POTENTIAL),
     ]
     scan = _Scan("sums", TensorProto.INT32, _seen(TensorProto.UINT8, TensorProto.INT32, potentials))
     name, inputs = "FixedPointLIF", ["sums", "bias", "share"]
     if by_channel:
         name, inputs = "FixedPointLIFByChannel", ["sums", "threshold", "bias", "share"]
+    if shifted:
+        name = f"{name}OfCurrent"
     if not saturated:
-        return _function(name, inputs, [*constants, scan.over(_fixed_point_step())], scan, states)
+        return _function(name, inputs, [*constants, scan.over(_fixed_point_step(shifted))], scan, states)
     counted = _Scan("sums", TensorProto.INT32, {**scan.seen, "saturated": ("held", TensorProto.INT64)})
-    return _function(f"{name}Counted", inputs, [*constants, *_counted_where_held(scan, counted, states)], counted, states)
+    nodes = [*constants, *_counted_where_held(scan, counted, states, shifted)]
+    return _function(f"{name}Counted", inputs, nodes, counted, states)
 
 
-def _fixed_point_step(limited: bool = True) -> list[NodeProto]:
+def _fixed_point_step(shifted: bool, limited: bool = True) -> list[NodeProto]:
     """v, x -> v_next, spike; if not `limited`, v may fall below what 24 bit hold."""
     return [
-        # A Cast to an integer truncates toward zero, as the chip does. Faster than Div.
-        _node("CastLike", ["v", "share"], ["v_float"]),
-        _node("Mul", ["v_float", "share"], ["product"]),
-        _node("Cast", ["product"], ["kept"], to=TensorProto.INT32),
-        _node("Mul", ["x", "fraction"], ["u"]),
+        *_kept_of("v"),
+        _node("Identity", ["x"], ["u"]) if shifted else _node("Mul", ["x", "fraction"], ["u"]),
         _node("Add", ["kept", "bias"], ["biased"]),
         _node("Add", ["biased", "u"], ["unlimited" if limited else "v_full"]),
         *([_node("Max", ["unlimited", "lowest"], ["v_full"])] if limited else []),
@@ -148,12 +207,12 @@ def _fixed_point_step(limited: bool = True) -> list[NodeProto]:
     ]
 
 
-def _counted_where_held(scan: _Scan, counted: _Scan, states: bool) -> list[NodeProto]:
+def _counted_where_held(scan: _Scan, counted: _Scan, states: bool, shifted: bool) -> list[NodeProto]:
     """What `counted` gives: that of a scan without the lower limit, and zeros, if no potential has fallen below it."""
     least = {**scan.seen, "least_by_step": ("least", TensorProto.INT32)}
-    quick = [*_fixed_point_step(limited=False), _node("ReduceMin", ["v_full"], ["least"], keepdims=0)]
+    quick = [*_fixed_point_step(shifted, limited=False), _node("ReduceMin", ["v_full"], ["least"], keepdims=0)]
     count = [
-        *_fixed_point_step(),
+        *_fixed_point_step(shifted),
         _node("Less", ["unlimited", "lowest"], ["is_held"]),
         _node("Cast", ["is_held"], ["ones"], to=TensorProto.INT64),
         _node("Flatten", ["ones"], ["flat"], axis=1),
@@ -166,7 +225,7 @@ def _counted_where_held(scan: _Scan, counted: _Scan, states: bool) -> list[NodeP
     none = _node("ConstantOfShape", ["layout"], ["passed/saturated"], value=zero)
     return [
         _node("Shape", [scan.x], ["layout"], start=0, end=2),
-        _node("Constant", [], ["last_axis"], value=helper.make_tensor("last_axis", TensorProto.INT64, [1], [1])),
+        _last_axis(),
         _Scan(scan.x, scan.state_type, least).over(quick, "quick/"),
         _node("ReduceMin", ["quick/least_by_step"], ["least_of_all"], keepdims=0),
         _node("Less", ["least_of_all", "lowest"], ["any_held"]),
@@ -178,6 +237,10 @@ def _counted_where_held(scan: _Scan, counted: _Scan, states: bool) -> list[NodeP
             else_branch=_branch([*passed, none], {f"passed/{name}": kind for name, kind in outputs.items()}),
         ),
     ]
+
+
+def _last_axis() -> NodeProto:
+    return _node("Constant", [], ["last_axis"], value=helper.make_tensor("last_axis", TensorProto.INT64, [1], [1]))
 
 
 def _branch(nodes: Sequence[NodeProto], outputs: Mapping[str, int]) -> GraphProto:

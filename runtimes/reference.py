@@ -117,12 +117,14 @@ def _counted(
         sent = dynamics.wrap24(sums)
     elif isinstance(node, Population):
         before, presynaptic = state[node.name], np.asarray(sum(inputs[1:], start=inputs[0]))
+        held = current_of(node.name)
+        current = dynamics.unwrapped_current(node, state.get(held, 0), presynaptic)
         sent = evaluate(node, inputs, state)
         found = dict.fromkeys(kinds, np.zeros(len(before), np.int64))
-        if WRAPPED in kinds and dynamics.wraps_once(np.array([presynaptic.min(), presynaptic.max()])).any():
-            found[WRAPPED] = per_sample(dynamics.wraps_once(presynaptic))
+        if WRAPPED in kinds and dynamics.wraps_once(np.array([current.min(), current.max()])).any():
+            found[WRAPPED] = per_sample(dynamics.wraps_once(current))
         if SATURATED in kinds and state[node.name].min() == dynamics.LOWEST_POTENTIAL:  # held, or there by itself
-            found[SATURATED] = per_sample(dynamics.is_held(node, before, presynaptic))
+            found[SATURATED] = per_sample(dynamics.is_held(node, before, state.get(held, presynaptic)))
     else:
         assert isinstance(node, Input) and node.quantization is not None
         sent = evaluate(node, inputs, state)

@@ -1,4 +1,4 @@
-"""Neurons with a synaptic current: reference and ONNX run them exactly, integers refuse them."""
+"""Neurons with a synaptic current in floats: reference and ONNX run them exactly."""
 
 import dataclasses
 from fractions import Fraction
@@ -13,7 +13,7 @@ from tet_deploy.debugging import causes
 from tet_deploy.debugging.diagnosis import diagnosis_of
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import chain
-from tet_deploy.ir.nodes import LIF, CubaLIF, Input, Linear, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, CubaLIF, Input, Linear, Readout
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames
 from tet_deploy.validation import compare
@@ -92,14 +92,6 @@ def test_a_state_is_a_value():
     again, _ = runtime.step(once, frames[1])
     assert compare(recorded([first], "first"), recorded([again], "again")).equal
     assert set(runtime.start(5)) == set(once) == {"lif", "lif/current", "readout"}
-
-
-def test_integers_refuse_it_with_the_way_out():
-    """`td.quantize` names the node, and no network of integers can hold it."""
-    with pytest.raises(GraphError, match=r"node 'lif': a CubaLIF.*no form in integers yet.*ONNX runtime.*retrain with LIF"):
-        td.quantize(network(), np.ones((2, 2, 2), np.float32))
-    with pytest.raises(GraphError, match="node 'lif': a CubaLIF has no integers"):
-        network(quantization=Quantization(scale=1.0))
 
 
 BAD = {

@@ -1,7 +1,7 @@
 """The neuron, stated once: in real numbers and in the integers of a Loihi core.
 
 Every runtime is judged against these functions. Real numbers: Deng et al., ICLR 2022, eqs. 1-3. Integers: what the
-fixed-point models of lava-nc 0.10 compute (their LIF with du = 4095, so that the synaptic current lives one step).
+fixed-point models of lava-nc 0.10 compute: their LIF, whose synaptic current lives one step (du = 4095) where ours has none.
 """
 
 from __future__ import annotations
@@ -66,12 +66,27 @@ def _(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.nd
 @step.register
 def _(node: CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Here the presynaptic input is what `synaptic_current` makes of it."""
-    return lif_step(v, presynaptic, node.decay, per_channel(node.threshold, presynaptic.ndim), node.comparison)
+    threshold = per_channel(node.threshold, presynaptic.ndim)
+    if node.quantization is None:
+        return lif_step(v, presynaptic, node.decay, threshold, node.comparison)
+    return _integrate(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), threshold.astype(np.int64))
 
 
 def synaptic_current(node: CubaLIF, current: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
-    """c = current_decay * c + I, of neurons whose input flows into a current; c is 0 at first."""
-    return np.asarray(current * current.dtype.type(node.current_decay) + presynaptic)
+    """c = current_decay * c + I, of neurons whose input flows into a current; c is 0 at first.
+
+    In integers c = truncate(c * (4096 - decay_u) / 4096) + (I << 6), wrapped once into 24 bit. The bias is added to the
+    potential: what does not wrap here can only be held at a limit there.
+    """
+    if node.quantization is None:
+        return np.asarray(current * current.dtype.type(node.current_decay) + presynaptic)
+    return wrap_once(unwrapped_current(node, current, presynaptic))
+
+
+def unwrapped_current(node: Population, current: np.ndarray | int, presynaptic: np.ndarray) -> np.ndarray:
+    """What a quantized population wraps once into 24 bit: its input, shifted by 6, and what is left of its current."""
+    shifted = np.left_shift(presynaptic, FRACTION_BITS)
+    return np.asarray(shifted if decay_u(node) == DECAY_ONE else _decayed(current, decay_u(node)) + shifted)
 
 
 @step.register
@@ -174,14 +189,19 @@ def fixed_point_lif_step(
     spikes, v
         Booleans, and the int64 membrane potential after the reset.
     """
-    u = wrap_once(np.left_shift(a, FRACTION_BITS))
+    return _integrate(v, wrap_once(np.left_shift(a, FRACTION_BITS)), bias, decay_v, threshold)
+
+
+def _integrate(
+    v: np.ndarray, u: np.ndarray, bias: np.ndarray | int, decay_v: int, threshold: np.ndarray | int
+) -> tuple[np.ndarray, np.ndarray]:
     v = np.clip(_decayed(v, decay_v) + u + bias, LOWEST_POTENTIAL, STATE_LIMIT - 1)
     spikes = v > np.left_shift(threshold, FRACTION_BITS)
     return spikes, np.where(spikes, 0, v)
 
 
-def _decayed(v: np.ndarray, decay_v: int) -> np.ndarray:
-    return np.asarray(np.sign(v) * ((np.abs(v) * (DECAY_ONE - decay_v)) >> 12))  # truncates toward zero
+def _decayed(state: np.ndarray | int, decay: int) -> np.ndarray:
+    return np.asarray(np.sign(state) * ((np.abs(state) * (DECAY_ONE - decay)) >> 12))  # truncates toward zero
 
 
 @singledispatch
@@ -198,8 +218,17 @@ def is_held(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> np.ndar
 
 @is_held.register
 def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
-    u = wrap_once(np.left_shift(presynaptic, FRACTION_BITS))
-    return np.asarray(_decayed(v, decay_v(node)) + u + _bias(node, presynaptic.ndim) < LOWEST_POTENTIAL)
+    return _is_held(node, v, wrap_once(np.left_shift(presynaptic, FRACTION_BITS)))
+
+
+@is_held.register
+def _(node: CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    """Here, too, the presynaptic input is what `synaptic_current` makes of it."""
+    return _is_held(node, v, presynaptic)
+
+
+def _is_held(node: LIF | CubaLIF, v: np.ndarray, u: np.ndarray) -> np.ndarray:
+    return np.asarray(_decayed(v, decay_v(node)) + u + _bias(node, u.ndim) < LOWEST_POTENTIAL)
 
 
 def wrap24(a: np.ndarray) -> np.ndarray:
@@ -218,9 +247,19 @@ def wrap_once(u: np.ndarray) -> np.ndarray:
     return np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u)
 
 
-def wraps_once(a: np.ndarray) -> np.ndarray:
-    """Which presynaptic sums `wrap_once` changes, once they are shifted by 6."""
-    return np.asarray((a > LARGEST_SYNAPTIC_SUM + 1) | (a < -LARGEST_SYNAPTIC_SUM))
+def wraps_once(u: np.ndarray) -> np.ndarray:
+    """Which currents `wrap_once` changes."""
+    return np.asarray((u > STATE_LIMIT) | (u <= -STATE_LIMIT))
+
+
+def largest_total(node: Population) -> int:
+    """The largest presynaptic sum m with which int32 holds all that a simulator of the chip computes.
+
+    A current is wrapped once only. One of U stays so while kept * U + (m << 6) - 2^24 <= U; before the wrap it is U + 2^24,
+    and after it potential and bias are added.
+    """
+    beyond = (2**31 - 4 * STATE_LIMIT) * decay_u(node) // DECAY_ONE
+    return (2 * STATE_LIMIT + beyond) >> FRACTION_BITS
 
 
 def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int:
@@ -230,12 +269,21 @@ def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int
     return mantissa.astype(np.int16).astype(np.int64) << exponent
 
 
-def decay_v(node: LIF) -> int:
+def decay_v(node: LIF | CubaLIF) -> int:
     """The 12-bit decay that stands for the node's factor: 0.5 gives 2048, 1 gives 0.
 
     0 gives 4095, the most that 12 bit hold: a neuron without memory keeps 1/4096 of its potential in a chip.
     """
     return min(round((1 - node.decay) * DECAY_ONE), DECAY_ONE - 1)
+
+
+def decay_u(node: Population) -> int:
+    """The same of a synaptic current: 0.5 gives 2048, and 0 gives 4096, as where there is no current: it lives one step.
+
+    1 gives 1, the least that a chip holds, whose 12 bit hold one less (Lava's du): a current cannot last, it keeps at most
+    4095/4096 in each step.
+    """
+    return max(round((1 - node.current_decay) * DECAY_ONE), 1) if isinstance(node, CubaLIF) else DECAY_ONE
 
 
 def to_messages(frames: np.ndarray, quantization: Quantization) -> np.ndarray:

@@ -29,6 +29,16 @@ def over_time(node: Node, inputs: Sequence[np.ndarray]) -> np.ndarray:
     return found.reshape(*inputs[0].shape[:2], *found.shape[1:])
 
 
+def through_current(population: Population, presynaptic: np.ndarray) -> np.ndarray:
+    """What reaches the membrane of presynaptic input [T, B, *shape]: itself, or the current that it flows into."""
+    if not isinstance(population, CubaLIF):
+        return presynaptic
+    found, current = np.empty_like(presynaptic), np.zeros_like(presynaptic[0])
+    for step, arriving in enumerate(presynaptic):
+        found[step] = current = dynamics.synaptic_current(population, current, arriving)
+    return found
+
+
 @singledispatch
 def evaluate(node: Node, inputs: list[np.ndarray], state: State) -> np.ndarray:
     """Output [B, *shape] of one node in one step."""

@@ -66,7 +66,12 @@ def random_float_network(
 
 
 def random_quantized_network(
-    rng: Rng, *, encoding: str | None = None, layers: int | None = None, wrap: bool = False
+    rng: Rng,
+    *,
+    encoding: str | None = None,
+    layers: int | None = None,
+    wrap: bool = False,
+    currents: bool = False,
 ) -> Graph:
     """A deployable quantized network.
 
@@ -76,8 +81,12 @@ def random_quantized_network(
         As in `random_float_network`.
     wrap
         Draw thresholds, biases and messages so large that synaptic sums wrap and membrane potentials saturate.
+    currents
+        Give most of its neurons a synaptic current.
     """
-    return _Drawing(rng, encoding, lambda shape, bound: _int8(rng, shape), "wrap" if wrap else "ordinary", layers).network()
+    integers = "wrap" if wrap else "ordinary"
+    graph = _Drawing(rng, encoding, lambda shape, bound: _int8(rng, shape), integers, layers).network()
+    return graph.replace({lif.name: _with_current(lif, rng) for lif in graph.of_kind(LIF)}) if currents else graph
 
 
 def random_frames(graph: Graph, rng: Rng, steps: int = 4, samples: int = 3) -> np.ndarray:
@@ -291,9 +300,9 @@ def _softened(lif: LIF, rng: Rng) -> LIF | SoftResetLIF:
 
 
 def _with_current(lif: LIF, rng: Rng) -> LIF | CubaLIF:
-    """The same neuron with a synaptic current of few bits, or as it is."""
+    """The same neuron with a synaptic current, of few bits where it is of floats, or as it is."""
     fields = {field.name: getattr(lif, field.name) for field in dataclasses.fields(lif) if field.name != "reset"}
-    decay = float(rng.choice([0.0, 0.25, 0.5, 0.5, 1.0]))
+    decay = float(rng.choice([0.0, 0.25, 0.5, 0.5, 1.0] if lif.quantization is None else [0.0, 0.5, 0.5, 0.75, 0.9]))
     return lif if rng.random() < 0.2 else CubaLIF(**fields, current_decay=decay)
 
 

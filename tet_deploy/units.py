@@ -11,7 +11,7 @@ import numpy as np
 from tet_deploy.contracts import Recording
 from tet_deploy.dynamics import FRACTION_BITS, shifted_bias
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Linear, Population, SoftResetLIF, Spiking
+from tet_deploy.ir.nodes import LIF, ON_CHIP, Conv, CubaLIF, Linear, Population, SoftResetLIF, Spiking
 
 MANTISSA = 2.0**FRACTION_BITS  # units of a recorded potential in one mantissa
 READOUT = "readout"
@@ -65,7 +65,7 @@ def real_bias(node: Population) -> np.ndarray | None:
     """What a quantized population adds in each step, float64 [C] in units of the float network; None where that is none."""
     if node.quantization is None or node.bias is None:
         return None
-    bias = shifted_bias(node.bias, node.quantization.bias_exponent) if isinstance(node, LIF) else node.bias
+    bias = shifted_bias(node.bias, node.quantization.bias_exponent) if isinstance(node, ON_CHIP) else node.bias
     return np.asarray(bias / unit(node))
 
 
@@ -78,7 +78,7 @@ def units(graph: Graph) -> dict[str, ByChannel]:
 
 def float_thresholds(graph: Graph) -> dict[str, ByChannel]:
     """Firing threshold of each population in units of the float network."""
-    return {node.name: by_channel(threshold(node)) for node in graph.of_kind(LIF)}
+    return {node.name: by_channel(threshold(node)) for node in graph if isinstance(node, ON_CHIP)}
 
 
 def in_float_units(recording: Recording, units: Mapping[str, ByChannel]) -> Recording:

@@ -16,10 +16,10 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
-from tet_deploy.debugging.observed import Flow, Steps, through_current
+from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.synapses import unlimited
 from tet_deploy.ir.nodes import LIF, BatchNorm, Conv, Input, Population, Spiking
-from tet_deploy.meaning import over_time
+from tet_deploy.meaning import over_time, through_current
 from tet_deploy.units import along
 
 _SHIFTS = [shift for shift in itertools.product((-1, 0, 1), repeat=2) if any(shift)]

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tet_deploy import dynamics
 from tet_deploy.contracts import Recording
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import CubaLIF, Population, Spiking
+from tet_deploy.ir.nodes import Population, Spiking
 from tet_deploy.meaning import over_time
 
 
@@ -44,7 +43,7 @@ class Flow:
         return self._sent[name]
 
     def presynaptic(self, population: Population) -> np.ndarray:
-        """The sum of what its inputs send."""
+        """The sum of what its inputs send; what reaches the membrane of it says `meaning.through_current`."""
         total, *others = (self[source] for source in population.inputs)
         for part in others:
             total = total + part
@@ -88,13 +87,3 @@ class Steps:
         """Where one fires and the other does not, or both are silent with potentials farther apart than that."""
         apart = np.abs(self.after.astype(np.float64) - other.after) > tolerance
         return np.asarray((self.spikes != other.spikes) | (~self.spikes & ~other.spikes & apart))
-
-
-def through_current(population: Population, presynaptic: np.ndarray) -> np.ndarray:
-    """What reaches the membrane of presynaptic input [T, B, *shape]: itself, or the current that it flows into."""
-    if not isinstance(population, CubaLIF):
-        return presynaptic
-    found, current = np.empty_like(presynaptic), np.zeros_like(presynaptic[0])
-    for step, arriving in enumerate(presynaptic):
-        found[step] = current = dynamics.synaptic_current(population, current, arriving)
-    return found

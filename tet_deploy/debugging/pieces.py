@@ -17,10 +17,11 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
-from tet_deploy.debugging.observed import Flow, through_current
+from tet_deploy.debugging.observed import Flow
 from tet_deploy.debugging.synapses import Port, bias, ports, unlimited
 from tet_deploy.ir.nodes import LEAKY, LIF, CubaLIF, Population, SoftResetLIF
 from tet_deploy.ir.values import fraction_bits
+from tet_deploy.meaning import through_current
 from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
 from tet_deploy.units import along, threshold, unit
 

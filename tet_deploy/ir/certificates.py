@@ -1,6 +1,7 @@
 """What can never happen in a quantized network, for any frames: a presynaptic sum that wraps, a potential held at the limit.
 
-    wraps       |presynaptic sum| > 2^17 - 1: shifted by 6 it leaves the chip's 24 bit
+    wraps       |presynaptic sum| > 2^17 - 1: shifted by 6 it leaves the chip's 24 bit; of neurons with a synaptic
+                current, what such sums add up to in it: they times 4096 / decay_u
     saturates   the membrane potential would fall below -(2^23 - 1) and is held there
 
 A potential above the upper limit needs no certificate: it exceeds every threshold, so that the neuron fires and is reset
@@ -18,7 +19,7 @@ from typing import Any
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Population, Readout
+from tet_deploy.ir.nodes import LIF, CubaLIF, Population, Readout
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.layout import Table
 
@@ -30,7 +31,7 @@ class Certificate:
     Attributes
     ----------
     least_sum, greatest_sum
-        Bounds of the presynaptic sum, over all ports, in weight mantissas.
+        Bounds of the presynaptic sum, over all ports, or of the synaptic current that it flows into, in weight mantissas.
     least_potential
         Bound of the membrane potential, in units of 1/64 mantissa; -infinity where it may fall for ever.
     """
@@ -107,7 +108,9 @@ def certificate(node: Population, presynaptic: Value) -> Certificate:
     GraphError
         A kind of population of which no bound is known.
     """
-    least, greatest = int(presynaptic.least), int(presynaptic.greatest)
+    least, greatest, decay = int(presynaptic.least), int(presynaptic.greatest), dynamics.decay_u(node)
+    least = min(least, least * dynamics.DECAY_ONE // decay)  # c >= kept * c + x forever: c >= x / (1 - kept)
+    greatest = max(greatest, -(-greatest * dynamics.DECAY_ONE // decay))
     return Certificate(least_sum=least, greatest_sum=greatest, least_potential=_least_potential(node, least))
 
 
@@ -121,8 +124,9 @@ def _(node: Readout, least_sum: int) -> float:
     return 0.0  # it keeps none
 
 
-@_least_potential.register
-def _(node: LIF, least_sum: int) -> float:
+@_least_potential.register(LIF)
+@_least_potential.register(CubaLIF)
+def _(node: LIF | CubaLIF, least_sum: int) -> float:
     """v >= kept * v + x forever, with x the least input of a step: v >= x / (1 - kept)."""
     assert node.quantization is not None
     bias = dynamics.shifted_bias(node.bias, node.quantization.bias_exponent)

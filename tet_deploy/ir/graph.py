@@ -15,7 +15,7 @@ import numpy as np
 from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.digest import digest
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Input, Node, Population, Readout, to_record
+from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Input, Node, Population, Readout, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
 from tet_deploy.ir.table import graph_table, summary
 
@@ -195,15 +195,15 @@ def _check_quantization(graph: Graph) -> None:
         elif not (_is_positive(q.scale) and 2 <= q.bits <= 32 and 0 <= q.bias_exponent <= 31):
             raise GraphError(f"node {node.name!r}: needs a positive scale, 2..32 bits and a bias exponent 0..31; got {q}.")
         elif isinstance(q.scale, tuple) and not (
-            isinstance(node, (*WEIGHTED, LIF)) and len(q.scale) == graph.shapes[node.name][0]
+            isinstance(node, (*WEIGHTED, *ON_CHIP)) and len(q.scale) == graph.shapes[node.name][0]
         ):
             raise GraphError(
-                f"node {node.name!r}: its scale must be one number, or one for each channel of a LIF and its synapses; "
+                f"node {node.name!r}: its scale must be one number, or one for each channel of neurons and their synapses; "
                 f"got {len(q.scale)}."
             )
-        elif isinstance(node, LIF) and (np.asarray(node.threshold) != np.rint(node.threshold)).any():
+        elif isinstance(node, ON_CHIP) and (np.asarray(node.threshold) != np.rint(node.threshold)).any():
             raise GraphError(f"node {node.name!r}: a quantized threshold must be a whole number; got {node.threshold}.")
-        elif isinstance(node, LIF) and node.comparison != ">":
+        elif isinstance(node, ON_CHIP) and node.comparison != ">":
             raise GraphError(
                 f"node {node.name!r}: a quantized neuron fires above its threshold, '>'; got '>='. Use td.quantize."
             )

@@ -5,7 +5,7 @@ consumer). Time is not a node: a graph runs for any number of steps. The shapes 
 arrays that cross functions are time-major, `[T, B, C, H, W]`.
 
 A quantized network uses the same kinds: its arrays then hold integers, and `quantization` says what they stand for.
-Following Loihi, the bias of a quantized network belongs to the population (LIF or Readout), not to the synapses.
+Following Loihi, the bias of a quantized network belongs to the population (neurons or Readout), not to the synapses.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Quantization:
     Attributes
     ----------
     scale
-        Integer units per unit of the float network; of a LIF and its synapses there may be one for each channel, as a hard
-        reset does not care what a neuron's potential is measured in.
+        Integer units per unit of the float network; of neurons and their synapses there may be one for each channel, as a
+        hard reset does not care what a neuron's potential is measured in.
     bits
         Width of the signed integers of this node's own array (messages, weights, threshold).
     bias_exponent
@@ -216,7 +216,7 @@ class CubaLIF(Spiking):
     """c = current_decay * c + I ; u = decay * v + c ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.
 
     c(0) = v(0) = 0. Its input flows into a synaptic current, which a spike leaves as it is. The other fields are those of
-    `LIF`.
+    `LIF`. The bias of a quantized one is added to u, as a chip does.
     """
 
     current_decay: float = 0.5
@@ -235,6 +235,7 @@ class Readout(Population):
 
 WEIGHTED = (Conv, Linear)
 LEAKY = (LIF, SoftResetLIF, CubaLIF)  # neurons that compare a decaying potential with a threshold
+ON_CHIP = (LIF, CubaLIF)  # those that a Loihi core has, in integers
 SOFT_RESETS = ("subtract", "subtract-delayed", "subtract-twice")  # of a SoftResetLIF
 _LATER = {"comparison": ">"}  # fields that files and digests know only where they differ from what went without saying
 _NEWER = "A newer version may have written the file: update tet_deploy."

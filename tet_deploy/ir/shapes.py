@@ -165,11 +165,8 @@ def _(node: Readout, x: Shape, *others: Shape) -> Shape:
 
 
 def _need_reset(node: LIF | SoftResetLIF | CubaLIF) -> None:
-    if isinstance(node, CubaLIF):
-        if not 0 <= node.current_decay <= 1:
-            raise GraphError(f"node {node.name!r}: current_decay must lie in [0, 1]; got {node.current_decay}.")
-        if node.quantization is not None:
-            raise GraphError(f"node {node.name!r}: a CubaLIF has no integers yet. Use the float network.")
+    if isinstance(node, CubaLIF) and not 0 <= node.current_decay <= 1:
+        raise GraphError(f"node {node.name!r}: current_decay must lie in [0, 1]; got {node.current_decay}.")
     if isinstance(node, LIF) and node.reset != "zero":
         way_out = "Make it a SoftResetLIF" if node.reset in SOFT_RESETS else "Retrain with reset='zero'"
         raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. {way_out}.")

@@ -19,7 +19,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Population, Readout
+from tet_deploy.ir.nodes import ON_CHIP, Population, Readout
 from tet_deploy.ir.shapes import output_shape
 from tet_deploy.meaning import over_time
 from tet_deploy.passes.deviation import Trajectory, deviation, share_differing, ties
@@ -50,7 +50,7 @@ class Calibrated:
     sent
         What the population sends; None for a readout.
     largest_sum
-        Largest magnitude of a presynaptic sum on all samples.
+        Largest magnitude of a presynaptic sum, or of a synaptic current in the same units, on all samples.
     """
 
     fit: Fit
@@ -91,7 +91,7 @@ def calibrate(node: Population, ports: Sequence[Port], threshold_classes: int = 
             for scale in (best.fit.scale / factor, best.fit.scale * factor):
                 if interval.least <= scale <= interval.greatest:
                     judge.try_scale(scale)
-    if threshold_classes > 1 and isinstance(node, LIF):
+    if threshold_classes > 1 and isinstance(node, ON_CHIP):
         try_classes(judge, rough.candidates(), threshold_classes)
     least_that_wraps = math.inf
     for candidate in judge.ranking(interval) + rough.ranking(interval):
@@ -139,7 +139,7 @@ class _Judge:
         sums: np.ndarray | None = None
         for fit in fits(self.node, self.ports, scale):
             sums = _integer_input(fit, self.ports, self.seen) if sums is None else sums  # they differ in their biases alone
-            largest = int(np.abs(sums).max())
+            largest = _largest(fit.population, sums)
             self.least_sum = min(self.least_sum, largest)
             if largest <= dynamics.LARGEST_SYNAPTIC_SUM:
                 unit = np.broadcast_to(np.asarray(scale) * MANTISSA, sums.shape[2:3])
@@ -209,6 +209,15 @@ def _integer_input(fit: Fit, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
     return total
 
 
+def _largest(population: Population, sums: np.ndarray) -> int:
+    """The largest magnitude of sums [T, B, ...], or of the current that they flow into, in mantissas."""
+    largest, current = 0, np.zeros_like(sums[0])
+    for step in sums:
+        current = dynamics.unwrapped_current(population, current, step)
+        largest = max(largest, int(np.abs(current).max()))
+    return -(-largest >> dynamics.FRACTION_BITS)
+
+
 def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int]:
     """What the fit sends on all samples, and its largest sum; it stops at one that would wrap."""
     largest, sends = 0, not isinstance(fit.population, Readout)
@@ -216,7 +225,7 @@ def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int]:
     size = max(1, _AT_ONCE // _values(ports))
     for start in range(0, ports[0].messages.samples, size):
         sums = _integer_input(fit, ports, [port.messages.read(start, start + size) for port in ports])
-        largest = max(largest, int(np.abs(sums).max()))
+        largest = max(largest, _largest(fit.population, sums))
         if largest > dynamics.LARGEST_SYNAPTIC_SUM:
             break
         if sends:

@@ -1,6 +1,6 @@
 """How far a population strays from what the float one does on the same frames, channel by channel.
 
-    LIF      share of the spikes that differ + mean squared difference of the membrane potentials, in thresholds
+    neurons  share of the spikes that differ + mean squared difference of the membrane potentials, in thresholds
     Readout  mean squared difference of what it sends, as a share of how far its classes lie apart
 
 A membrane potential counts between -1 and 1 threshold: farther below, it decides no spike for a while, and channels whose
@@ -16,7 +16,8 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Population, Readout
+from tet_deploy.ir.nodes import LIF, CubaLIF, Population, Readout
+from tet_deploy.meaning import through_current
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Trajectory:
     def of(cls, node: Population, presynaptic: np.ndarray) -> Trajectory:
         """Run one population, float or quantized, over all steps of its presynaptic input [T, B, *shape]."""
         v, sent, potentials = np.zeros_like(presynaptic[0]), [], []
-        for current in presynaptic:
+        for current in through_current(node, presynaptic):
             out, v = dynamics.step(node, v, current)
             sent.append(out)
             potentials.append(v)
@@ -49,10 +50,12 @@ def ties(node: Population, presynaptic: np.ndarray, seen: Trajectory) -> int:
     return 0
 
 
-@ties.register
-def _(node: LIF, presynaptic: np.ndarray, seen: Trajectory) -> int:
+@ties.register(LIF)
+@ties.register(CubaLIF)
+def _(node: LIF | CubaLIF, presynaptic: np.ndarray, seen: Trajectory) -> int:
     before = np.concatenate([np.zeros_like(seen.potentials[:1]), seen.potentials[:-1]])
-    return int(np.count_nonzero(before * node.decay + presynaptic == dynamics.per_channel(node.threshold, before.ndim - 1)))
+    reached = before * node.decay + through_current(node, presynaptic)
+    return int(np.count_nonzero(reached == dynamics.per_channel(node.threshold, before.ndim - 1)))
 
 
 @singledispatch
@@ -61,8 +64,9 @@ def deviation(node: Population, expected: Trajectory, found: Trajectory) -> np.n
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
 
 
-@deviation.register
-def _(node: LIF, expected: Trajectory, found: Trajectory) -> np.ndarray:
+@deviation.register(LIF)
+@deviation.register(CubaLIF)
+def _(node: LIF | CubaLIF, expected: Trajectory, found: Trajectory) -> np.ndarray:
     flips = _over_channels(expected.sent != found.sent)
     threshold = dynamics.per_channel(node.threshold, expected.potentials.ndim - 1)
     before, after = (np.clip(seen.potentials / threshold, -1, 1) for seen in (expected, found))

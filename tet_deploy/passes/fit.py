@@ -13,7 +13,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Linear, Population, Quantization, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, ON_CHIP, Conv, CubaLIF, Linear, Population, Quantization, Readout, SoftResetLIF
 from tet_deploy.passes.messages import Messages
 from tet_deploy.units import ByChannel
 
@@ -76,6 +76,18 @@ def total_bias(nodes: Sequence[Conv | Linear]) -> np.ndarray | None:
     return None if not found else np.sum(found, axis=0)
 
 
+def held_bias(node: Population, ports: Sequence[Port]) -> np.ndarray | None:
+    """What a population adds to its potential in each step for the biases of its synapses, float64 [C].
+
+    A chip adds it behind the synaptic current. There it stands for what flows through the current of a float neuron, on the
+    mean of the T steps:  b * mean over t of (1 + current_decay + ... + current_decay^(t-1)).
+    """
+    bias = total_bias([port.node for port in ports])
+    if bias is None or not isinstance(node, CubaLIF):
+        return bias
+    return np.asarray(bias * np.cumsum(node.current_decay ** np.arange(ports[0].messages.steps)).mean())
+
+
 def is_uniform(node: Conv | Linear) -> bool:
     """Whether all weights but zeros are equal, as those of an identity are."""
     used = node.weight[node.weight != 0]
@@ -87,7 +99,7 @@ def with_one_threshold(node: Population, ports: Sequence[Port]) -> tuple[Populat
 
     A neuron with hard reset does not notice what it is measured in, so each channel is measured by its threshold.
     """
-    if not isinstance(node, LIF) or not isinstance(node.threshold, np.ndarray):
+    if not isinstance(node, ON_CHIP) or not isinstance(node.threshold, np.ndarray):
         return node, list(ports), 1.0
     one = float(np.median(node.threshold))
     units = one / node.threshold.astype(np.float64)
@@ -135,7 +147,7 @@ def fits(node: Population, ports: Sequence[Port], scale: ByChannel) -> list[Fit]
             clipped_weights=cut / sum(w.size for w in exact),
             clipped_biases=clipped,
         )
-        for population, clipped in populations(node, total_bias([port.node for port in ports]), scale)
+        for population, clipped in populations(node, held_bias(node, ports), scale)
     ]
 
 
@@ -154,11 +166,6 @@ def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> 
             f"node {node.name!r}: reset must be 'zero' in a Loihi core's integers; got {node.reset!r}. Retrain with "
             "reset='zero', or use the reference or ONNX runtime with the float network."
         )
-    if isinstance(node, CubaLIF):
-        raise GraphError(
-            f"node {node.name!r}: a {node.kind}, with a synaptic current, has no form in integers yet. Use the reference or "
-            "ONNX runtime with the float network, or retrain with LIF neurons."
-        )
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
 
 
@@ -171,15 +178,16 @@ def _(node: Readout, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Po
     return [(dataclasses.replace(node, bias=integers, quantization=Quantization(scale=scale, bits=READOUT_BITS)), 0.0)]
 
 
-@populations.register
-def _(node: LIF, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
+@populations.register(LIF)
+@populations.register(CubaLIF)
+def _(node: LIF | CubaLIF, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
     found: list[tuple[Population, float]] = []
     for threshold in _thresholds(node, scale):
         found += _with_threshold(node, threshold, bias, scale)
     return found
 
 
-def _thresholds(node: LIF, scale: ByChannel) -> list[np.ndarray]:
+def _thresholds(node: LIF | CubaLIF, scale: ByChannel) -> list[np.ndarray]:
     """The mantissas that may stand for the threshold; for ">=" also the largest below it, exact where sums are whole."""
     exact = np.asarray(node.threshold * np.asarray(scale))
     mantissas = [np.rint(exact)] if node.comparison == ">" else [np.rint(exact), np.ceil(exact) - 1]
@@ -187,7 +195,7 @@ def _thresholds(node: LIF, scale: ByChannel) -> list[np.ndarray]:
 
 
 def _with_threshold(
-    node: LIF, threshold: np.ndarray, bias: np.ndarray | None, scale: ByChannel
+    node: LIF | CubaLIF, threshold: np.ndarray, bias: np.ndarray | None, scale: ByChannel
 ) -> list[tuple[Population, float]]:
     """The neurons in integers, with one exponent for their biases or another."""
     shifted = np.zeros(1) if bias is None else bias * np.asarray(scale) * 2.0**dynamics.FRACTION_BITS

@@ -1,10 +1,11 @@
 """Turn a float network into the integers of a Loihi core.
 
-All synapses into a population (LIF or Readout) share a scale s, in integer units per unit of membrane potential:
+All synapses into a population (neurons or Readout) share a scale s, in integer units per unit of membrane potential:
 
     weight mantissa     round(W * s / s_in)     2 to 8 bit;  s_in is the scale of the messages, 1 for spikes
     threshold mantissa  round(Vth * s)          17 bit
-    bias                round(b * s * 64)       13 bit << 0..7, held by the population; clipped where that is least harm
+    bias                round(b * s * 64)       13 bit << 0..7, held by the population; clipped where that is least harm;
+                                                of neurons with a synaptic current see `fit.held_bias`
 
 A neuron with hard reset does not care what s is, so s is free: for each population we take the one whose spikes and membrane
 potentials, on calibration frames, stay nearest to those of the float neuron fed by the same spikes; among those at which the
@@ -28,11 +29,11 @@ from tet_deploy.contracts import Frames, Progress
 from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
+from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
 from tet_deploy.ir.parts import part_name
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.calibrate import Calibrated, calibrate
-from tet_deploy.passes.fit import Port, is_uniform, total_bias, with_one_threshold
+from tet_deploy.passes.fit import Port, held_bias, is_uniform, with_one_threshold
 from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
@@ -198,8 +199,8 @@ class _Quantizer:
         quantization = dataclasses.replace(fit.population.quantization, scale=by_channel(scales))
         self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names), quantization=quantization))
         self.summary[node.name] = _summary(found, quantization.scale, names)
-        if isinstance(measured, LIF) and isinstance(fit.population, LIF):
-            rounded = rounding(measured, fit.population, total_bias([port.node for port in ports]), self.frames.steps)
+        if isinstance(measured, ON_CHIP) and isinstance(fit.population, ON_CHIP):
+            rounded = rounding(measured, fit.population, held_bias(measured, ports), self.frames.steps)
             check_rounding(measured, rounded, self.rounding_limit)
             self.summary[node.name]["rounding"] = as_summary(rounded)
         if found.sent is not None:

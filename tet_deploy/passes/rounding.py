@@ -1,11 +1,13 @@
 """What a chip's widths make of a neuron's own parameters: decay (12 bit), threshold (17 bit) and bias (13 bit << 0..7).
 
 The error is told as a share of the threshold, of a neuron that a steady input brings there in the T steps of the calibration
-frames. With g(d) = 1 + d + ... + d^(T-1), what a steady input of 1 adds up to:
+frames. With g(c, d) what a steady input of 1 adds up to, through a current of decay c if there is one (0 if not):
 
-    decay      |g(d') / g(d) - 1| + g(d') / (64 threshold')    d' is what 12 bit hold; each step cuts off up to 1/64
+    decay      |g(c', d') / g(c, d) - 1|        c' and d' are what 12 bit hold
+               + g(0, d') / (64 threshold')     each step cuts off up to 1/64 of the potential
+               + g(c', d') / (64 threshold')    and of the current
     threshold  |threshold' / s - threshold| / threshold
-    bias       g(d') * max |b' / s - b| / threshold
+    bias       g(0, d') * max |b' / s - b| / threshold     b as the potential is to have it, see `fit.held_bias`
 
 A neuron that fires at its threshold, ">=", may be held one mantissa lower, which is exact where its sums are whole numbers.
 Resets and inputs that come and go make the error smaller than that. Weights are not rounded here but in `calibrate`.
@@ -20,7 +22,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError, QuantizationWarning, warn
-from tet_deploy.ir.nodes import LIF
+from tet_deploy.ir.nodes import LIF, CubaLIF
 
 TOLD = 0.05  # of the threshold; larger errors are told
 REFUSED = 0.25  # and these refused, unless the caller sets another limit
@@ -34,12 +36,13 @@ class Rounding:
     ----------
     steps
         T.
-    decay
-        As held: a multiple of 1/4096.
+    decay, current_decay
+        As held: multiples of 1/4096. Without a current the latter is 0.
     """
 
     steps: int
     decay: float
+    current_decay: float
     decay_error: float
     threshold_error: float
     bias_error: float
@@ -50,15 +53,17 @@ class Rounding:
         return self.decay_error + self.threshold_error + self.bias_error
 
 
-def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Rounding:
-    """What rounding makes of a float neuron's parameters, at worst; its bias stands on its synapses and is given beside it.
+def rounding(trained: LIF | CubaLIF, held: LIF | CubaLIF, bias: np.ndarray | None, steps: int) -> Rounding:
+    """What rounding makes of a float neuron's parameters, at worst; its bias is given as `fit.held_bias` makes it.
 
     The neuron has one threshold; the integers that hold it may have one for each channel.
     """
     assert held.quantization is not None
     scale, decay = np.asarray(held.quantization.scale), 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
-    cut = 1 / 2**dynamics.FRACTION_BITS if 0 < decay < 1 else 0.0
-    gain, kept_gain = _gain(trained.decay, steps), _gain(decay, steps)
+    current_decay = 1 - dynamics.decay_u(trained) / dynamics.DECAY_ONE
+    gain, kept_gain = _gain(trained_current_decay(trained), trained.decay, steps), _gain(current_decay, decay, steps)
+    alone = _gain(0.0, decay, steps)  # of what the potential is given by itself
+    cut = (alone * (0 < decay < 1) + kept_gain * (current_decay > 0)) / 2**dynamics.FRACTION_BITS
     exact = trained.threshold * scale
     below = np.clip(exact - held.threshold, 0, trained.comparison == ">=")
     off = 0.0
@@ -69,30 +74,38 @@ def rounding(trained: LIF, held: LIF, bias: np.ndarray | None, steps: int) -> Ro
     return Rounding(
         steps=steps,
         decay=decay,
-        decay_error=abs(kept_gain / gain - 1) + cut * kept_gain / float(np.min(held.threshold)),
+        current_decay=current_decay,
+        decay_error=abs(kept_gain / gain - 1) + cut / float(np.min(held.threshold)),
         threshold_error=float(np.max(np.abs(held.threshold + below - exact) / exact)),
-        bias_error=kept_gain * off / float(np.min(trained.threshold)),
+        bias_error=alone * off / float(np.min(trained.threshold)),
     )
 
 
-def _gain(decay: float, steps: int) -> float:
-    return float(np.sum(decay ** np.arange(steps, dtype=np.float64)))
+def trained_current_decay(node: LIF | CubaLIF) -> float:
+    """0 where there is no current: what arrives lives one step."""
+    return node.current_decay if isinstance(node, CubaLIF) else 0.0
 
 
-def check_rounding(node: LIF, found: Rounding, limit: float) -> None:
+def _gain(current_decay: float, decay: float, steps: int) -> float:
+    powers = np.arange(steps, dtype=np.float64)
+    return float(np.sum(decay ** powers[::-1] * np.cumsum(current_decay**powers)))
+
+
+def check_rounding(node: LIF | CubaLIF, found: Rounding, limit: float) -> None:
     """Tell what rounding changed, where that is more than little.
 
     Warns
     -----
     QuantizationWarning
-        The error exceeds `TOLD`, or a decay below 1 became 1, which matters sooner or later.
+        The error exceeds `TOLD`, a decay below 1 became 1, or that of a current did not stay 1, which matters sooner or
+        later.
 
     Raises
     ------
     GraphError
         The error exceeds the limit.
     """
-    became = found.decay != node.decay and found.decay == 1.0
+    became = (found.decay != node.decay and found.decay == 1.0) or found.current_decay < trained_current_decay(node) == 1.0
     if not became and found.error <= min(TOLD, limit):
         return
     shares = {"decay": found.decay_error, "threshold": found.threshold_error, "bias": found.bias_error}
@@ -106,11 +119,15 @@ def check_rounding(node: LIF, found: Rounding, limit: float) -> None:
     warn(message, QuantizationWarning)
 
 
-def _change(node: LIF, found: Rounding, worst: str) -> str:
+def _change(node: LIF | CubaLIF, found: Rounding, worst: str) -> str:
     if worst != "decay":
         return f"its {worst} is coarse in the chip's integers"
-    held = f"decay {node.decay:g} is {round(found.decay * dynamics.DECAY_ONE)}/{dynamics.DECAY_ONE} in the chip's 12 bit"
-    return f"{held}: it never leaks" if found.decay == 1.0 != node.decay else held
+    decays = {"decay": (node.decay, found.decay), "current_decay": (trained_current_decay(node), found.current_decay)}
+    name, (trained, held) = max(decays.items(), key=lambda decay: abs(decay[1][0] - decay[1][1]))
+    change = f"{name} {trained:g} is {round(held * dynamics.DECAY_ONE)}/{dynamics.DECAY_ONE} in the chip's 12 bit"
+    if trained != held == 1.0:
+        return f"{change}: it never leaks"
+    return f"{change}, the most that a current keeps" if held != trained == 1.0 else change
 
 
 _WAYS_OUT = {

@@ -18,7 +18,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, Population, Readout
+from tet_deploy.ir.nodes import ON_CHIP, Conv, Population, Readout
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.passes.fit import MOST_PARTS, Port, is_uniform
 from tet_deploy.units import ByChannel, by_channel
@@ -44,7 +44,7 @@ class Scales:
 
 def snapped(node: Population, scale: ByChannel) -> ByChannel:
     """The nearest scale at which the threshold is a whole number, so that rounding leaves it as it is."""
-    if not isinstance(node, LIF):
+    if not isinstance(node, ON_CHIP):
         return scale
     return by_channel(np.maximum(1, np.rint(node.threshold * np.asarray(scale))) / node.threshold)
 
@@ -66,7 +66,7 @@ def scales(node: Population, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
     for port, weights in zip(ports, used, strict=True):
         if port.adds_up:
             most[f"identity {port.node.name!r}"] = (MOST_PARTS * port.limit + 0.499) * port.scale / float(weights.max())
-    if isinstance(node, LIF):
+    if isinstance(node, ON_CHIP):
         most["threshold"] = (dynamics.LARGEST_THRESHOLD + 0.499) / float(node.threshold)
         least = max(least, 0.5 / float(node.threshold) * (1 + 1e-9))
     most["weights"] = max(usual, *half_clipped, least)
