@@ -19,7 +19,7 @@ from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.lava_latency import Schedule, schedule
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Node, Population, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Population, Quantization, Readout
 from tet_deploy.ir.spec import DEPLOYABLE, behind_flatten, check
 from tet_deploy.ir.values import Value, values, weighted_bounds
 
@@ -27,8 +27,6 @@ _LARGEST_WEIGHT = 127
 _LARGEST_GEOMETRY = 127  # Lava keeps kernel sizes, strides, padding, dilation and groups in int8
 _LARGEST_MESSAGE_BITS = 24
 _INT32 = 2**31
-# What a population's int32 holds besides its sum: the potential that is left, and the bias (13 bit << 7).
-_LARGEST_TOTAL = (_INT32 - 2 * dynamics.STATE_LIMIT) >> dynamics.FRACTION_BITS
 
 
 @dataclass
@@ -190,8 +188,9 @@ def _(node: Linear, plan: LavaPlan) -> None:
     _add_synapses(node, plan, "conv", weight[:, None, None, :], input_shape=[1, 1, inputs], **ones, flat_output=True)
 
 
-@_describe.register
-def _(node: LIF, plan: LavaPlan) -> None:
+@_describe.register(LIF)
+@_describe.register(CubaLIF)
+def _(node: LIF | CubaLIF, plan: LavaPlan) -> None:
     units, bias = _units(node, node.quantization), node.bias
     for extreme in (np.min(node.threshold), np.max(node.threshold)):
         _need(node, "threshold mantissa", extreme, 1, dynamics.LARGEST_THRESHOLD)
@@ -213,6 +212,7 @@ def _(node: LIF, plan: LavaPlan) -> None:
         decay=dynamics.decay_v(node),
         bias=plan.store(f"{node.name}.bias", bias),
         bias_exponent=units.bias_exponent,
+        **({"current_decay": dynamics.decay_u(node)} if isinstance(node, CubaLIF) else {}),
     )
 
 
@@ -259,7 +259,7 @@ def _checked_sum(node: Conv | Linear, plan: LavaPlan) -> int:
 def _check_total(node: Population, plan: LavaPlan) -> None:
     """A population's int32 must hold what all its synapses send together, shifted, beside potential and bias."""
     total = sum(plan.sent[name].magnitude for name in node.inputs)
-    _need(node, "largest possible sum over its synapses", total, 0, _LARGEST_TOTAL)
+    _need(node, "largest possible sum over its synapses", total, 0, dynamics.largest_total(node))
 
 
 def _units(node: Node, quantization: Quantization | None) -> Quantization:

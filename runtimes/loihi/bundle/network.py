@@ -23,7 +23,7 @@ from loihi_models.frames import FrameSource
 from loihi_models.recorders import OutputRecorder, PotentialRecorder
 
 Shape = tuple[int, ...]
-_CURRENT_LIVES_ONE_STEP = 4095  # du
+_LIVES_ONE_STEP = 4096  # the decay of a current that an LIF of the plan does not have
 
 
 def build(
@@ -172,7 +172,7 @@ def _population(population: Mapping[str, Any], arrays: Mapping[str, np.ndarray],
     threshold = population["threshold"]
     return LIFReset(
         shape=_lava_shape(population["shape"]),
-        du=_CURRENT_LIVES_ONE_STEP,
+        du=population.get("current_decay", _LIVES_ONE_STEP) - 1,
         dv=population["decay"],
         vth=arrays[threshold] if isinstance(threshold, str) else threshold,  # [C] too, though Lava speaks of a number
         bias_mant=bias,  # [C]: broadcasts over Lava's [W, H, C]

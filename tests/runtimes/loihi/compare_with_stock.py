@@ -33,10 +33,11 @@ class Port:
 
 def lif_pair(rng):
     period, offset = int(rng.integers(1, 6)), int(rng.integers(0, 9))
-    params = {"du": 4095, "reset_interval": period, "reset_offset": offset}
+    du = int(rng.choice([4095, 4095, 4095, 4094, 2047, 409, 1, 0]))
+    params = {"du": du, "reset_interval": period, "reset_offset": offset}
     shape = (3, 2, 4)
     values = {
-        "du": 4095,
+        "du": du,
         "dv": int(rng.choice([0, 1, 1024, 2048, 3000, 4095])),
         "vth": int(rng.choice([0, 1, 2**17 - 1, rng.integers(0, 2**17)])),
         "bias_mant": rng.choice([0, 1, -1, 4095, -4096, 32767, -32768, 700], shape).astype(np.int16),

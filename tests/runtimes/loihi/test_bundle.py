@@ -130,6 +130,8 @@ CONV, POPULATION = ("nodes", 0), ("nodes", 1)
         (put(*POPULATION, "threshold", "none"), "array must be the name of"),
         (put(*POPULATION, "threshold", "layer0.conv.weight"), "array must be the name of"),
         (put(*POPULATION, "decay", 4096), "decay must be a whole number within 0..4095; got 4096"),
+        (put(*POPULATION, "current_decay", 0), "current_decay must be a whole number within 1..4096; got 0"),
+        (put(*POPULATION, "current_decay", None), "current_decay must be a whole number within 1..4096; got None"),
         (put(*POPULATION, "bias_exponent", 8), "bias_exponent must be a whole number within 0..7; got 8"),
         (put(*POPULATION, "bias", "none"), "array must be the name of"),
         (put(*POPULATION, "shape", [1, 2, 3]), "as 'layer0.conv' sends"),

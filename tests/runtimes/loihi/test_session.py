@@ -8,7 +8,7 @@ from tet_deploy.contracts import Recording
 from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Flatten, Input, Linear, Quantization, Readout, Spiking
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
@@ -32,47 +32,49 @@ def assert_equal(recording: Recording, expected: Recording):
             assert np.array_equal(observed[name], wanted[name]), f"{kind} of {name}"
 
 
-def forced(rng) -> Graph:
+def forced(rng, currents=False) -> Graph:
     """A random network whose currents wrap and whose potentials reach their limits, and which spikes all the same."""
-    graph = random_quantized_network(rng, encoding="analog", wrap=True)
+    graph = random_quantized_network(rng, encoding="analog", wrap=True, currents=currents)
     changes = {
         node.name: dataclasses.replace(
             node,
             bias=rng.choice([-4096, 4095, 0, 900], graph.shapes[node.name][0]).astype(np.int16),
             threshold=int(rng.integers(1, 4000)),
         )
-        for node in graph.of_kind(LIF)
+        for node in graph.of_kind(Spiking)
     }
     first = graph.of_kind(Conv)[0]
     changes[first.name] = dataclasses.replace(first, weight=rng.choice([-127, 127, 90], first.weight.shape).astype(np.int8))
     return graph.replace(changes)
 
 
-@pytest.mark.parametrize("seed", range(16))
-def test_random_networks_equal_the_reference(lava_python, tmp_path, seed):
+@pytest.mark.parametrize(("seed", "currents"), [(s, False) for s in range(16)] + [(s, True) for s in range(16, 24)])
+def test_random_networks_equal_the_reference(lava_python, tmp_path, seed, currents):
     """Signed biases, strides, groups, dilation, graded negative input, any decay: every integer of every step is equal."""
     rng = np.random.default_rng(seed)
-    graph = random_quantized_network(rng)
+    graph = random_quantized_network(rng, currents=currents)
     frames = random_frames(graph, rng, steps=int(rng.integers(1, 7)), samples=int(rng.integers(1, 5)))
     assert_equal(run_on_lava(graph, frames, tmp_path, lava_python), ReferenceRuntime(graph).run(frames))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_networks_at_the_limits_equal_the_reference(lava_python, tmp_path, seed):
+@pytest.mark.parametrize(("seed", "currents"), [(s, False) for s in range(6)] + [(s, True) for s in range(6, 10)])
+def test_networks_at_the_limits_equal_the_reference(lava_python, tmp_path, seed, currents):
     """Currents that wrap and potentials that saturate are the same integers in Lava."""
     rng = np.random.default_rng(1000 + seed)
-    graph = forced(rng)
+    graph = forced(rng, currents)
     frames = random_frames(graph, rng, steps=6, samples=2)
     expected = ReferenceRuntime(graph).run(frames)
     assert max(spikes.sum() for spikes in expected.spikes.values()) > 0
     assert_equal(run_on_lava(graph, frames, tmp_path, lava_python), expected)
 
 
-@pytest.mark.parametrize("seed", [0, 3, 1000, 1004])
-def test_lavas_own_models_equal_the_reference(lava_python, tmp_path, seed):
+@pytest.mark.parametrize(
+    ("seed", "currents"), [(0, False), (3, False), (1000, False), (1004, False), (4, True), (1006, True)]
+)
+def test_lavas_own_models_equal_the_reference(lava_python, tmp_path, seed, currents):
     """What our process models compute is what Lava's own compute, ordinary networks and forced ones."""
     rng = np.random.default_rng(seed)
-    graph = forced(rng) if seed >= 1000 else random_quantized_network(rng)
+    graph = forced(rng, currents) if seed >= 1000 else random_quantized_network(rng, currents=currents)
     frames = random_frames(graph, rng, steps=4, samples=2)
     assert_equal(run_on_lava(graph, frames, tmp_path, lava_python, stock=True), ReferenceRuntime(graph).run(frames))
 
@@ -80,11 +82,39 @@ def test_lavas_own_models_equal_the_reference(lava_python, tmp_path, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(("stock", "seed"), [(False, s) for s in range(2000, 2100)] + [(True, s) for s in range(2000, 2040)])
 def test_many_more_random_networks_equal_the_reference(lava_python, tmp_path, seed, stock):
-    """A hundred more networks with branches, half of them forced; forty of them on Lava's own process models too."""
+    """A hundred more with branches, half of them forced, half with currents; forty on Lava's own process models too."""
     rng = np.random.default_rng(seed)
-    graph = forced(rng) if seed % 2 else random_quantized_network(rng)
+    currents = seed % 4 >= 2
+    graph = forced(rng, currents) if seed % 2 else random_quantized_network(rng, currents=currents)
     frames = random_frames(graph, rng, steps=int(rng.integers(1, 9)), samples=3)
     assert_equal(run_on_lava(graph, frames, tmp_path, lava_python, stock=stock), ReferenceRuntime(graph).run(frames))
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize("current_decay", [0.0, 0.5, 0.9, 1.0])
+def test_currents_wrap_and_are_reset_with_each_sample(lava_python, tmp_path, current_decay, stock):
+    """Up to the largest sums that a simulator's int32 holds; own models count what wrapped as the reference does."""
+    fan_in, rng = 16 if current_decay == 1 else 60, np.random.default_rng(0)
+    weight = np.repeat(np.eye(2), fan_in, axis=1) * 127
+    neurons = {"decay": 0.75, "current_decay": current_decay, "threshold": 2**17 - 1}
+    graph = chain(
+        [
+            Input(name="input", shape=(2 * fan_in,), quantization=UNITS),
+            Linear(name="fc", weight=weight.astype(np.int8), quantization=UNITS),
+            CubaLIF(name="lif", **neurons, bias=np.array([-40, 3], np.int16), quantization=UNITS),
+            Linear(name="out", weight=np.eye(2, dtype=np.int8), quantization=UNITS),
+            Readout(name="readout", quantization=UNITS),
+        ]
+    )
+    frames = (rng.integers(-127, 128, (12, 3, 2, 1)) * (rng.random((12, 3, 2, fan_in)) < 0.9)).reshape(12, 3, -1)
+    found, expected = (
+        run_on_lava(graph, frames, tmp_path, lava_python, stock=stock),
+        ReferenceRuntime(graph).run(frames.astype(np.float32)),
+    )
+    assert_equal(found, expected)
+    assert expected.ranges.wrapped["lif"].sum() > 3 and expected.spikes["lif"].sum() > 3
+    if not stock:
+        assert np.array_equal(found.ranges.wrapped["lif"], expected.ranges.wrapped["lif"])
 
 
 def perceptron(rng, inputs: int, weight_size: int) -> Graph:

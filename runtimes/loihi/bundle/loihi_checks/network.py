@@ -22,7 +22,8 @@ _LARGEST_DECAY = 4095
 _LARGEST_BIAS, _LARGEST_BIAS_EXPONENT = 2**12 - 1, 7
 _LARGEST_SUM = {"conv": 2**31 - 1, "dense": 2**23 - 1}  # a Conv wraps into 24 bit from int32, a Dense does not wrap
 _WRAPPED = 2**23
-_LARGEST_TOTAL = (2**31 - 2**24) >> 6  # over all synapses of a population: int32, shifted by 6, beside potential and bias
+_CURRENT_DECAY = "current_decay"  # of neurons with a synaptic current
+_LIVES_ONE_STEP = 4096  # that of all others
 _LONGEST_NAME = 220  # a node's 200, and what a relay adds
 _LARGEST_MAP = 2**28  # values of one population
 _LARGEST_LATENCY = 2**20
@@ -71,7 +72,8 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     for index, node in enumerate(nodes or ()):
         kind = str(node.get("kind")) if isinstance(node, dict) else ""
         _need(f"node {index + 1}", f"an object of kind {', '.join(_KEYS)}", node, kind in _KEYS)
-        _record(f"node {index + 1}", node, _KEYS[kind])
+        more = f" {_CURRENT_DECAY}" if kind == "lif" and _CURRENT_DECAY in node else ""
+        _record(f"node {index + 1}", node, _KEYS[kind] + more)
         name = _name(f"node {index + 1}", node)
         here = f"node {name!r}"
         _need(here, "of a name of its own", name, name not in wires)
@@ -158,6 +160,8 @@ def _sum(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wire
 
 
 def _population(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> _Wire:
+    if _CURRENT_DECAY in node:
+        _integer(here, node, _CURRENT_DECAY, 1, _LIVES_ONE_STEP)
     shape = _ports(here, node, wires)
     if isinstance(node["threshold"], str):
         threshold = _array(here, node["threshold"], unused, 1)
@@ -183,9 +187,14 @@ def _ports(here: str, node: Mapping[str, Any], wires: Mapping[str, _Wire]) -> Sh
         _need(f"{here}: sources", "synapses", name, wire.bits is None)
         _need(f"{here}: shape", f"{list(wire.shape[::-1])} as {name!r} sends", shape[::-1], wire.shape == shape)
     _latency(here, node, ports, later=0)
-    total = sum(wire.largest for wire in ports)
-    _need(f"{here}: the largest possible sum", f"at most {_LARGEST_TOTAL}", total, total <= _LARGEST_TOTAL)
+    total, most = sum(wire.largest for wire in ports), _largest_total(node.get(_CURRENT_DECAY, _LIVES_ONE_STEP))
+    _need(f"{here}: the largest possible sum", f"at most {most}", total, total <= most)
     return shape
+
+
+def _largest_total(current_decay: int) -> int:
+    """Over all synapses of a population: int32 holds it shifted by 6, its current before the wrap, potential and bias."""
+    return (2**24 + (2**31 - 2**25) * current_decay // _LIVES_ONE_STEP) >> 6
 
 
 def _readout(node: Any, unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> list[str]:

@@ -59,16 +59,14 @@ class FastConv(PyConvModelFixed):
 @requires(CPU)
 @tag("fixed_pt", "bit_accurate_loihi")
 class FastLIFReset(PyLifResetModelBitAcc):
-    """LIFReset with du = 4095 (the current lives one step) in few passes over int32 memory.
+    """LIFReset in few passes over int32 memory, fewer where du = 4095: the current then lives one step.
 
-    Where the process's parameters ask for it, under "wrapped" and "saturated", it writes how many presynaptic sums wrapped
-    and how many potentials were held at the lower limit.
+    Where the process's parameters ask for it, under "wrapped" and "saturated", it writes how many currents wrapped and how
+    many potentials were held at the lower limit.
     """
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        if int(proc_params["du"]) != _ONE - 1:
-            raise ValueError(f"FastLIFReset needs du = 4095; got {proc_params['du']}. Use run.py --stock.")
         self._wrapped = optional_record(proc_params.get("wrapped"))
         self._saturated = optional_record(proc_params.get("saturated"))
 
@@ -76,6 +74,7 @@ class FastLIFReset(PyLifResetModelBitAcc):
         """One step: reset, integrate, fire."""
         a = self.a_in.recv()
         if self.time_step % self.reset_interval == self.reset_offset:
+            self.u[:] = 0
             self.v[:] = 0
         if not self.isbiasscaled:
             self.scale_bias()
@@ -83,6 +82,8 @@ class FastLIFReset(PyLifResetModelBitAcc):
         if not self.isthrscaled:
             self.scale_threshold()
         u = np.left_shift(a, _FRACTION_BITS)
+        if int(self.du) != _ONE - 1:
+            u += _decayed(self.u, int(self.du) + 1)
         self.u = _wrapped_once(u)
         if self._wrapped is not None:
             self._wrapped.write(self.time_step, 0 if self.u is u else int(np.count_nonzero(self.u != u)))
@@ -106,11 +107,11 @@ def _wrapped_once(u: np.ndarray) -> np.ndarray:
     return u
 
 
-def _decayed(v: np.ndarray, decay: int) -> np.ndarray:
-    """A new array v * (4096 - decay) / 4096, truncated toward zero."""
+def _decayed(state: np.ndarray, decay: int) -> np.ndarray:
+    """A new array state * (4096 - decay) / 4096, truncated toward zero."""
     if decay == _HALF:
-        return (v + (v < 0)) >> 1
+        return (state + (state < 0)) >> 1
     if decay == 0:
-        return v.copy()
-    product = v.astype(np.int64) * (_ONE - decay)
+        return state.copy()
+    product = state.astype(np.int64) * (_ONE - decay)
     return np.asarray(np.sign(product) * (np.abs(product) >> 12), np.int32)
