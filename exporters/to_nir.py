@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy._version import __version__
-from tet_deploy.errors import GraphError, MissingDependencyError
+from tet_deploy.errors import GraphError, MissingDependencyError, TetDeployWarning, warn
 from tet_deploy.files import Kind, head, written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import LONGEST_NAME
@@ -78,6 +78,11 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
     ArtifactError
         The folder does not exist or cannot be written, or another kind of file lies there.
 
+    Warns
+    -----
+    TetDeployWarning
+        Weights lie on no grid, as a traced network's: readers that fire at the threshold may spike otherwise.
+
     Examples
     --------
     >>> to_nir(graph, "net.nir")  # doctest: +SKIP
@@ -90,6 +95,13 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
         )
     about = {"dt": DT, "encoding": graph.input.encoding, "graph_digest": graph.digest()}
     network = _network(graph)
+    if network.loose:
+        warn(
+            f"node {network.loose[0]!r}: its inputs lie on no grid so coarse that it is known which potentials meet the "
+            f"threshold, and readers that fire at it, as SpikingJelly's neurons do, may spike otherwise; so in "
+            f"{len(network.loose)} of {len(graph.of_kind(LIF))} populations. Export what td.lower(graph, frames) gives.",
+            TetDeployWarning,
+        )
     content = {"type": "NIRGraph", "nodes": network.nodes, "edges": network.edges, "metadata": about}
     with written_whole(path, NIR_FILE) as temporary:
         temporary.write_bytes(_hdf5({"version": NIR_VERSION, "node": content}))
@@ -121,6 +133,7 @@ class _Network:
     grids: Mapping[str, Value]  # what each node sends
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
+    loose: list[str] = field(default_factory=list)  # populations on no grid: no number is meant to be their threshold
 
     def connect(self, sources: Counter[str], name: str) -> None:
         """Edges from all sources; one that counts several times, or one of several at an output, goes through a layer."""
@@ -321,7 +334,10 @@ def _threshold(node: LIF, network: _Network, gain: float) -> np.ndarray:
     far = near if math.frexp(gain)[0] == 0.5 else wide * (1 + _ROUNDED if is_strict else 1 - _ROUNDED)
     bits = total([network.grids[name] for name in node.inputs]).fraction_bits
     step = 0.0 if bits is None else 2.0**-bits
-    has_ties = (step > 2 * abs(far - wide)) & (wide % (step or 1) == 0)
+    is_coarse = step > 2 * abs(far - wide)
+    if not is_coarse.all():
+        network.loose.append(node.name)
+    has_ties = is_coarse & (wide % (step or 1) == 0)
     return np.where(has_ties, far, wide if is_strict else near)
 
 

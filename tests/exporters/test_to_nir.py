@@ -5,12 +5,13 @@ import hashlib
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 import tet_deploy as td
-from tet_deploy.errors import ArgumentError, ArtifactError, GraphError
+from tet_deploy.errors import ArgumentError, ArtifactError, GraphError, TetDeployWarning
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
@@ -377,3 +378,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     found = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True)
     assert found.returncode == 1 and "ArtifactError" in found.stderr and "cannot be written" in found.stderr
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize("comparison", [">", ">="])
+def test_a_network_off_the_grid_is_warned_of(comparison, tmp_path):
+    """Weight and threshold 0.7: readers that fire at the threshold do, and ours does not. As lowered all agree, unwarned."""
+    weight = np.full((3, 3), np.float32(0.7)) * np.eye(3, dtype=np.float32)
+    neuron = LIF(name="lif", decay=0.5, threshold=0.7, comparison=comparison)
+    graph = chain([Input(name="input", shape=(3,)), Linear(name="fc", weight=weight), neuron, Readout(name="readout")])
+    frames = np.ones((4, 1, 3), np.float32)
+    with pytest.warns(TetDeployWarning, match=r"node 'lif': its inputs lie on no grid .* in 1 of 1 populations.*td\.lower"):
+        path = td.export(graph, tmp_path / "net.nir", to="nir")
+    assert differing(graph, path, frames, "tet_deploy") == 0
+    lowered = td.lower(graph, frames)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = td.export(lowered, tmp_path / "net.nir", to="nir")
+    assert [differing(lowered, path, frames, reader) for reader in READERS] == [0, 0, 0]
