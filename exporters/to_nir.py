@@ -97,8 +97,8 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
     network = _network(graph)
     if network.loose:
         warn(
-            f"node {network.loose[0]!r}: its inputs lie on no grid so coarse that it is known which potentials meet the "
-            f"threshold, and readers that fire at it, as SpikingJelly's neurons do, may spike otherwise; so in "
+            f"node {network.loose[0]!r}: its inputs lie on no grid that float32 holds. Nobody knows which potentials meet "
+            f"the threshold, and readers that fire at it, as SpikingJelly's neurons do, may spike otherwise; so in "
             f"{len(network.loose)} of {len(graph.of_kind(LIF))} populations. Export what td.lower(graph, frames) gives.",
             TetDeployWarning,
         )
@@ -133,7 +133,7 @@ class _Network:
     grids: Mapping[str, Value]  # what each node sends
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
-    loose: list[str] = field(default_factory=list)  # populations on no grid: no number is meant to be their threshold
+    loose: list[str] = field(default_factory=list)  # populations whose inputs lie on no grid
 
     def connect(self, sources: Counter[str], name: str) -> None:
         """Edges from all sources; one that counts several times, or one of several at an output, goes through a layer."""
@@ -331,13 +331,13 @@ def _threshold(node: LIF, network: _Network, gain: float) -> np.ndarray:
     is_strict = node.comparison == ">"
     near = np.nextafter(threshold, np.float32(np.inf if is_strict else -np.inf)).astype(np.float64)
     wide = threshold.astype(np.float64)
-    far = near if math.frexp(gain)[0] == 0.5 else wide * (1 + _ROUNDED if is_strict else 1 - _ROUNDED)
+    is_exact = math.frexp(gain)[0] == 0.5
+    far = near if is_exact else wide * (1 + _ROUNDED if is_strict else 1 - _ROUNDED)
     bits = total([network.grids[name] for name in node.inputs]).fraction_bits
     step = 0.0 if bits is None else 2.0**-bits
-    is_coarse = step > 2 * abs(far - wide)
-    if not is_coarse.all():
+    if step < np.max(abs(near - wide)):  # finer than float32 there: no potential is meant to meet the threshold
         network.loose.append(node.name)
-    has_ties = is_coarse & (wide % (step or 1) == 0)
+    has_ties = (step >= abs(far - wide) * (1 if is_exact else 2)) & (wide % (step or 1) == 0)
     return np.where(has_ties, far, wide if is_strict else near)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tet_deploy as td
 from tet_deploy.errors import ArtifactError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Input, Linear, Quantization, Readout
@@ -51,6 +52,26 @@ def test_totals_say_of_how_many_and_where_first():
     assert found.count == WHOLE.ranges.clipped["input"].sum() and found.limit == 127 / 60
     steps, samples = WHOLE.ranges.wrapped["lif"].nonzero()
     assert totals.wrapped["lif"].first == (steps[0], 40 + samples[0])
+
+
+@pytest.mark.filterwarnings("ignore::tet_deploy.errors.TetDeployWarning")
+@pytest.mark.parametrize("decay", [1.0, 0.98])
+def test_what_calibration_did_too_is_no_reason_to_calibrate_again(decay):
+    """Potentials that inhibition drives down on the very frames of calibration: the way out is another."""
+    weight = np.random.default_rng(0).integers(-8, 3, (8, 16)).astype(np.float32) / 8
+    nodes = [Input(name="input", shape=(16,)), Linear(name="hidden", weight=weight), LIF(name="lif", decay=decay)]
+    nodes += [Linear(name="fc", weight=np.eye(4, 8, dtype=np.float32)), Readout(name="readout")]
+    frames = np.rint(np.random.default_rng(1).random((20, 4, 16)) * 40).astype(np.float32)
+    graph = td.lower(chain(nodes), frames)
+    for shown, advice in (
+        (frames, "So were potentials in calibration"),
+        (frames[:1], "Quantize again with frames like these"),
+    ):
+        quantized = td.quantize(graph, shown)
+        totals = RangeTotals.of(quantized, td.run(quantized, frames).ranges)
+        found = totals.saturated["lif"]
+        assert found.count and found.limit == 2**23 - 1 and (found.calibrated == found.limit) == (shown is frames)
+        assert totals.advice().startswith(advice) and ("td.quantize" in totals.advice()) == (shown is not frames)
 
 
 DAMAGE = {

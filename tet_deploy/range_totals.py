@@ -16,8 +16,19 @@ from tet_deploy.ir.nodes import WEIGHTED, Input
 from tet_deploy.ranges import CLIPPED, KINDS, SATURATED, WRAPPED, Ranges
 
 CALIBRATION = "calibration"  # metadata: by input node, the least and greatest frame that it was quantized for
+_SEEN = {  # metadata: by node, what was seen on the calibration frames
+    CLIPPED: (CALIBRATION, ("least", "greatest")),
+    WRAPPED: ("quantization", ("largest_sum_seen",)),
+    SATURATED: ("quantization", ("least_potential_seen",)),
+}
 _WORDS = {CLIPPED: "messages clipped at {}", WRAPPED: "sums wrapped at {}", SATURATED: "potentials held at -{}"}
 _NODES_SHOWN = 3
+_AS_CALIBRATED = {  # what to do where the frames of calibration did the same
+    CLIPPED: "So were rare ones in calibration; if these frames hold more of them, quantize again with such: {}.",
+    WRAPPED: "So did sums in calibration: prune or split the layer.",
+    SATURATED: "So were potentials in calibration, as inhibition drives them down and what leaks too little stays there: no "
+    "calibration helps; train with a smaller decay or less inhibition.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +43,7 @@ class RangeCount:
         The largest magnitude in range: of an input in units of its frames, of sums in weight mantissas, of potentials in
         64ths of one.
     calibrated
-        Of an input: the largest magnitude of the frames that the network was quantized with, where it is known.
+        The largest magnitude on the frames that the network was quantized with, in the same units, where it is known.
     first
         Step and sample where it first happened, from 0; None where it did not.
     """
@@ -109,7 +120,7 @@ class RangeTotals:
                     count=int(array.sum()),
                     of=array.size * math.prod(graph.shapes[name]),
                     limit=_limit(graph, kind, name),
-                    calibrated=_calibrated(graph, name) if kind == CLIPPED else None,
+                    calibrated=_calibrated(graph, kind, name),
                     first=(int(away[0][0]), start + int(away[1][0])) if away[0].size else None,
                 )
         return cls(**counts, unknown=found.unknown)
@@ -164,8 +175,13 @@ class RangeTotals:
 
     def advice(self, quantize: str = "td.quantize(graph, calibration=...)") -> str:
         """What to do about it, with the call that quantizes."""
-        left = any(True for _ in self._away())
-        return f"Quantize again with frames like these: {quantize}." if left else "The reference runtime counts it."
+        away = list(self._away())
+        if not away:
+            return "The reference runtime counts it."
+        known = {kind for kind, _, found in away if found.calibrated is not None and found.calibrated >= found.limit}
+        if len(known) < len({kind for kind, _, _ in away}):
+            return f"Quantize again with frames like these: {quantize}."
+        return " ".join(words.format(quantize) for kind, words in _AS_CALIBRATED.items() if kind in known)
 
     def __str__(self) -> str:
         parts = [_words(kind, name, found) for kind, name, found in self._away()]
@@ -190,11 +206,12 @@ def _limit(graph: Graph, kind: str, name: str) -> float:
     return float(dynamics.STATE_LIMIT - 1 if isinstance(node, WEIGHTED) else dynamics.LARGEST_SYNAPTIC_SUM)
 
 
-def _calibrated(graph: Graph, name: str) -> float | None:
-    """The largest magnitude of the calibration frames, as the metadata says; it is for people and may say anything."""
+def _calibrated(graph: Graph, kind: str, name: str) -> float | None:
+    """The largest magnitude on the calibration frames, as the metadata says; it is for people and may say anything."""
+    key, ends = _SEEN[kind]
     try:
-        seen = json.loads(graph.metadata[CALIBRATION])[name]
-        bounds = [abs(float(seen[end])) for end in ("least", "greatest")]
+        seen = json.loads(graph.metadata[key])[name]
+        bounds = [abs(float(seen[end])) for end in ends]
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError):
         return None
     return max(bounds) if all(map(math.isfinite, bounds)) else None
@@ -204,7 +221,8 @@ def _words(kind: str, name: str, found: RangeCount) -> str:
     share = 100 * found.count / found.of
     many = f"{share:.3g} %" if 1 <= share < 99.95 or found.count == found.of else f"{found.count:,}"
     limit = f"{found.limit:,.0f}" if float(found.limit).is_integer() else f"{found.limit:.4g}"
-    seen = "" if found.calibrated is None else f"; calibrated up to {found.calibrated:.4g}"
+    is_known = kind == CLIPPED and found.calibrated is not None
+    seen = f"; calibrated up to {found.calibrated:.4g}" if is_known else ""
     return f"{name}: {many} of {found.of:,} {_WORDS[kind].format(limit)}{seen}"
 
 

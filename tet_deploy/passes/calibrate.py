@@ -51,6 +51,8 @@ class Calibrated:
         What the population sends; None for a readout.
     largest_sum
         Largest magnitude of a presynaptic sum, or of a synaptic current in the same units, on all samples.
+    least_potential
+        Of the membrane potentials on all samples, in 64ths of a weight mantissa; 0 of a readout, which keeps none.
     """
 
     fit: Fit
@@ -59,6 +61,7 @@ class Calibrated:
     ties: float
     sent: Messages | None
     largest_sum: int
+    least_potential: int
 
 
 def calibrate(node: Population, ports: Sequence[Port], threshold_classes: int = 1) -> Calibrated:
@@ -96,7 +99,7 @@ def calibrate(node: Population, ports: Sequence[Port], threshold_classes: int = 
     least_that_wraps = math.inf
     for candidate in judge.ranking(interval) + rough.ranking(interval):
         if np.max(candidate.fit.scale) < least_that_wraps:
-            sent, largest = _run_all(candidate.fit, ports)
+            sent, largest, least = _run_all(candidate.fit, ports)
             if largest <= dynamics.LARGEST_SYNAPTIC_SUM:
                 return Calibrated(
                     fit=candidate.fit,
@@ -105,6 +108,7 @@ def calibrate(node: Population, ports: Sequence[Port], threshold_classes: int = 
                     ties=judge.ties,
                     sent=sent,
                     largest_sum=largest,
+                    least_potential=least,
                 )
             least_that_wraps = float(np.max(candidate.fit.scale))
     raise GraphError(
@@ -218,9 +222,9 @@ def _largest(population: Population, sums: np.ndarray) -> int:
     return -(-largest >> dynamics.FRACTION_BITS)
 
 
-def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int]:
-    """What the fit sends on all samples, and its largest sum; it stops at one that would wrap."""
-    largest, sends = 0, not isinstance(fit.population, Readout)
+def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int, int]:
+    """What the fit sends on all samples, its largest sum and its least potential; it stops at a sum that would wrap."""
+    largest, least, sends = 0, 0, not isinstance(fit.population, Readout)
     sent = Messages(ports[0].messages.steps, _shape(ports))
     size = max(1, _AT_ONCE // _values(ports))
     for start in range(0, ports[0].messages.samples, size):
@@ -229,5 +233,7 @@ def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int]:
         if largest > dynamics.LARGEST_SYNAPTIC_SUM:
             break
         if sends:
-            sent.append(Trajectory.of(fit.population, sums).sent)
-    return sent if sends else None, largest
+            found = Trajectory.of(fit.population, sums)
+            sent.append(found.sent)
+            least = min(least, int(found.potentials.min()))
+    return sent if sends else None, largest, least

@@ -78,7 +78,7 @@ def quantize(
     Graph
         The same nodes with integer arrays and their scales. `metadata["quantization"]` holds, as JSON, each population's
         scale, share of spikes that differ, share of potentials that meet the threshold exactly, share of clipped weights,
-        error from rounding its parameters, and how far its synaptic sums stay from wrapping;
+        error from rounding its parameters, and how far its synaptic sums and potentials went;
         `metadata["calibration"]`, of the input, the least and the greatest value seen, in how many samples, and the share of
         the values that were clipped.
 
@@ -224,6 +224,7 @@ def _summary(found: Calibrated, scale: ByChannel, layers: list[str]) -> dict[str
         "clipped_weights": found.fit.clipped_weights,
         "clipped_biases": found.fit.clipped_biases,
         "largest_sum_seen": found.largest_sum,
+        "least_potential_seen": found.least_potential,
     }
 
 

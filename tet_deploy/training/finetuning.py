@@ -147,11 +147,13 @@ def summarized(model: QuantizedNetwork, calibration: FrameBatches) -> Graph:
     """
     graph, device = model.graph(), next(model.parameters()).device
     largest: dict[str, int] = {}
+    least: dict[str, int] = {}
     size = max(1, _AT_ONCE // (calibration.steps * max(map(math.prod, graph.shapes.values()))))
     for number, part in enumerate(calibration.batches(size)):
         frames = part.frames()
         recording, seen = model.record(torch.tensor(frames, device=device))
         largest = {name: max(total, largest.get(name, 0)) for name, total in seen.items()}
+        least = {name: min(int(v.min()), least.get(name, 0)) for name, v in recording.potentials.items()}
         if number == 0:
             _prove(graph, frames[:, :_PROVED_SAMPLES], recording)
     summary: dict[str, dict[str, object]] = {}
@@ -163,6 +165,7 @@ def summarized(model: QuantizedNetwork, calibration: FrameBatches) -> Graph:
             "clipped_weights": model.clipped_weights(node.name),
             "clipped_biases": model.clipped_biases(node.name),
             "largest_sum_seen": largest[node.name],
+            "least_potential_seen": least.get(node.name, 0),
         }
     return certified(graph, summary)
 
