@@ -59,8 +59,8 @@ def kinds():
 def integers_and_reals():
     """A random quantized network, and the float network that it stands for."""
 
-    def both(rng, wrap: bool) -> tuple[Graph, Graph]:
-        graph = consistent(random_quantized_network(rng, wrap=wrap))
+    def both(rng, wrap: bool, currents: bool = False) -> tuple[Graph, Graph]:
+        graph = consistent(random_quantized_network(rng, wrap=wrap, currents=currents))
         return graph, in_real_numbers(graph)
 
     return both

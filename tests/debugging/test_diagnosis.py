@@ -12,7 +12,7 @@ from tet_deploy.debugging import diagnosis_of
 from tet_deploy.debugging.observed import Flow
 from tet_deploy.debugging.pieces import pieces
 from tet_deploy.errors import DataError
-from tet_deploy.ir.nodes import LIF
+from tet_deploy.ir.nodes import Spiking
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 from tet_deploy.units import in_float_units, of_channel, units
 
@@ -42,11 +42,16 @@ def test_every_kind_is_named_with_its_way_out(plant, kinds):
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), runtime=st.sampled_from(["reference", "onnx"]))
-def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, runtime):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    quantized=st.booleans(),
+    currents=st.booleans(),
+    runtime=st.sampled_from(["reference", "onnx"]),
+)
+def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, currents, runtime):
     """Any random network, on runtimes that are right."""
     rng = np.random.default_rng(seed)
-    graph = (random_quantized_network if quantized else random_float_network)(rng)
+    graph = (random_quantized_network if quantized else random_float_network)(rng, currents=currents)
     frames = random_frames(graph, rng)
     right = td.run(graph, frames)
     found = diagnosis_of(graph, td.run(graph, frames, runtime=runtime), frames, right=right)
@@ -55,15 +60,15 @@ def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, runtime):
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), wrap=st.booleans())
-def test_pieces_add_up_to_what_the_other_network_makes(integers_and_reals, seed, wrap):
+@given(seed=st.integers(0, 2**32 - 1), wrap=st.booleans(), currents=st.booleans())
+def test_pieces_add_up_to_what_the_other_network_makes(integers_and_reals, seed, wrap, currents):
     """The potential of a quantized population is that of its real numbers and all pieces: each spike follows from them."""
     rng = np.random.default_rng(seed)
-    graph, real = integers_and_reals(rng, wrap)
+    graph, real = integers_and_reals(rng, wrap, currents)
     frames = random_frames(graph, rng)
     found = td.run(graph, frames)
     flows = Flow(real, found, frames), Flow(graph, found, frames)
-    for node in graph.of_kind(LIF):
+    for node in graph.of_kind(Spiking):
         potentials = in_float_units(found, units(graph)).potentials[node.name]
         before = np.concatenate([np.zeros_like(potentials[:1]), potentials[:-1]])
         apart = pieces(real[node.name], flows[0], node, flows[1], before)

@@ -22,7 +22,7 @@ from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.pieces import Pieces, pieces
 from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LEAKY, LIF, WEIGHTED, Population, Spiking
+from tet_deploy.ir.nodes import LEAKY, ON_CHIP, WEIGHTED, Population, Spiking
 from tet_deploy.ir.spec import DEPLOYABLE
 from tet_deploy.layout import Table
 from tet_deploy.passes import fold
@@ -216,7 +216,7 @@ def _strange(node: Population, ran: Flow, seen: Steps) -> Cause | None:
 def _beyond(node: Population, said: Steps, seen: Steps, tolerance: float) -> np.ndarray:
     """Where steps differ by more than rounding; a spike is within rounding where the silent side nearly fired."""
     differs = said.differ(seen, tolerance)
-    if tolerance and isinstance(node, LIF):
+    if tolerance and isinstance(node, ON_CHIP):
         silent = np.where(seen.spikes, said.after, seen.after).astype(np.float64)
         limit = along(threshold(node), silent.ndim)
         near = (said.spikes != seen.spikes) & (np.abs(silent - limit) <= tolerance)

@@ -11,7 +11,7 @@ from tet_deploy.contracts import Recording
 from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.synapses import bias, ports
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Population, Spiking
+from tet_deploy.ir.nodes import ON_CHIP, Population, Spiking
 from tet_deploy.units import MANTISSA, along, of_channel, threshold, unit
 from tet_deploy.validation import first_place
 
@@ -95,7 +95,7 @@ def first_difference(
     ]
     graph, silent = (expected, sides[0]) if sides[1].fires else (described, sides[1])
     node, distance = graph[name], None
-    if isinstance(node, LIF) and sides[0].fires != sides[1].fires:
+    if isinstance(node, ON_CHIP) and sides[0].fires != sides[1].fires:
         distance = of_channel(threshold(node), neuron[0]) - silent.after
     return First(
         node=name,

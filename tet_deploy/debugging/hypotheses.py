@@ -18,7 +18,7 @@ from tet_deploy import dynamics
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.synapses import unlimited
-from tet_deploy.ir.nodes import LIF, BatchNorm, Conv, Input, Population, Spiking
+from tet_deploy.ir.nodes import LIF, ON_CHIP, BatchNorm, Conv, CubaLIF, Input, Population, Spiking
 from tet_deploy.meaning import over_time, through_current
 from tet_deploy.units import along
 
@@ -62,7 +62,7 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
     def guess(cause: str, detail: str, current: np.ndarray = presynaptic, node: Population = population) -> Guess:
         return Guess(cause=cause, detail=detail, steps=steps_of(node, current, before))
 
-    if isinstance(population, LIF):
+    if isinstance(population, ON_CHIP):
         full = _before_reset(population, presynaptic, before)
         other = dataclasses.replace(population, comparison=">" if population.comparison == ">=" else ">=")
         yield Guess(cause=causes.COMPARISON, detail="", steps=_fired(other, full, before))
@@ -78,13 +78,13 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
     yield from (guess(cause, detail, current) for cause, detail, current in _other_inputs(population, flow, seen))
     for source in population.inputs:
         yield from (guess(causes.BORDER, detail, current) for detail, current in _other_borders(population, flow, source))
-    if isinstance(population, LIF):
+    if isinstance(population, ON_CHIP):
         for cause, detail, node in _other_constants(population, presynaptic, seen):
             yield guess(cause, detail, node=node)
     yield Guess(cause=causes.BIAS, detail="another one in some channels", steps=_with_offset(population, presynaptic, seen))
 
 
-def _fired(node: LIF, full: np.ndarray, before: np.ndarray) -> Steps:
+def _fired(node: LIF | CubaLIF, full: np.ndarray, before: np.ndarray) -> Steps:
     """The steps that end in such potentials before the reset."""
     unit = 1 if node.quantization is None else 2**dynamics.FRACTION_BITS
     threshold = dynamics.per_channel(np.atleast_1d(np.asarray(node.threshold) * unit), full.ndim - 1).astype(full.dtype)
@@ -92,7 +92,7 @@ def _fired(node: LIF, full: np.ndarray, before: np.ndarray) -> Steps:
     return Steps(before=before, after=np.where(spikes, full.dtype.type(0), full), spikes=spikes)
 
 
-def _before_reset(node: LIF, presynaptic: np.ndarray, before: np.ndarray) -> np.ndarray:
+def _before_reset(node: LIF | CubaLIF, presynaptic: np.ndarray, before: np.ndarray) -> np.ndarray:
     """The potential after a step, had it no threshold."""
     highest = dynamics.STATE_LIMIT if node.quantization is not None else math.inf
     return steps_of(dataclasses.replace(node, threshold=highest), presynaptic, before).after
@@ -192,8 +192,8 @@ def _factors(population: Population, flow: Flow, seen: Steps) -> list[float]:
     presynaptic = flow.presynaptic(population)
     quiet = steps_of(population, np.zeros_like(presynaptic), seen.before)
     here = ~seen.spikes & ~quiet.spikes
-    unit = 2.0**dynamics.FRACTION_BITS if flow.graph.is_quantized else 1.0
-    x, y = presynaptic[here] * unit, (seen.after.astype(np.float64) - quiet.after)[here]
+    unit = 2.0**dynamics.FRACTION_BITS if flow.graph.is_quantized and not isinstance(population, CubaLIF) else 1.0
+    x, y = through_current(population, presynaptic)[here] * unit, (seen.after.astype(np.float64) - quiet.after)[here]
     power = float(np.dot(x, x))
     factor = float(np.dot(x, y)) / power if power else 0.0
     return [factor] if factor > 0 else []
@@ -215,7 +215,7 @@ def _other_borders(population: Population, flow: Flow, source: str) -> Iterator[
         yield f"{source!r} padded by its {mode}", rest + over_time(bare, [padded]).astype(flow.number)
 
 
-def _other_constants(node: LIF, presynaptic: np.ndarray, seen: Steps) -> Iterator[tuple[str, str, LIF]]:
+def _other_constants(node: LIF | CubaLIF, presynaptic: np.ndarray, seen: Steps) -> Iterator[tuple[str, str, LIF | CubaLIF]]:
     """Another decay or threshold, as the potentials show it."""
     bare = _before_reset(node, presynaptic, np.zeros_like(seen.before))
     silent = ~seen.spikes
@@ -248,7 +248,7 @@ def _with_offset(population: Population, presynaptic: np.ndarray, seen: Steps) -
     offset = np.zeros(len(channels))
     offset[known] = np.nanmedian(channels[known], axis=1)
     moved = dynamics.per_channel(offset, short.ndim - 1)
-    if not isinstance(population, LIF):
+    if not isinstance(population, ON_CHIP):
         return dataclasses.replace(alone, after=(alone.after + moved).astype(alone.after.dtype))
     full = _before_reset(population, presynaptic, seen.before)
     return _fired(population, (full + moved).astype(full.dtype), seen.before)

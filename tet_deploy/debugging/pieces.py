@@ -10,6 +10,7 @@ All in units of the float network, in float64.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,9 +18,10 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.debugging import causes
+from tet_deploy.debugging.currents import Current, unwrapped
 from tet_deploy.debugging.observed import Flow
 from tet_deploy.debugging.synapses import Port, bias, ports, unlimited
-from tet_deploy.ir.nodes import LEAKY, LIF, CubaLIF, Population, SoftResetLIF
+from tet_deploy.ir.nodes import LEAKY, LIF, ON_CHIP, CubaLIF, Population, SoftResetLIF
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.meaning import through_current
 from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
@@ -69,24 +71,29 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
     """
     theirs, ours = ports(found, other), ports(expected, right)
     added: dict[str, np.ndarray] = {}
+    flows = Current.of(found, other)
     if theirs is not None and ours is not None and _alike(ours, theirs):
-        current = np.zeros(())
+        sums = np.zeros(())
         for name, port in theirs.items():
             for cause, part in _port_pieces(ours[name], port).items():
-                added[cause] = added.get(cause, 0.0) + part
-            current = current + ours[name].sums(ours[name].layer.weight, ours[name].sent * ours[name].ratio)
-        current = current + along(bias(expected, ours), current.ndim)
-        shift = bias(found, theirs) - bias(expected, ours)
-        added[causes.BIAS] = np.broadcast_to(along(shift, current.ndim), current.shape)
+                added[cause] = added.get(cause, 0.0) + flows.linear(part)
+            sums = sums + ours[name].sums(ours[name].layer.weight, ours[name].sent * ours[name].ratio)
+        shifted = causes.BIAS
     else:
-        current = _whole(expected, right, ours)
+        sums = _sums(expected, right, ours)
         turned = expected.quantization is not None and found.quantization is None
-        added[causes.QUANTIZATION if turned else causes.FOLDING] = _whole(found, other, theirs) - current
-    if isinstance(expected, CubaLIF) and isinstance(found, CubaLIF):  # what is added to a current goes on with it
-        added = {cause: through_current(expected, np.array(part)) for cause, part in added.items()}
-        own = through_current(expected, current)
-        added[causes.DECAY] = through_current(found, current) - own
-        current = own
+        shifted = causes.QUANTIZATION if turned else causes.FOLDING
+        added[shifted] = flows.linear(_sums(found, other, theirs) - sums)
+    meant, given = (
+        np.broadcast_to(along(bias(node, layers or {}), sums.ndim), sums.shape)
+        for node, layers in ((expected, ours), (found, theirs))
+    )
+    own = Current.of(expected, right)
+    current = own.charge(sums, meant) + own.truncated
+    before_bias = dataclasses.replace(own, share=flows.share)
+    added[shifted] = added.get(shifted, 0.0) + flows.charge(0.0, given) - before_bias.charge(0.0, meant)
+    if own.share or flows.share:  # what is added to a current goes on with it
+        added[causes.DECAY] = before_bias.charge(sums, meant) + flows.truncated - current
     keeps = isinstance(expected, LEAKY) and isinstance(found, LEAKY)
     if keeps:
         assert isinstance(expected, LEAKY) and isinstance(found, LEAKY)
@@ -105,12 +112,11 @@ def _alike(ours: Mapping[str, Port], theirs: Mapping[str, Port]) -> bool:
     return list(ours) == list(theirs) and all(ours[name].sent.shape == theirs[name].sent.shape for name in ours)
 
 
-def _whole(population: Population, flow: Flow, found: Mapping[str, Port] | None) -> np.ndarray:
-    """The presynaptic input with its bias, in units of the float network."""
+def _sums(population: Population, flow: Flow, found: Mapping[str, Port] | None) -> np.ndarray:
+    """The presynaptic input, without the bias where layers are known, in units of the float network."""
     if found is None:
         return flow.presynaptic(population).astype(np.float64)
-    current = sum(port.sums(port.layer.weight, port.sent * port.ratio) for port in found.values())
-    return np.asarray(current + along(bias(population, dict(found)), np.ndim(current)))
+    return np.asarray(sum(port.sums(port.layer.weight, port.sent * port.ratio) for port in found.values()))
 
 
 def _port_pieces(right: Port, found: Port) -> dict[str, np.ndarray]:
@@ -185,7 +191,7 @@ def _clear(difference: float) -> float:
 
 def _decay(node: LIF | SoftResetLIF | CubaLIF, before: np.ndarray) -> np.ndarray:
     """What is left of the potential."""
-    if isinstance(node, LIF) and node.quantization is not None:
+    if isinstance(node, ON_CHIP) and node.quantization is not None:
         scale = along(unit(node), before.ndim)
         share = (dynamics.DECAY_ONE - dynamics.decay_v(node)) / dynamics.DECAY_ONE
         return np.asarray(np.trunc(np.rint(before * scale) * share) / scale)
@@ -201,14 +207,15 @@ def _limits(
 ) -> dict[str, np.ndarray]:
     """What 24 bit take away: sums that wrap, potentials that are held at the limit."""
     scale = along(unit(found), expected.ndim)
-    whole = unlimited(found, flow)
-    sums = np.left_shift(flow.presynaptic(found), dynamics.FRACTION_BITS)
-    if keeps:
-        sums = dynamics.wrap_once(sums)
-    wrap = (sums - np.left_shift(whole, dynamics.FRACTION_BITS)) / scale
+    arriving, whole = flow.presynaptic(found), unlimited(found, flow)
+    if isinstance(found, CubaLIF):
+        wrap = (through_current(found, arriving) - unwrapped(found, whole)) / scale
+    else:
+        sums = np.left_shift(arriving, dynamics.FRACTION_BITS)
+        wrap = ((dynamics.wrap_once(sums) if keeps else sums) - np.left_shift(whole, dynamics.FRACTION_BITS)) / scale
     if not keeps:
         return {causes.WRAP: wrap}
-    assert isinstance(found, LIF)
+    assert isinstance(found, ON_CHIP)
     potential = (expected + sum(added.values()) + wrap + along(threshold(found), expected.ndim)) * scale
     held = np.clip(potential, -(dynamics.STATE_LIMIT - 1), None)  # above, it fires whether it is held or not
     return {causes.WRAP: wrap, causes.SATURATION: (held - potential) / scale}

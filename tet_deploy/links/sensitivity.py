@@ -16,7 +16,7 @@ from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, c
 from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Conv, Linear, Node, Population
+from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Conv, CubaLIF, Linear, Node, Population
 from tet_deploy.ir.parts import whole_name
 from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
@@ -25,6 +25,7 @@ from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.link import Link, fast_runtime, of_graph, of_recording
 from tet_deploy.links.pair import Pair
 from tet_deploy.links.recording_file import StoredRecording, fingerprints
+from tet_deploy.passes.fit import total_bias
 from tet_deploy.passes.widths import WIDEST
 from tet_deploy.units import real_bias, real_weight, threshold
 
@@ -99,23 +100,26 @@ def sensitivities(
 
 
 def with_one_quantized(graph: Graph, quantized: Graph, population: str) -> Graph:
-    """The float network with one population's weights, bias, threshold and decay as the chip holds them."""
+    """The float network with one population's weights, bias, threshold and decays as the chip holds them.
+
+    The bias of a synaptic current stays: a chip adds it behind the current, a float network before.
+    """
     node, held = graph[population], quantized[population]
     if not isinstance(node, Population) or not isinstance(held, Population) or held.quantization is None:
         raise GraphError(f"node {population!r}: must be a population of both networks. Quantize this very network.")
     layers = {name: _layer(graph, quantized, name) for name in node.inputs}
     first = node.inputs[0]
-    bias = real_bias(held)
+    given = [layer for name in node.inputs if isinstance(layer := graph[name], WEIGHTED)]
+    bias = total_bias(given) if isinstance(node, CubaLIF) else real_bias(held)
     if bias is not None:
         layers[first] = dataclasses.replace(layers[first], bias=bias.astype(np.float32))
     changes: dict[str, Node | None] = {**layers}
-    if isinstance(node, LIF) and isinstance(held, LIF):
+    if isinstance(node, ON_CHIP) and isinstance(held, ON_CHIP):
         level, decay = threshold(held), 1 - dynamics.decay_v(held) / dynamics.DECAY_ONE
-        changes[population] = dataclasses.replace(
-            node,
-            threshold=level if level.ndim else float(level),
-            decay=decay,
-        )
+        rounded = dataclasses.replace(node, threshold=level if level.ndim else float(level), decay=decay)
+        if isinstance(rounded, CubaLIF):
+            rounded = dataclasses.replace(rounded, current_decay=1 - dynamics.decay_u(held) / dynamics.DECAY_ONE)
+        changes[population] = rounded
     return graph.replace(changes)
 
 

@@ -11,7 +11,7 @@ import tet_deploy as td
 from tet_deploy.debugging import causes
 from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Conv, Input, Linear, Population
+from tet_deploy.ir.nodes import LIF, Conv, Input, Linear, Population, Spiking
 from tet_deploy.meaning import evaluate
 from tet_deploy.passes.fit import by_output
 from tet_deploy.testing import random_frames, random_quantized_network
@@ -27,17 +27,17 @@ def in_real_numbers(graph: Graph) -> Graph:
         if isinstance(node, (Conv, Linear)):
             population = graph.consumers(node.name)[0]
             source = node
-            while source.inputs and not isinstance(source, LIF):
+            while source.inputs and not isinstance(source, Spiking):
                 source = graph[source.inputs[0]]
             unit = graph.input.quantization.scale if isinstance(source, Input) else 1.0
             bias = None
             if population.bias is not None and population.inputs[0] == node.name:
-                shift = population.quantization.bias_exponent if isinstance(population, LIF) else 0
+                shift = population.quantization.bias_exponent if isinstance(population, Spiking) else 0
                 bias = population.bias.astype(np.float64) * 2**shift / 64 / np.asarray(population.quantization.scale)
                 bias = bias.astype(np.float32)
             weight = node.weight / by_output(np.asarray(population.quantization.scale) / unit, node.weight.ndim)
             return dataclasses.replace(node, weight=weight.astype(np.float32), bias=bias, quantization=None)
-        if isinstance(node, LIF):
+        if isinstance(node, Spiking):
             return dataclasses.replace(node, bias=None, threshold=threshold(node), quantization=None)
         return dataclasses.replace(node, bias=None, quantization=None) if isinstance(node, Population) else node
 
@@ -51,7 +51,7 @@ def consistent(graph: Graph) -> Graph:
         if not isinstance(node, (Conv, Linear)):
             return node
         source = node
-        while source.inputs and not isinstance(source, LIF):
+        while source.inputs and not isinstance(source, Spiking):
             source = graph[source.inputs[0]]
         unit = graph.input.quantization.scale if isinstance(source, Input) else 1.0
         scale = by_channel(np.asarray(graph.consumers(node.name)[0].quantization.scale) / unit)
