@@ -1,58 +1,172 @@
-"""How much faster the bundle's own process models are than Lava's: `python benchmarks/lava_speed.py`.
+"""How fast a bundle runs on Lava: `python benchmarks/lava_speed.py`, or `--network all`.
 
 SNN-5 of the TET code, 16C3-64C5-AP2-128C5-AP2-256C5-AP2-512C3-AP2-FC, its pools folded, with random int8 weights, on event
-frames of 16 x 16. Both run real Lava from the same bundle, in turns, and must give the same readout.
+frames of 16 x 16; VGGSNN at 48 x 48 and ResNet-19 at 32 x 32 in full width, SEW-ResNet34 at 64 x 64 in a quarter of it,
+with fresh weights whose batch norms have seen the frames, so that they fire as if trained. Milliseconds of one step once all
+layers are busy, medians over turns:
+
+    stock    Lava's own process models, where a step of them ends in reasonable time
+    before   the bundle that another checkout exports of the same network and runs: --before PATH
+    now      the bundle's own models
+    floor    the CPU time of its convolutions alone, over the processors that it may use
+    kept     the share of `now` in which the busiest process computes nothing: Lava keeps the processes in step
+
+All of them must give the same readout.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import pickle
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.exporters.to_lava import to_lava
+from tet_deploy.ir.artifact import save
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Node, Quantization, Readout
+from tet_deploy.runtimes.loihi.bundle.loihi_engine.convolution import Convolution
+from tet_deploy.runtimes.loihi.bundle.loihi_engine.pipeline import Pipeline
+from tet_deploy.runtimes.loihi.bundle.loihi_engine.records import Records
+from tet_deploy.runtimes.loihi.bundle.loihi_engine.regions import cut, processors
+from tet_deploy.runtimes.loihi.bundle.loihi_engine.simulation import all_nodes
 from tet_deploy.runtimes.loihi.session import LavaRuntime
 
 _LAYERS = ((16, 3, 1), (64, 5, 1), (128, 5, 2), (256, 5, 2), (512, 3, 2))  # channels, kernel, pool before it
+_DEEP = {"vgg_snn": (48, 1.0), "resnet19": (32, 1.0), "sew_resnet34": (64, 0.25)}  # size of the frames, width
 _WARM_UP = 2  # the first steps also build and allocate
-_FEW_STEPS, _MANY_STEPS = 3, 60
+_FEW_STEPS = 3
+_RUN_BEFORE = """
+import pickle, sys
+import numpy as np
+from pathlib import Path
+from tet_deploy.exporters.to_lava import to_lava
+from tet_deploy.ir.artifact import load
+from tet_deploy.runtimes.loihi.session import LavaRuntime
+network, frames, folder = sys.argv[1:]
+arrays = LavaRuntime(to_lava(load(network), Path(folder))).execute(np.load(frames), "none")
+sys.stdout.buffer.write(pickle.dumps((arrays["clock"], arrays["readout"])))
+"""
 
 
 def main() -> None:
-    """Time both in turns and print the medians."""
+    """Time all in turns and print the medians."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--size", type=int, default=16, help="height and width of the frames")
+    options.add_argument("--network", default="snn5", choices=["snn5", *_DEEP, "all"])
+    options.add_argument("--size", type=int, default=16, help="height and width of SNN-5's frames")
     options.add_argument("--rounds", type=int, default=2, help="turns of each")
+    options.add_argument("--steps", type=int, default=60, help="steps of a turn")
     options.add_argument("--own-only", action="store_true", help="leave Lava's own models out")
+    options.add_argument("--before", type=Path, help="another checkout of this project, with its environments")
     chosen = options.parse_args()
+    print(f"{processors()} processors; milliseconds of a step, medians")
+    print(f"{'network':14}{'stock':>9}{'before':>9}{'now':>9}{'floor':>9}{'now/floor':>11}{'kept':>7}")
+    for name in ["snn5", *_DEEP] if chosen.network == "all" else [chosen.network]:
+        stock, now = _measured(name, chosen)
+    if stock is not None:
+        print(f"ratio {stock / now:.0f}")
+
+
+def _measured(name: str, chosen: argparse.Namespace) -> tuple[float | None, float]:
+    """Print a network's row; its stock and present times."""
     rng = np.random.default_rng(0)
-    graph = snn5(rng, chosen.size)
-    frames = rng.poisson(0.1, (_MANY_STEPS, 1, 2, chosen.size, chosen.size)).astype(np.float32)
-    own: list[float] = []
-    stock: list[float] = []
+    graph, frames = snn5(rng, chosen.size, chosen.steps) if name == "snn5" else deep(rng, name, chosen.steps)
+    times: dict[str, list[float]] = {"stock": [], "before": [], "now": []}
     with tempfile.TemporaryDirectory() as folder:
-        bundle = to_lava(graph, Path(folder) / "snn5.lava")
+        bundle = to_lava(graph, Path(folder) / "now.lava")
+        np.save(Path(folder) / "frames.npy", frames)
+        if chosen.before:
+            save(graph, Path(folder) / "network.safetensors")
         for _ in range(chosen.rounds):
-            times, readout = _steps(LavaRuntime(bundle), frames)
-            own += times
-            if not chosen.own_only:
-                times, expected = _steps(LavaRuntime(bundle, stock=True), frames[:_FEW_STEPS])
-                stock += times
+            turn, readout = _steps(lambda: LavaRuntime(bundle).execute(frames, "none"), len(graph))
+            times["now"] += turn
+            if chosen.before:
+                turn, expected = _steps(lambda: _run_before(chosen.before, Path(folder)), len(graph))
+                times["before"] += turn
+                assert np.array_equal(readout, expected)
+            if name == "snn5" and not chosen.own_only:
+                turn, expected = _steps(lambda: LavaRuntime(bundle, stock=True).execute(frames[:_FEW_STEPS], "none"), 0)
+                times["stock"] += turn
                 assert np.array_equal(readout[:_FEW_STEPS], expected)
-    print(f"SNN-5 at {chosen.size} x {chosen.size}, milliseconds per step, median")
-    print(f"own models    {np.median(own):10.1f}  ({len(own)} steps)")
-    if stock:
-        print(f"Lava's models {np.median(stock):10.1f}  ({len(stock)} steps)")
-        print(f"ratio         {np.median(stock) / np.median(own):10.0f}")
+        convolutions, busiest = _work(graph, Path(folder) / "frames.npy")
+    now = float(np.median(times["now"]))
+    floor = convolutions / processors()
+    cells = [f"{np.median(values):9.2f}" if values else f"{'-':>9}" for values in times.values()]
+    print(f"{name:14}{''.join(cells)}{floor:9.2f}{now / floor:11.2f}{1 - busiest / now:7.0%}", flush=True)
+    return (float(np.median(times["stock"])) if times["stock"] else None), now
 
 
-def snn5(rng: np.random.Generator, size: int) -> Graph:
-    """The network with random weights and thresholds at which about a tenth of the neurons spike."""
+def _steps(run: Callable[[], dict[str, np.ndarray]], filling: int) -> tuple[list[float], np.ndarray]:
+    """Milliseconds of each step once all layers are busy, and the readout."""
+    arrays = run()
+    milliseconds = 1000 * np.diff(arrays["clock"])
+    late = min(filling, len(milliseconds) // 2)
+    return list(milliseconds[max(_WARM_UP, late) :]), arrays["readout"]
+
+
+def _run_before(checkout: Path, folder: Path) -> dict[str, np.ndarray]:
+    """What the other checkout's bundle of the same network records."""
+    command = [sys.executable, "-c", _RUN_BEFORE, *(str(folder / name) for name in ("network.safetensors", "frames.npy"))]
+    done = subprocess.run(
+        [*command, str(folder / "before.lava")],
+        env={**os.environ, "PYTHONPATH": str(checkout.resolve())},
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    clock, readout = pickle.loads(done.stdout)
+    return {"clock": clock, "readout": readout}
+
+
+def _work(graph: Graph, frames: Path) -> tuple[float, float]:
+    """Median milliseconds of CPU that a step's convolutions take, and that its busiest region takes in all."""
+    plan = lava_plan(graph)
+    content = {"input": plan.input, "nodes": plan.nodes, "readout": plan.readout}
+    steps = np.load(frames, mmap_mode="r").shape[0]
+    records = Records(frames.parent, content, (steps, 1), {}, {})
+    regions = cut(all_nodes(content), plan.arrays, None)
+    pipelines = [Pipeline(region.nodes, plan.arrays, str(frames), steps, records) for region in regions]
+    convolving, busy = [], []
+    original, spent = Convolution.__call__, 0.0
+
+    def timed(self: Convolution, data: np.ndarray) -> np.ndarray:
+        nonlocal spent
+        start = time.thread_time()
+        sums = original(self, data)
+        spent += time.thread_time() - start
+        return sums
+
+    Convolution.__call__ = timed  # type: ignore[method-assign]  # for this measurement
+    try:
+        for step in range(1, steps + 1):
+            spent, seconds, wires = 0.0, np.zeros(len(pipelines)), {}
+            for halves in (0, 1):
+                for index, pipeline in enumerate(pipelines):
+                    start = time.thread_time()
+                    if halves == 0:
+                        wires |= pipeline.fire(step)
+                    else:
+                        pipeline.take(step, wires)
+                    seconds[index] += time.thread_time() - start
+            convolving.append(spent)
+            busy.append(seconds.max())
+    finally:
+        Convolution.__call__ = original  # type: ignore[method-assign]
+    return 1000 * float(np.median(convolving[steps // 2 :])), 1000 * float(np.median(busy[steps // 2 :]))
+
+
+def snn5(rng: np.random.Generator, size: int, steps: int) -> tuple[Graph, np.ndarray]:
+    """The network with random weights and thresholds at which about a tenth of the neurons spike, and frames."""
     nodes: list[Node] = [Input(name="input", shape=(2, size, size), encoding="events", quantization=Quantization(scale=1.0))]
+    frames = rng.poisson(0.1, (steps, 1, 2, size, size)).astype(np.float32)
     channels = 2
     for index, (out_channels, kernel, pool) in enumerate(_LAYERS):
         weight = rng.integers(-60, 64, (out_channels, channels, kernel, kernel)).astype(np.int8)
@@ -75,13 +189,31 @@ def snn5(rng: np.random.Generator, size: int) -> Graph:
         Linear(name="fc", weight=weight.reshape(10, -1), quantization=Quantization(scale=1.0)),
         Readout(name="readout", quantization=Quantization(scale=1.0)),
     ]
-    return chain(nodes)
+    return chain(nodes), frames
 
 
-def _steps(runtime: LavaRuntime, frames: np.ndarray) -> tuple[list[float], np.ndarray]:
-    """Milliseconds of each step once all layers are busy, and the readout."""
-    arrays = runtime.execute(frames, "none")
-    return list(1000 * np.diff(arrays["clock"])[_WARM_UP:]), arrays["readout"]
+def deep(rng: np.random.Generator, name: str, steps: int) -> tuple[Graph, np.ndarray]:
+    """One of the project's networks in integers, and frames that are smooth over 8 pixels."""
+    import torch
+
+    import tet_deploy as td
+    from tet_deploy.models import build
+
+    size, width = _DEEP[name]
+    events = name == "vgg_snn"
+    coarse = (steps, 1, 2 if events else 3, size // 8, size // 8)
+    values = rng.gamma(0.5, 0.6, coarse) if events else np.clip(rng.normal(size=coarse), -2, 2)
+    values = np.kron(values, np.ones((8, 8)))
+    frames = (np.minimum(rng.poisson(values), 7) if events else np.rint(values * 64) / 64).astype(np.float32)
+    model = build(name, seed=0, shape=frames.shape[2:], classes=10, width=width)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # averages over all that it sees
+    with torch.no_grad():
+        model.train()(torch.from_numpy(frames[:8]))
+    encoding = "events" if events else "analog"
+    graph = td.lower(td.trace(model.eval(), input_shape=frames.shape[2:], encoding=encoding), frames[:8])
+    return td.quantize(graph, frames[:8]), frames
 
 
 if __name__ == "__main__":

@@ -14,5 +14,6 @@ RUNTIMES = {
     "reference": RuntimeEntry("tet_deploy.runtimes.reference:ReferenceRuntime", "graph"),
     "onnx": RuntimeEntry("tet_deploy.runtimes.onnx_session:OnnxRuntime", "onnx"),
     "lava": RuntimeEntry("tet_deploy.runtimes.loihi.session:LavaRuntime", "lava"),
+    "lava-numpy": RuntimeEntry("tet_deploy.runtimes.loihi.session:LavaNumpyRuntime", "lava"),
 }
 TORCH_MODEL = "tet_deploy.runtimes.torch_model:TorchRuntime"  # in no table: it runs no graph, it is a network itself

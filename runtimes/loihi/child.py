@@ -141,6 +141,9 @@ def _unlink_segments(prefix: str) -> None:
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Let a second Ctrl-C wait until the cleaning up is done."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

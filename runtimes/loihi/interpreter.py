@@ -20,6 +20,7 @@ from tet_deploy.errors import MissingDependencyError
 VARIABLE = "TET_DEPLOY_LAVA_PYTHON"
 LAVA_VERSION = "0.10.0"
 NUMPY_VERSION = "1.26.4"
+NO_LINUX = "is run on Linux alone. Use the runtime lava-numpy: the same bundle and the same integers without Lava."
 _SECONDS = 60.0  # a cold disk is slow
 _good_answers: dict[
     tuple[Path, int], dict[str, str]
@@ -52,8 +53,10 @@ def find_lava_python() -> LavaPython:
     Raises
     ------
     MissingDependencyError
-        None does, or the one that the variable names does not.
+        None does, or the one that the variable names does not, or this is no Linux.
     """
+    if sys.platform != "linux":
+        raise MissingDependencyError(f"Lava: {NO_LINUX}")
     named = os.environ.get(VARIABLE)
     candidates = [(sidecar_python(folder), "sidecar") for folder in sidecar_folders()]
     if named and not _is_bare_python310(Path(named)):

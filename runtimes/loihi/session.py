@@ -1,20 +1,21 @@
-"""Run a Lava bundle on real Lava and bring back what it recorded."""
+"""Run a Lava bundle, on real Lava or on its own numpy engine, and bring back what it recorded."""
 
 from __future__ import annotations
 
 import math
 import os
 import signal
+import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, probe_names
-from tet_deploy.errors import ExecutionError, cut
+from tet_deploy.errors import ArtifactError, ExecutionError, cut
 from tet_deploy.mapped import map_array, stored_at
 from tet_deploy.ranges import Ranges
 from tet_deploy.runtimes.loihi.child import run_child
@@ -25,41 +26,15 @@ _MOST_ON_DISK = 2**33  # bytes of frames and recorded values of one run
 _LONGEST_SILENCE = 600.0  # seconds; a step of the slowest network, with Lava's own models, takes about a minute
 
 
-class LavaRuntime:
-    """Executes a Lava bundle: the very folder that `exporters.to_lava` wrote and users ship.
+class _BundleRuntime:
+    """What both engines have in common: the bundle's run.py, in an interpreter, with options."""
 
-    Lava runs in a process of its own, in CPython 3.10, so that it can neither hang nor crash this one.
+    name: str
 
-    Parameters
-    ----------
-    bundle
-        Folder of the bundle. Its run.py is executed: use bundles whose origin you trust.
-    python
-        Interpreter with Lava; found by `find_lava_python` if None.
-    stock
-        Use Lava's own process models instead of the bundle's faster ones. Both give the same integers.
-    timeout
-        Seconds after which a run that finishes no step is given up; None for ten minutes.
-
-    Raises
-    ------
-    ArtifactError
-        The folder is no bundle, or a damaged one.
-    MissingDependencyError
-        No Lava interpreter.
-
-    Examples
-    --------
-    >>> recording = LavaRuntime(Path("net.lava")).run(frames, probes="spikes")  # doctest: +SKIP
-    """
-
-    name = "lava"
-
-    def __init__(self, bundle: Path, python: Path | None = None, stock: bool = False, timeout: float | None = None) -> None:
+    def __init__(self, bundle: Path, command: Sequence[str], options: Sequence[str], timeout: float | None) -> None:
         self.bundle = Path(bundle)
         self.plan = read_plan(self.bundle)
-        self.python = check_lava_python(python) if python else find_lava_python()
-        self.stock = stock
+        self._command, self._options = command, options
         self.timeout = _LONGEST_SILENCE if timeout is None else timeout
 
     def run(self, frames: np.ndarray, *, probes: Probes = "all", progress: Progress | None = None) -> Recording:
@@ -73,7 +48,7 @@ class LavaRuntime:
         DataError
             Frames that do not fit the network.
         ExecutionError
-            Lava failed, was killed, or fell silent; nothing of it is left behind.
+            The run failed, was killed, or fell silent; nothing of it is left behind.
         """
         frames = check_frames(frames, self.plan.input_shape, self.plan.encoding)
         names = probe_names(tuple(self.plan.populations), probes)
@@ -82,7 +57,7 @@ class LavaRuntime:
     def recordings(
         self, frames: FrameBatches, *, size: int, probes: Probes = "all", progress: Progress | None = None
     ) -> Iterator[Recording]:
-        """Stream all samples through one run of Lava, and read what it recorded so many samples at a time.
+        """Stream all samples through one run, and read what it recorded so many samples at a time.
 
         Memory does not grow with their number; the temporary folder must hold the frames and what is recorded. Where that
         is more than 8 GB, the samples go through in several runs.
@@ -134,8 +109,8 @@ class LavaRuntime:
     def _run(self, scratch: Path, probes: Probes, progress: Progress | None) -> _Log:
         """Run frames.npy of a folder into its recording.npz."""
         chosen = [probes] if isinstance(probes, str) else list(probes)
-        options = ["--probes", *(chosen or ["none"]), *(["--stock"] if self.stock else [])]
-        script = [str(self.python.path), "-E", "-B", str(self.bundle.resolve() / "run.py")]
+        options = ["--probes", *(chosen or ["none"]), *self._options]
+        script = [*self._command, "-B", str(self.bundle.resolve() / "run.py")]
         log = _Log(progress)
         try:
             code = run_child(
@@ -149,6 +124,77 @@ class LavaRuntime:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             raise log.failure(self.bundle, cut(log.reason) or f"it {how}.")
         return log
+
+
+class LavaRuntime(_BundleRuntime):
+    """Executes a Lava bundle on real Lava: the very folder that `exporters.to_lava` wrote and users ship.
+
+    Lava runs in a process of its own, in CPython 3.10, so that it can neither hang nor crash this one.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle. Its run.py is executed: use bundles whose origin you trust.
+    python
+        Interpreter with Lava; found by `find_lava_python` if None.
+    stock
+        Use Lava's own process models instead of the bundle's faster ones. Both give the same integers.
+    timeout
+        Seconds after which a run that finishes no step is given up; None for ten minutes.
+    processes
+        Into how many processes the network is cut; None for as many as pay. All give the same integers.
+
+    Raises
+    ------
+    ArtifactError
+        The folder is no bundle, or a damaged one.
+    MissingDependencyError
+        No Lava interpreter.
+
+    Examples
+    --------
+    >>> recording = LavaRuntime(Path("net.lava")).run(frames, probes="spikes")  # doctest: +SKIP
+    """
+
+    name = "lava"
+
+    def __init__(
+        self,
+        bundle: Path,
+        python: Path | None = None,
+        stock: bool = False,
+        timeout: float | None = None,
+        processes: int | None = None,
+    ) -> None:
+        found = check_lava_python(python) if python else find_lava_python()
+        options = [*(["--stock"] if stock else []), *(["--processes", str(processes)] if processes is not None else [])]
+        super().__init__(bundle, [str(found.path), "-E"], options, timeout)
+
+
+class LavaNumpyRuntime(_BundleRuntime):
+    """Executes a Lava bundle on its own numpy engine: the same integers without Lava, in this Python, on any system.
+
+    Parameters
+    ----------
+    bundle, timeout
+        As for `LavaRuntime`.
+
+    Raises
+    ------
+    ArtifactError
+        The folder is no bundle, a damaged one, or one from before bundles had this engine.
+
+    Examples
+    --------
+    >>> recording = LavaNumpyRuntime(Path("net.lava")).run(frames, probes="spikes")  # doctest: +SKIP
+    """
+
+    name = "lava-numpy"
+
+    def __init__(self, bundle: Path, timeout: float | None = None) -> None:
+        super().__init__(bundle, [sys.executable], ["--engine", "numpy"], timeout)
+        if not (self.bundle / "loihi_engine").is_dir():
+            raise ArtifactError(f"{bundle}: has no numpy engine, as it is of an older version. Export the network again.")
 
 
 def _mapped(bundle: Path, recording: Path, log: _Log) -> dict[str, np.ndarray]:
@@ -188,6 +234,6 @@ class _Log:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write("\n".join(self._lines) + "\n")
         return ExecutionError(
-            f"{bundle}: the Lava run failed: {reason}\nIts whole output: {path}\n"
+            f"{bundle}: the run failed: {reason}\nIts whole output: {path}\n"
             "Run `tet-deploy doctor` to test the Lava installation, or use the reference runtime."
         )

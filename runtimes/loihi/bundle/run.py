@@ -1,4 +1,4 @@
-"""Run this bundle on Lava: python run.py frames.npy recording.npz
+"""Run this bundle: python run.py frames.npy recording.npz, on Lava, or without it: --engine numpy
 
 frames.npy holds numbers [T, B, *shape], time first, in the layout of torch. recording.npz then holds `readout` [T, B, K]
 (int64), `spikes/<name>` (uint8) and `potentials/<name>` (int32) [T, B, *shape] of the probed populations, and `clock`, the
@@ -20,6 +20,7 @@ import logging
 import sys
 import traceback
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ import numpy as np
 from loihi_checks.bundle import read_bundle
 from loihi_checks.frames import check_frames
 from loihi_checks.reading import Refused, opened, said
+from loihi_engine.records import Records
+from loihi_engine.simulation import simulate
 from supervision import FAILED, Supervisor, find_failure
 
 BUNDLE = Path(__file__).resolve().parent
@@ -54,9 +57,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("frames", type=Path, help="numbers [T, B, *shape] in a .npy file")
     parser.add_argument("recording", type=Path, help="the .npz file to write")
     parser.add_argument("--probes", nargs="+", default=["all"], help="all, spikes, none, or names of populations")
+    parser.add_argument(
+        "--engine", choices=["lava", "numpy"], default="lava", help="numpy: the same integers without Lava, in any Python"
+    )
     parser.add_argument("--stock", action="store_true", help="Lava's own process models: the same integers, much slower")
+    parser.add_argument("--processes", type=int, metavar="N", help="of the network; by default as many as pay")
     parser.add_argument("--shared-memory-prefix", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.stock and options.engine == "numpy":
+        parser.error("--stock asks for Lava's own process models, which --engine numpy does without")
+    if options.processes is not None and options.processes < 1:
+        parser.error("--processes must be 1 or more")
+    return options
 
 
 def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
@@ -65,23 +77,19 @@ def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
     probes = _probes(options.probes, names)
     _check_replaceable(options.recording)
     steps, samples = check_frames(options.frames, plan["input"])
-    from network import build, run_config  # only now: it brings Lava, and is known to be the file that was exported
-
     possible = plan.get("ranges", {})
     counted = {kind: names for kind, names in possible.items() if kind == "clipped" or not options.stock}
-    process = build(plan, arrays, options.frames.resolve(), supervisor.scratch, probes, counted)
-    logging.getLogger().handlers.clear()  # every Lava process has added one that prints
-    supervisor.watch(process)
-    _simulate(process, steps * samples + plan["readout"]["latency"], run_config(options.stock))
-    members = {f"{kind}/{name}": f"{kind}.{names.index(name)}.npy" for kind in probes for name in probes[kind]}
-    members["clock"] = "clock.npy"
-    counts = {f"ranges/{kind}/{name}": f"{kind}.{i}.npy" for kind in counted for i, name in enumerate(counted[kind])}
-    members |= counts
+    records = Records(supervisor.scratch, plan, (steps, samples), probes, counted)
+    if options.engine == "numpy":
+        simulate(plan, arrays, options.frames, records)
+    else:
+        _run_lava(plan, arrays, options, records, supervisor)
+    members = records.files()
     readout = _readout(np.load(supervisor.scratch / "readout.npy"), arrays.get(plan["readout"]["bias"]))
     partial = supervisor.scratch / "recording.npz"
-    _write_recording(partial, readout, {key: supervisor.scratch / file for key, file in members.items()})
+    _write_recording(partial, readout, members)
     partial.replace(options.recording)
-    _tell_ranges({key: np.load(supervisor.scratch / file) for key, file in counts.items()})
+    _tell_ranges({key: np.load(file) for key, file in members.items() if key.startswith("ranges/")})
     uncounted = dict.fromkeys(name for kind in possible.keys() - counted.keys() for name in possible[kind])
     if uncounted:
         print(f"warning: --stock does not count whether {', '.join(uncounted):.200} left the chip's range", file=sys.stderr)
@@ -92,11 +100,33 @@ def _tell_ranges(counts: dict[str, np.ndarray]) -> None:
     words = {"clipped": "messages clipped", "wrapped": "sums wrapped", "saturated": "potentials held at the limit"}
     found = []
     for key, count in counts.items():
-        _, kind, name = key.split("/")
+        _, kind, name = key.split("/", 2)
         if count.any():
             found.append(f"{name}: {count.sum():,} {words[kind]} in {np.count_nonzero(count):,} of {count.size:,} steps")
     if found:
         print(f"warning: {'; '.join(found)}", file=sys.stderr, flush=True)
+
+
+def _run_lava(
+    plan: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    options: argparse.Namespace,
+    records: Records,
+    supervisor: Supervisor,
+) -> None:
+    if sys.platform != "linux":
+        raise Refused("Lava is run on Linux alone", "Use --engine numpy: the same integers without Lava.")
+    try:
+        from network import build  # only now: it brings Lava, and is known to be the file that was exported
+    except ImportError as error:
+        raise Refused(
+            f"Lava cannot be imported ({said(error)})",
+            "Use CPython 3.10 with lava-nc 0.10.0 and numpy 1.26.4, or --engine numpy: the same integers without Lava.",
+        ) from error
+    process, config = build(plan, arrays, options.frames.resolve(), records, options.processes, options.stock)
+    logging.getLogger().handlers.clear()  # every Lava process has added one that prints
+    supervisor.watch(process)
+    _simulate(process, records.steps, config)
 
 
 def _simulate(process: Any, steps: int, config: Any) -> None:

@@ -77,25 +77,27 @@ RAISE = "if self.time_step == 3: raise RuntimeError('cosmic ray')"
 
 
 @pytest.mark.parametrize(
-    ("name", "statement", "method", "complaint"),
+    ("stock", "name", "statement", "method", "complaint"),
     [
-        ("fast_models.py", KILL, "run_spk", "process 'layer.*' was killed by SIGKILL"),
-        ("recorders.py", KILL, "run_spk", "was killed by SIGKILL"),
-        ("frames.py", RAISE, "run_spk", "process 'frames' failed with RuntimeError: cosmic ray"),
-        ("fast_models.py", RAISE, "run_spk", "failed with RuntimeError: cosmic ray"),
-        ("fast_models.py", "if self.time_step == 3: import os; os._exit(9)", "run_spk", "ended with exit code 9"),
-        ("fast_models.py", "raise OSError('no core')", "__init__", "OSError: no core"),
-        ("frames.py", "import os; os.kill(os.getppid(), 9)", "__init__", "the Lava run failed: it was killed by SIGKILL"),
-        ("fast_models.py", HANG, "run_spk", "no step was finished for 3 s"),
+        (False, "regions.py", KILL, "run_spk", "process 'input to readout' was killed by SIGKILL"),
+        (False, "regions.py", RAISE, "run_spk", "failed with RuntimeError: cosmic ray"),
+        (False, "regions.py", "if self.time_step == 3: import os; os._exit(9)", "run_spk", "ended with exit code 9"),
+        (False, "regions.py", "raise OSError('no core')", "__init__", "OSError: no core"),
+        (False, "regions.py", "import os; os.kill(os.getppid(), 9)", "__init__", "the run failed: it was killed by SIGKILL"),
+        (False, "regions.py", HANG, "run_spk", "no step was finished for 3 s"),
+        (True, "recorders.py", KILL, "run_spk", "was killed by SIGKILL"),
+        (True, "frames.py", RAISE, "run_spk", "process 'frames' failed with RuntimeError: cosmic ray"),
     ],
 )
-def test_a_failing_run_says_why_and_leaves_nothing(lava_python, bundle, reseal, frames, name, statement, method, complaint):
+def test_a_failing_run_says_why_and_leaves_nothing(
+    lava_python, bundle, reseal, frames, stock, name, statement, method, complaint
+):
     """Killed, raising and endless processes end the run with their reason; no process and no shared memory stays."""
     sabotage(bundle, name, statement, method)
     reseal(bundle)
     timeout = 3 if statement is HANG else 60  # a busy machine takes its time to start Lava
     with pytest.raises(ExecutionError, match=complaint) as caught:
-        LavaRuntime(bundle, lava_python.path, timeout=timeout).run(frames)
+        LavaRuntime(bundle, lava_python.path, stock, timeout=timeout).run(frames)
     assert leftovers(bundle) == []
     lines = str(caught.value).splitlines()
     assert len(lines) <= 3
@@ -130,7 +132,7 @@ def heed_interrupts():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frames, tmp_path, number):
     """Ctrl-C ends Lava and comes through as KeyboardInterrupt; when the host is killed, Lava notices and ends itself."""
-    sabotage(bundle, "fast_models.py", HANG)
+    sabotage(bundle, "regions.py", HANG)
     reseal(bundle)
     np.save(tmp_path / "frames.npy", frames)
     host = subprocess.Popen(

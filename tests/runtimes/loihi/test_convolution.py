@@ -1,6 +1,3 @@
-import importlib.util
-from importlib import resources
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,21 +5,12 @@ from hypothesis import strategies as st
 
 from tet_deploy import dynamics
 from tet_deploy.ir.nodes import Conv
+from tet_deploy.runtimes.loihi.bundle.loihi_engine.convolution import Convolution
 
 
-@pytest.fixture(scope="module")
-def convolution():
-    """The bundle's module, which needs numpy only, loaded from its file as it would be inside a bundle."""
-    path = resources.files("tet_deploy.runtimes.loihi") / "bundle" / "loihi_models" / "convolution.py"
-    spec = importlib.util.spec_from_file_location("convolution", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def compare(convolution, node, x):
+def compare(node, x):
     """Run the module on [I, H, W] messages in Lava's layout and compare with the sums that define a Conv."""
-    prepared = convolution.Convolution(
+    prepared = Convolution(
         node.weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1),
         x.T.shape,
         *(pair[::-1] for pair in (node.stride, node.padding, node.dilation)),
@@ -55,35 +43,35 @@ def cases(draw):
 
 @settings(max_examples=200, deadline=None)
 @given(case=cases())
-def test_any_convolution_equals_the_definition(convolution, case):
+def test_any_convolution_equals_the_definition(case):
     """Strides, padding, dilation, groups, repeated taps, spikes and graded messages: the same integers, wrapped."""
-    compare(convolution, *case)
+    compare(*case)
 
 
-def test_repeated_taps_are_recognised(convolution):
+def test_repeated_taps_are_recognised():
     """A folded 2 x 2 pool becomes a sum over inputs; a kernel that is not repeated throughout does not."""
     rng = np.random.default_rng(0)
     weight = rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8).repeat(2, axis=2).repeat(2, axis=3)
     x = rng.random((3, 8, 8)) < 0.5
-    assert compare(convolution, Conv(name="a", weight=weight, stride=(2, 2), padding=(2, 2)), x)._pool == (2, 2)
+    assert compare(Conv(name="a", weight=weight, stride=(2, 2), padding=(2, 2)), x)._pool == (2, 2)
     broken = weight.copy()
     broken[0, 0, 0, :2] //= 2  # rows 0 and 1 differ now; columns still come in pairs
-    assert compare(convolution, Conv(name="b", weight=broken, stride=(2, 2), padding=(2, 2)), x)._pool == (2, 1)
-    assert compare(convolution, Conv(name="c", weight=weight, stride=(2, 2), padding=(1, 1)), x)._pool == (1, 1)
-    assert compare(convolution, Conv(name="d", weight=weight, stride=(2, 2)), x[:, :7, :7])._pool == (1, 1)
+    assert compare(Conv(name="b", weight=broken, stride=(2, 2), padding=(2, 2)), x)._pool == (2, 1)
+    assert compare(Conv(name="c", weight=weight, stride=(2, 2), padding=(1, 1)), x)._pool == (1, 1)
+    assert compare(Conv(name="d", weight=weight, stride=(2, 2)), x[:, :7, :7])._pool == (1, 1)
 
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 @pytest.mark.parametrize("limit", [2**23, 2**24, 2**25])
-def test_sums_around_each_limit_are_exact(convolution, limit, extra):
+def test_sums_around_each_limit_are_exact(limit, extra):
     """One below, at and one above where sums wrap, and where float32 stops being exact."""
     weight = np.array([127, 1], np.int8).reshape(1, 2, 1, 1)
     high, low = divmod(limit + extra, 127)
     for sign in (1, -1):
-        compare(convolution, Conv(name="conv", weight=weight), sign * np.array([high, low]).reshape(2, 1, 1))
+        compare(Conv(name="conv", weight=weight), sign * np.array([high, low]).reshape(2, 1, 1))
 
 
-def test_no_spikes_give_zeros(convolution):
+def test_no_spikes_give_zeros():
     """An empty input is answered without computing."""
     node = Conv(name="conv", weight=np.ones((2, 1, 3, 3), np.int8))
-    compare(convolution, node, np.zeros((1, 5, 4), bool))
+    compare(node, np.zeros((1, 5, 4), bool))

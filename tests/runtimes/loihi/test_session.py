@@ -9,7 +9,7 @@ from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Flatten, Input, Linear, Quantization, Readout, Spiking
-from tet_deploy.runtimes.loihi.session import LavaRuntime
+from tet_deploy.runtimes.loihi.session import LavaNumpyRuntime, LavaRuntime
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
 
@@ -17,6 +17,8 @@ UNITS = Quantization(scale=1.0)
 
 
 def run_on_lava(graph, frames, tmp_path, python, **options) -> Recording:
+    """By default in three processes, however small the network is, so that wires cross from one into another."""
+    options = {"processes": 3, **options}
     return LavaRuntime(to_lava(graph, tmp_path / "net.lava"), python.path, timeout=60, **options).run(frames)
 
 
@@ -77,6 +79,17 @@ def test_lavas_own_models_equal_the_reference(lava_python, tmp_path, seed, curre
     graph = forced(rng, currents) if seed >= 1000 else random_quantized_network(rng, currents=currents)
     frames = random_frames(graph, rng, steps=4, samples=2)
     assert_equal(run_on_lava(graph, frames, tmp_path, lava_python, stock=True), ReferenceRuntime(graph).run(frames))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_numpy_engine_equals_the_reference(tmp_path, seed):
+    """The bundle runs in this Python, without Lava, and records the same types and integers."""
+    rng = np.random.default_rng(seed)
+    graph = forced(rng, currents=seed > 1) if seed % 2 else random_quantized_network(rng, currents=seed > 1)
+    frames = random_frames(graph, rng, steps=5, samples=3)
+    found = LavaNumpyRuntime(to_lava(graph, tmp_path / "net.lava"), timeout=60).run(frames)
+    assert found.runtime == "lava-numpy"
+    assert_equal(found, ReferenceRuntime(graph).run(frames))
 
 
 @pytest.mark.slow

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -15,9 +13,7 @@ from lava.magma.core.process.ports.ports import InPort, RefPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from loihi_models.records import Record
-
-_SECONDS_BETWEEN_REPORTS = 0.2
+from loihi_engine.records import Clock, Record
 
 
 class OutputRecorder(AbstractProcess):
@@ -61,17 +57,13 @@ class OutputRecorderModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._record = Record(proc_params["path"], proc_params["latency"])
-        self._clock = np.load(proc_params["clock"], mmap_mode="r+") if proc_params["clock"] else None
-        self._last_report = 0.0
+        self._clock = Clock(proc_params["clock"]) if proc_params["clock"] else None
 
     def run_spk(self) -> None:
         """One step."""
         self._record.write(self.time_step, self.a_in.recv().T)  # [W, H, C] becomes [C, H, W]
         if self._clock is not None:
-            self._clock[self.time_step - 1] = now = time.monotonic()
-            if now - self._last_report > _SECONDS_BETWEEN_REPORTS:
-                self._last_report = now
-                print(f"progress {self.time_step} {len(self._clock)}", file=sys.stderr, flush=True)
+            self._clock.tick(self.time_step)
 
 
 @implements(proc=PotentialRecorder, protocol=LoihiProtocol)

@@ -1,0 +1,126 @@
+"""Cut a plan into regions of about equal work, each of which one process computes.
+
+Whatever costs a step of latency does so wherever it is computed, and what one region needs of another is sent before either
+works: so a cut changes no integer, and regions work at the same time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .pipeline import Node, takes
+
+# One product of a convolution is the unit of work; the rest is measured in it (2 cores of an EPYC with AVX-512).
+_WORK_OF_A_CALL = 700_000  # of some numpy functions, whatever the size of what they work on
+_WORK_OF_A_NEURON = 120
+_WORK_OF_A_MESSAGE = 40  # and of a value that is copied, sorted into patches or added
+_LEAST_WORK = 4_000_000  # of a region: as long as Lava takes to keep one more process in step, about 0.1 ms
+
+
+@dataclass(frozen=True)
+class Region:
+    """Some nodes of a plan.
+
+    Attributes
+    ----------
+    name
+        Of its first and last node.
+    nodes
+        In the plan's order.
+    incoming, outgoing
+        Names of the nodes of other regions whose messages it takes, and of its own that others take.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    incoming: tuple[str, ...]
+    outgoing: tuple[str, ...]
+
+
+def cut(nodes: Sequence[Node], arrays: Mapping[str, np.ndarray], count: int | None) -> list[Region]:
+    """The nodes in so many regions, in their order, the largest region's work as small as can be.
+
+    Parameters
+    ----------
+    nodes
+        All of a plan, input and readout included.
+    arrays
+        Content of arrays.npz.
+    count
+        Regions, if the network has so many parts; None for one on each processor, or fewer where that would not pay.
+    """
+    groups = _groups(nodes)
+    works = [sum(_work(node, arrays) for node in group) for group in groups]
+    parts = balanced(works, count or max(1, min(processors(), int(sum(works) / _LEAST_WORK))))
+    return _linked([[node for group in groups[start:stop] for node in group] for start, stop in parts])
+
+
+def processors() -> int:
+    """How many processors this program may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _groups(nodes: Sequence[Node]) -> list[list[Node]]:
+    """What must stay together: each population with its synapses."""
+    owner = {source: node["name"] for node in nodes if node["kind"] in ("lif", "readout") for source in takes(node)}
+    groups: dict[str, list[Node]] = {}
+    for node in nodes:
+        groups.setdefault(owner.get(node["name"], node["name"]), []).append(node)
+    return list(groups.values())
+
+
+def _work(node: Node, arrays: Mapping[str, np.ndarray]) -> float:
+    if "weight" not in node:
+        return _WORK_OF_A_CALL / 5 + _WORK_OF_A_NEURON * math.prod(node["shape"])
+    weight = arrays[node["weight"]]
+    if node["kind"] == "dense":
+        return float(_WORK_OF_A_CALL + weight.size)
+    sizes, kernel = node["input_shape"], weight.shape[1:3]
+    spans = [sizes[i] + 2 * node["padding"][i] - node["dilation"][i] * (kernel[i] - 1) - 1 for i in (0, 1)]
+    places = math.prod(spans[i] // node["stride"][i] + 1 for i in (0, 1))
+    return float(_WORK_OF_A_CALL + places * (weight.size + _WORK_OF_A_MESSAGE * math.prod(kernel) * sizes[2]))
+
+
+def balanced(works: Sequence[float], count: int) -> list[tuple[int, int]]:
+    """Cut a list into at most so many runs of neighbours, [start, stop) each, their largest sum as small as can be.
+
+    By bisection on that sum, to a thousandth of it.
+    """
+    low, high = max(works), sum(works)
+    while high - low > 0.001 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if len(_filled(works, middle)) <= count else (middle, high)
+    return _filled(works, high)
+
+
+def _filled(works: Sequence[float], most: float) -> list[tuple[int, int]]:
+    """Runs of neighbours, each as long as its sum allows."""
+    runs, start, total = [], 0, 0.0
+    for index, work in enumerate(works):
+        if index > start and total + work > most:
+            runs.append((start, index))
+            start, total = index, 0.0
+        total += work
+    return [*runs, (start, len(works))]
+
+
+def _linked(parts: list[list[Node]]) -> list[Region]:
+    home = {node["name"]: index for index, part in enumerate(parts) for node in part}
+    taken = [{name for node in part for name in takes(node)} for part in parts]
+    regions = []
+    for index, part in enumerate(parts):
+        others = set().union(*(names for other, names in enumerate(taken) if other != index))
+        regions.append(
+            Region(
+                f"{part[0]['name']} to {part[-1]['name']}",
+                tuple(part),
+                tuple(sorted(name for name in taken[index] if home[name] != index)),
+                tuple(node["name"] for node in part if node["name"] in others),
+            )
+        )
+    return regions
