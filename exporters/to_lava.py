@@ -1,8 +1,8 @@
 """Write a Lava bundle: a folder that runs wherever lava-nc 0.10 does, without tet_deploy and without torch.
 
 It holds arrays.npz (weights and biases in Lava's layout), plan.json (what to build of them, what they were made from, and
-checksums of it all), run.py (the command, with network.py and supervision.py), loihi_models/ (the Lava processes and their
-models), loihi_checks/ (what is checked before anything is built) and README.md.
+checksums of it all), run.py (the command, with network.py and supervision.py), loihi_engine/ (the arithmetic, in numpy alone),
+loihi_models/ (the Lava processes and their models), loihi_checks/ (what is checked before anything is built) and README.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _README = """# A spiking network for Lava
 `frames.npy` holds numbers [T, B, {frame_layout}]: T steps of B samples. `recording.npz` then holds `readout`
 [T, B, {classes}] (sum it over T, the largest is the decision), and `spikes/<name>` and `potentials/<name>` for each
 population. All samples stream through the network in one run. `--probes none` records the readout only; `--stock` uses
-Lava's own process models, which give the same integers much slower; `--help` says the rest. Where messages are clipped, sums
+Lava's own process models, which give the same integers much slower; `--engine numpy` gives them without Lava, in any
+CPython from 3.10 on and on any system, numpy alone installed; `--help` says the rest. Where messages are clipped, sums
 wrap or potentials are held at the chip's limit, a line says so, and `ranges/<kind>/<name>` [T, B] hold how many.
 
 plan.json lists the bundle's files with their SHA-256 and has a checksum over itself: a bundle that was changed does not run.
