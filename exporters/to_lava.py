@@ -1,7 +1,7 @@
 """Write a Lava bundle: a folder that runs wherever lava-nc 0.10 does, without tet_deploy and without torch.
 
 It holds arrays.npz (weights and biases in Lava's layout), plan.json (what to build of them, what they were made from, and
-checksums of it all), run.py (the command, with network.py and supervision.py), loihi_engine/ (the arithmetic, in numpy alone),
+checksums of it all), run.py (the command, with network.py and supervision.py), loihi_engine/ (its arithmetic, in numpy),
 loihi_models/ (the Lava processes and their models), loihi_checks/ (what is checked before anything is built) and README.md.
 """
 
