@@ -123,6 +123,8 @@ def _(node: Input, plan: LavaPlan) -> None:
         "scale": units.one_scale,
         "bits": units.bits,
     }
+    if node.mean is not None and node.deviation is not None:
+        plan.input |= {"mean": node.mean.tolist(), "deviation": node.deviation.tolist()}
     plan.relay(node)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from tet_deploy.ir.nodes import Node
+from tet_deploy.ir.nodes import Input, Node
 from tet_deploy.onnx_file import FRAMES
 
 FRAMES_TB = "/frames_TB"  # the numbers of steps and samples, known at run time only
@@ -46,6 +46,15 @@ class OnnxBuilder:
         for index, term in enumerate(others):
             total = self.op("Add", [total, term], output if index == len(others) - 1 else f"{output}_{index}")
         return total
+
+    def normalized(self, node: Input) -> str:
+        """The frames [T, B, *shape] as `ir.normalization` says."""
+        value = FRAMES
+        for what, kind, array in (("mean", "Sub", node.mean), ("deviation", "Div", node.deviation)):
+            if array is not None:
+                shaped = array.astype(np.float32).reshape(-1, *(1,) * (len(node.shape) - 1))
+                value = self.op(kind, [value, self.constant(own(node, what), shaped)], own(node, f"by_{what}"))
+        return value
 
     def call(self, function: FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
         """Append a call of a local function, which becomes part of the model."""

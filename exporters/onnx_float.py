@@ -16,7 +16,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.meaning import current_of
-from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
+from tet_deploy.onnx_file import LOGITS, READOUT, output_of
 
 
 @dataclass
@@ -64,7 +64,7 @@ def _emit(node: Node, network: _Network) -> str:
 
 @_emit.register
 def _(node: Input, network: _Network) -> str:
-    return network.merged(FRAMES, node.shape, own(node, "merged"))
+    return network.merged(network.build.normalized(node), node.shape, own(node, "merged"))
 
 
 @_emit.register

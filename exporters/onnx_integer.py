@@ -25,7 +25,7 @@ from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear,
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.meaning import current_of
-from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, output_of
+from tet_deploy.onnx_file import LOGITS, READOUT, output_of
 from tet_deploy.ranges import KINDS, SATURATED, WRAPPED, Possible, possible
 
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 1, 3, 4, 2], [0, 1, 4, 2, 3]
@@ -75,7 +75,7 @@ def _(node: Input, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     limit = dynamics.largest_message(quantization)
     need_within(node, "largest message", limit, LARGEST_OPERAND)
-    scaled = build.op("Mul", [FRAMES, build.scalar(quantization.one_scale, np.float32)], own(node, "scaled"))
+    scaled = build.op("Mul", [build.normalized(node), build.scalar(quantization.one_scale, np.float32)], own(node, "scaled"))
     rounded = build.op("Round", [scaled], own(node, "rounded"))
     bounds = [build.scalar(-limit, np.float32), build.scalar(limit, np.float32)]
     messages = build.op("Clip", [rounded, *bounds], own(node, "messages"))

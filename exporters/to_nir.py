@@ -212,6 +212,11 @@ def _fields(node: Node, network: _Network) -> dict[str, Any]:
 
 @_fields.register
 def _(node: Input, network: _Network) -> dict[str, Any]:
+    if node.mean is not None:
+        raise GraphError(
+            f"node {node.name!r}: normalizes its frames, which no node of NIR does. Give td.trace the model without its "
+            "normalization, and normalize frames before."
+        )
     return {"type": "Input", "shape": np.array(node.shape)}
 
 

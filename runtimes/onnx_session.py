@@ -201,7 +201,7 @@ class OnnxRuntime:
             potentials={name: found[output] for name, output in potentials.items()},
             readout=found[READOUT],
             ranges=Ranges(
-                clipped={name: clipped_messages(frames, units, axes=2) for name, units in self._messages.items()},
+                clipped={name: clipped_messages(node, frames, axes=2) for name, node in self._messages.items()},
                 **{kind: {name: found[output] for name, output in group.items()} for kind, group in counts.items()},
                 unknown=self._unknown,
             ),

@@ -89,10 +89,11 @@ class ReferenceRuntime:
 
     def _step(self, state: State, frame: np.ndarray, names: ProbeNames) -> tuple[Step, State]:
         values: dict[str, np.ndarray] = {}
+        given = frame if self.graph.is_quantized else frame.astype(self.dtype, copy=False)
         after = dict(state)  # `evaluate` exchanges potentials, it does not change them
         counts: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in KINDS}
         for node in self.graph:
-            inputs = [values[source] for source in node.inputs] or [frame]
+            inputs = [values[source] for source in node.inputs] or [given]
             kinds = [kind for kind in KINDS if node.name in self._possible[kind]]
             sent = _counted(node, inputs, after, kinds, counts) if kinds else evaluate(node, inputs, after)
             values[node.name] = np.asarray(sent).astype(self.dtype, copy=False)
@@ -126,9 +127,9 @@ def _counted(
         if SATURATED in kinds and state[node.name].min() == dynamics.LOWEST_POTENTIAL:  # held, or there by itself
             found[SATURATED] = per_sample(dynamics.is_held(node, before, state.get(held, presynaptic)))
     else:
-        assert isinstance(node, Input) and node.quantization is not None
+        assert isinstance(node, Input)
         sent = evaluate(node, inputs, state)
-        found[CLIPPED] = clipped_messages(inputs[0], node.quantization)
+        found[CLIPPED] = clipped_messages(node, inputs[0])
     for kind in kinds:
         counts[kind][node.name] = found[kind]
     return sent

@@ -24,7 +24,8 @@ from tet_deploy.ir.nodes import LIF as LIFNode
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
 from tet_deploy.tracing.foreign.snntorch import spikes_in
 from tet_deploy.tracing.layers import is_neurons
-from tet_deploy.tracing.trace import Call, trace_calls
+from tet_deploy.tracing.trace import trace_calls
+from tet_deploy.tracing.translation import Call
 
 _Heard = dict[tuple[str, str], np.ndarray]  # by name of a population, and what of it
 _VALUES_AT_ONCE = 2**24  # of the widest layer, over all steps and samples of one call

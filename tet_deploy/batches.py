@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from tet_deploy.contracts import (
 )
 from tet_deploy.errors import DataError, shown
 from tet_deploy.ir.graph import Graph
+from tet_deploy.ir.nodes import Input
+from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.ir.values import Value, joined, value_of_frames
 from tet_deploy.mapped import mapped_anew
@@ -84,12 +87,15 @@ class FrameBatches:
     ----------
     encoding
         What the network's Input says.
+    normalizing
+        The Input whose frames these are as it normalizes them; None for frames as they come.
     """
 
     source: Source
     encoding: str
     start: int
     stop: int
+    normalizing: Input | None = None
 
     @classmethod
     def of(cls, graph: Graph, frames: Frames | Source | FrameBatches) -> FrameBatches:
@@ -132,7 +138,11 @@ class FrameBatches:
 
     def part(self, start: int, stop: int) -> FrameBatches:
         """Samples start..stop-1 of these, counted from the first of these."""
-        return FrameBatches(self.source, self.encoding, self.start + start, min(self.start + stop, self.stop))
+        return dataclasses.replace(self, start=self.start + start, stop=min(self.start + stop, self.stop))
+
+    def behind(self, node: Input) -> FrameBatches:
+        """The same as the network's input sends them on, see `ir.normalization`."""
+        return self if node.mean is None else dataclasses.replace(self, normalizing=node)
 
     def frames(self) -> np.ndarray:
         """All of them, float32 [T, B, *shape]."""
@@ -153,12 +163,13 @@ class FrameBatches:
                 f"frames: the source was asked for {self.steps} steps of {len(self)} samples; it gave {checked.shape[0]} of "
                 f"{checked.shape[1]}."
             )
-        return checked, labels
+        return (checked if self.normalizing is None else normalized(self.normalizing, checked)), labels
 
     def values(self) -> Value:
         """What frames like these send: bounds, and the coarsest grid that they lie on."""
         size = max(1, _VALUES_AT_ONCE // (self.steps * math.prod(self.shape)))
-        return joined(value_of_frames(part.frames(), self.encoding) for part in self.batches(size))
+        encoding = self.encoding if self.normalizing is None else "analog"
+        return joined(value_of_frames(part.frames(), encoding) for part in self.batches(size))
 
     def batches(self, size: int) -> Iterator[FrameBatches]:
         """These samples, so many at a time."""

@@ -14,6 +14,7 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, CubaLIF, Flatten, Input, Linear, Node, Population
+from tet_deploy.ir.normalization import normalized
 
 State = dict[str, np.ndarray]  # the membrane potential of each population, and the synaptic current of those that have one
 
@@ -47,7 +48,8 @@ def evaluate(node: Node, inputs: list[np.ndarray], state: State) -> np.ndarray:
 
 @evaluate.register
 def _(node: Input, inputs: list[np.ndarray], state: State) -> np.ndarray:
-    return inputs[0] if node.quantization is None else dynamics.to_messages(inputs[0], node.quantization)
+    y = normalized(node, inputs[0])
+    return y if node.quantization is None else dynamics.to_messages(y, node.quantization)
 
 
 @evaluate.register(Conv)

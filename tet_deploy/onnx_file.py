@@ -14,12 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tet_deploy.errors import ArtifactError, shown
 from tet_deploy.files import Kind, head
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import Quantization, Spiking
-from tet_deploy.ir.shapes import Shape
+from tet_deploy.ir.nodes import Input, Quantization, Spiking
+from tet_deploy.ir.shapes import Shape, output_shape
 from tet_deploy.ranges import CLIPPED, KINDS, Possible, possible
 
 FORMAT = 2
@@ -49,7 +51,7 @@ class Description:
     Attributes
     ----------
     messages
-        What the messages of the input stand for, by the input's name; empty in a float network.
+        The input whose messages may be clipped, by its name; empty in a float network.
     possible
         Nodes that may leave the chip's range, see `ranges.possible`; None in a file that does not say so, as older ones.
     """
@@ -60,7 +62,7 @@ class Description:
     encoding: str
     populations: Mapping[str, Shape]
     metadata: Mapping[str, str]
-    messages: Mapping[str, Quantization] = field(default_factory=dict)
+    messages: Mapping[str, Input] = field(default_factory=dict)
     possible: Possible | None = None
 
 
@@ -105,23 +107,28 @@ def read_metadata(metadata: Mapping[str, str]) -> Description:
         raise _damaged("input", "an encoding, 'analog' or 'events'", source)
     for name in populations:
         check_name(name)
+    shape = _shape("input", source.get("shape"))
     return Description(
         format=int(found),
         digest=digest,
-        input_shape=_shape("input", source.get("shape")),
+        input_shape=shape,
         encoding=source["encoding"],
         populations={name: _shape("populations", shape) for name, shape in populations.items()},
         metadata=_texts(metadata) if "tet_deploy.metadata" in metadata else {},
-        **(_ranges(_entry(metadata, "ranges")) if "tet_deploy.ranges" in metadata else {}),
+        **(_ranges(_entry(metadata, "ranges"), shape, source["encoding"]) if "tet_deploy.ranges" in metadata else {}),
     )
 
 
-def _messages(graph: Graph) -> dict[str, list[float]]:
-    units = graph.input.quantization
-    return {} if units is None else {graph.input.name: [units.one_scale, units.bits]}
+def _messages(graph: Graph) -> dict[str, list[Any]]:
+    """Scale and bits, and where the network normalizes frames, which older versions do not know, mean and deviation."""
+    node, units = graph.input, graph.input.quantization
+    if units is None:
+        return {}
+    arrays = [array.tolist() for array in (node.mean, node.deviation) if array is not None]
+    return {node.name: [units.one_scale, units.bits, *arrays]}
 
 
-def _ranges(entry: dict[str, Any]) -> dict[str, Any]:
+def _ranges(entry: dict[str, Any], shape: Shape, encoding: str) -> dict[str, Any]:
     messages, found = entry.get("messages"), {kind: entry.get(kind) for kind in KINDS}
     if not isinstance(messages, dict) or not all(map(_is_units, messages.values())):
         raise _damaged("ranges", "the scale and bits of messages", messages)
@@ -133,15 +140,33 @@ def _ranges(entry: dict[str, Any]) -> dict[str, Any]:
     if not set(found[CLIPPED] or ()) <= messages.keys():
         raise _damaged("ranges", "the messages of each node that may clip them", messages)
     return {
-        "messages": {name: Quantization(scale=scale, bits=bits) for name, (scale, bits) in messages.items()},
+        "messages": {name: _input(name, shape, encoding, units) for name, units in messages.items()},
         "possible": {kind: tuple(names or ()) for kind, names in found.items()},
     }
 
 
 def _is_units(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != 2 or [type(each) for each in value] != [float, int]:
+    if not isinstance(value, list) or len(value) not in (2, 4) or [type(each) for each in value[:2]] != [float, int]:
         return False
-    return bool(0 < value[0] < math.inf and 2 <= value[1] <= 32)
+    arrays = all(isinstance(array, list) and all(type(each) is float for each in array) for array in value[2:])
+    return bool(0 < value[0] < math.inf and 2 <= value[1] <= 32 and arrays)
+
+
+def _input(name: str, shape: Shape, encoding: str, units: list[Any]) -> Input:
+    """As `_messages` wrote it.
+
+    Raises
+    ------
+    GraphError
+        Its arrays do not fit its shape.
+    """
+    scale, bits, *arrays = units
+    mean, deviation = (np.array(array, np.float32) for array in arrays) if arrays else (None, None)
+    quantization = Quantization(scale=scale, bits=bits)
+    node = Input(name=name, shape=shape, encoding=encoding, mean=mean, deviation=deviation, quantization=quantization)
+    if arrays:
+        output_shape(node, ())  # checks them against the shape
+    return node
 
 
 def sealed(content: bytes) -> bytes:

@@ -19,7 +19,8 @@ from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.certificates import Certificate, certificate
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Quantization, Spiking
+from tet_deploy.ir.nodes import WEIGHTED, Conv, Input, Linear, Spiking
+from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.values import Value, total, values, weighted_bounds
 from tet_deploy.reprs import short_repr
 
@@ -101,9 +102,11 @@ def per_sample(mask: np.ndarray, axes: int = 1) -> np.ndarray:
     return np.asarray(np.count_nonzero(mask, axis=tuple(range(axes, mask.ndim))), dtype=np.int64)
 
 
-def clipped_messages(frames: np.ndarray, quantization: Quantization, axes: int = 1) -> np.ndarray:
-    """How many messages `dynamics.to_messages` holds at the limit, for each index of the frames' leading axes."""
-    extremes = np.array([frames.min(), frames.max()])
-    if not dynamics.is_clipped(extremes, quantization).any():  # no message lies beyond those of the extremes
-        return np.zeros(frames.shape[:axes], np.int64)
-    return per_sample(dynamics.is_clipped(frames, quantization), axes)
+def clipped_messages(node: Input, frames: np.ndarray, axes: int = 1) -> np.ndarray:
+    """How many messages of a quantized input are held at the limit, for each index of the frames' leading axes."""
+    assert node.quantization is not None
+    y = normalized(node, frames)
+    extremes = np.array([y.min(), y.max()])
+    if not dynamics.is_clipped(extremes, node.quantization).any():  # no message lies beyond those of the extremes
+        return np.zeros(y.shape[:axes], np.int64)
+    return per_sample(dynamics.is_clipped(y, node.quantization), axes)

@@ -1,5 +1,7 @@
 """Folding batch norm (eq. 6) leaves the network's function as it was."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,13 +83,27 @@ def test_a_convolution_with_other_consumers_is_refused():
 
 
 def test_a_batch_norm_without_a_convolution_is_refused():
-    """A batch norm on the input has nothing to fold into."""
+    """A batch norm on spikes has nothing to fold into; nor has one on frames that others take as they come."""
     rng = np.random.default_rng(0)
-    graph = chain(
-        [
-            Input(name="input", shape=(2, 4, 4)), norm(rng, "bn", 2), Flatten(name="f"),
-            Linear(name="fc", weight=np.ones((3, 32))), Readout(name="readout"),
-        ]
-    )  # fmt: skip
+    last = [Flatten(name="f"), Linear(name="fc", weight=np.ones((3, 32))), Readout(name="readout")]
+    graph = chain([Input(name="input", shape=(2, 4, 4)), LIF(name="lif"), norm(rng, "bn", 2), *last])
+    with pytest.raises(GraphError, match=r"'bn'.*fed by 'lif', a LIF"):
+        fold_batch_norm(graph)
+    bn = dataclasses.replace(norm(rng, "bn", 2), inputs=("input",))
+    nodes = chain([Input(name="input", shape=(2, 4, 4)), *last]).nodes
+    both = Add(name="add", inputs=("input", "bn"))
+    graph = Graph((nodes[0], bn, both, Flatten(name="f", inputs=("add",)), *nodes[2:]))
     with pytest.raises(GraphError, match=r"'bn'.*fed by 'input', a Input"):
         fold_batch_norm(graph)
+
+
+def test_a_batch_norm_of_frames_is_the_inputs():
+    """(x - mean) / deviation of the frames gives what the batch norm did."""
+    rng = np.random.default_rng(0)
+    last = [Flatten(name="f"), Linear(name="fc", weight=np.ones((3, 32))), Readout(name="readout")]
+    graph = chain([Input(name="input", shape=(2, 4, 4)), norm(rng, "bn", 2), *last])
+    frames = rng.normal(size=(2, 3, 2, 4, 4)).astype(np.float32)
+    folded = fold_batch_norm(graph)
+    assert [node.kind for node in folded] == ["Input", "Flatten", "Linear", "Readout"]
+    before, after = (ReferenceRuntime(each, dtype=np.float64).run(frames).readout for each in (graph, folded))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)  # mean and deviation are float32

@@ -16,7 +16,7 @@ from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, Linear
 from tet_deploy.models import build
 from tet_deploy.nn import LIF, TimeMajor
 from tet_deploy.tracing import trace
-from tet_deploy.tracing.trace import _Translation
+from tet_deploy.tracing.translation import Translation
 
 SHAPE = (2, 10, 10)
 
@@ -102,7 +102,7 @@ MUTATIONS = {  # the first node of a kind, and what is made of it; another strid
 def test_one_parameter_changed_is_found(name, monkeypatch):
     """The node at fault is named with the size of the difference; without the proof nobody would know."""
     which, change = MUTATIONS[name]
-    append, done = _Translation._append, []
+    append, done = Translation._append, []
 
     def appended(self, call, nodes, source):
         for node in nodes:
@@ -111,7 +111,7 @@ def test_one_parameter_changed_is_found(name, monkeypatch):
         nodes = tuple(change(node) if node.name in done else node for node in nodes)
         append(self, call, nodes, source)
 
-    monkeypatch.setattr(_Translation, "_append", appended)
+    monkeypatch.setattr(Translation, "_append", appended)
     with pytest.raises(GraphError, match="float rounding explains") as caught:
         trace(model(), SHAPE, "events")
     assert done and repr(done[0].removesuffix(".sum")) in str(caught.value)

@@ -75,7 +75,7 @@ def estimate(
     >>> report = estimate(graph, recording, frames)  # doctest: +SKIP
     >>> report.mean(report.default)  # doctest: +SKIP
     """
-    by_encoding = "event" if need_graph(graph).input.encoding == "events" else "dense"
+    by_encoding = "event" if need_graph(graph).input.sends_counts else "dense"
     prices, *beside = choose(table, quantized=graph.is_quantized)
     policies = Policies(
         input=by_encoding if input_policy is None else input_policy,

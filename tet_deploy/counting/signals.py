@@ -12,6 +12,7 @@ from tet_deploy import dynamics
 from tet_deploy.contracts import Recording
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Add, AvgPool, Flatten, Input, Node, Spiking
+from tet_deploy.ir.normalization import normalized
 
 
 class Signal(NamedTuple):
@@ -28,8 +29,8 @@ def signals(graph: Graph, recording: Recording, frames: np.ndarray) -> dict[str,
     found: dict[str, Signal | None] = {}
     for node in graph:
         if isinstance(node, Input):
-            quantization = node.quantization
-            found[node.name] = Signal(dynamics.to_messages(frames, quantization) if quantization else frames)
+            y = normalized(node, frames)
+            found[node.name] = Signal(dynamics.to_messages(y, node.quantization) if node.quantization else y)
         elif isinstance(node, Spiking):
             found[node.name] = Signal(recording.spikes[node.name])
         else:

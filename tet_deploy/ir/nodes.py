@@ -28,7 +28,7 @@ Pair = tuple[int, int]
 class Quantization:
     """What the integers of a node stand for.
 
-    Input      message   = clip(round(x * scale), -limit, limit)     limit = 2^(bits-1) - 1
+    Input      message   = clip(round(y * scale), -limit, limit)     limit = 2^(bits-1) - 1
     Conv/Linear mantissa = clip(round(W * scale), -limit, limit)
     LIF        threshold = round(Vth * scale) ; bias << bias_exponent = round(b * scale * 64)
     Readout    (a << 6) + (bias << bias_exponent) = 64 * scale * O(t)
@@ -89,14 +89,22 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Input(Node):
-    """Frames of the given shape, one each step.
+    """Frames x of the given shape, one each step.  y = (x - mean) / deviation, or x without them: see `normalization.py`.
 
-    `encoding` is "analog" (images: any real value) or "events" (event counts: whole numbers, mostly zero).
+    `encoding` is "analog" (images: any real value) or "events" (event counts: whole numbers, mostly zero). `mean` and
+    `deviation` are [C] both or None both.
     """
 
     shape: tuple[int, ...]
     encoding: str = "analog"
+    mean: np.ndarray | None = None
+    deviation: np.ndarray | None = None
     quantization: Quantization | None = None
+
+    @property
+    def sends_counts(self) -> bool:
+        """Whether event counts go on as they come."""
+        return self.encoding == "events" and self.mean is None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -70,6 +70,13 @@ def _shape(node: Node, *inputs: Shape) -> Shape:
 def _(node: Input) -> Shape:
     if node.encoding not in ("analog", "events"):
         raise GraphError(f"node {node.name!r}: encoding must be 'analog' or 'events'; got {node.encoding!r}.")
+    if (node.mean is None) != (node.deviation is None):
+        raise GraphError(f"node {node.name!r}: must have mean and deviation, or neither.")
+    if node.mean is not None and node.deviation is not None and node.shape:
+        for field in ("mean", "deviation"):
+            _need_vector(node, field, getattr(node, field), node.shape[0])
+        if not (np.isfinite(node.mean) & np.isfinite(node.deviation) & (node.deviation != 0)).all():
+            raise GraphError(f"node {node.name!r}: mean must be finite, and deviation finite and not 0.")
     return node.shape
 
 

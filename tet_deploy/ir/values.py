@@ -153,7 +153,7 @@ def _value(node: Node, *sources: Value) -> Value:
 
 @_value.register
 def _(node: Input) -> Value:
-    events = node.encoding == "events"
+    events = node.sends_counts
     kind = EVENTS if events else ANALOG
     if node.quantization is None:
         return Value(kind=kind, least=0.0 if events else -math.inf, greatest=math.inf, fraction_bits=0 if events else None)

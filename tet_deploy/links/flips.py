@@ -37,6 +37,7 @@ from tet_deploy.ir.nodes import (
     Readout,
     Spiking,
 )
+from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.links.link import Link
 from tet_deploy.links.measure import Flips, distances_of
@@ -207,7 +208,7 @@ class _Bounds:
             spikes = self.recording.spikes[name][:, samples].astype(np.float64)
             return spikes, np.zeros(())
         if isinstance(node, Input):
-            frames = np.abs(self.frames[:, samples].astype(np.float64))
+            frames = np.abs(normalized(node, self.frames[:, samples]).astype(np.float64))
             if node.quantization is None:
                 return frames, np.zeros(())
             off = np.abs(frames - np.rint(frames * node.quantization.scale) / node.quantization.scale)

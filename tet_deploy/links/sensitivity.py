@@ -17,6 +17,7 @@ from tet_deploy.deployment import side_by_side
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Conv, CubaLIF, Linear, Node, Population
+from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.parts import whole_name
 from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
@@ -166,12 +167,19 @@ def _with_messages(link: Link, quantized: Graph) -> Link:
     """The link, shown what the messages stand for, which may be fractions where events are counted."""
     units = quantized.input.quantization
     assert units is not None and link.graph is not None
-    graph = link.graph.replace({link.graph.input.name: dataclasses.replace(link.graph.input, encoding="analog")})
+    graph = link.graph.replace(
+        {link.graph.input.name: dataclasses.replace(link.graph.input, encoding="analog", mean=None, deviation=None)}
+    )
 
     @contextlib.contextmanager
     def opens(probes: Probes) -> Iterator[Runtime]:
         with of_graph(graph, fast_runtime()).deployed(probes) as runtime:
-            yield _Messages(runtime, lambda frames: dynamics.to_messages(frames, units) / np.float32(units.one_scale))
+            yield _Messages(
+                runtime,
+                lambda frames: (
+                    dynamics.to_messages(normalized(quantized.input, frames), units) / np.float32(units.one_scale)
+                ),
+            )
 
     return dataclasses.replace(link, name=quantized.input.name, opens=opens)
 

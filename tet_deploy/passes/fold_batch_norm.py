@@ -11,11 +11,12 @@ import numpy as np
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, BatchNorm, Conv, Linear, Node
+from tet_deploy.ir.nodes import WEIGHTED, BatchNorm, Conv, Input, Linear, Node
+from tet_deploy.ir.normalization import normalizing
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
-    """Remove every BatchNorm by scaling the convolution or linear layer that feeds it.
+    """Remove every BatchNorm by scaling the convolution or linear layer that feeds it; one of frames goes into the Input.
 
     The arithmetic is done in float64 and stored in the layer's own dtype.
 
@@ -27,6 +28,10 @@ def fold_batch_norm(graph: Graph) -> Graph:
     changes: dict[str, Node | None] = {}
     for norm in graph.of_kind(BatchNorm):
         layer = graph[norm.inputs[0]]
+        if isinstance(layer, Input) and graph.consumers(layer.name) == (norm,):
+            changes[layer.name] = _normalizing(layer, norm)
+            changes[norm.name] = None
+            continue
         if not isinstance(layer, WEIGHTED):
             raise GraphError(
                 f"node {norm.name!r}: batch norm folds into a Conv or Linear; it is fed by {layer.name!r}, a {layer.kind}. "
@@ -41,6 +46,17 @@ def fold_batch_norm(graph: Graph) -> Graph:
         changes[layer.name] = _folded(layer, norm)
         changes[norm.name] = None
     return graph.replace(changes) if changes else graph
+
+
+def _normalizing(node: Input, norm: BatchNorm) -> Input:
+    """Batch norm of frames: (x - mean) gain + beta = (x - (mean - beta / gain)) gain."""
+    gain = norm.gamma.astype(np.float64) / np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
+    if not gain.all():
+        raise GraphError(
+            f"node {norm.name!r}: gives the same for all frames in channel {int(np.argmin(np.abs(gain)))}, where its weight "
+            "is 0. Train it, or take the channel out of the frames."
+        )
+    return normalizing(node, norm.mean.astype(np.float64) - norm.beta.astype(np.float64) / gain, 1 / gain)
 
 
 def _folded(layer: Conv | Linear, norm: BatchNorm) -> Conv | Linear:

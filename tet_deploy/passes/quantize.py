@@ -101,7 +101,7 @@ def quantize(
     if need_graph(graph).is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
     bits_of = widths(graph, bits)
-    frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration)
+    frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration).behind(graph.input)
     if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, (int, float)) or not rounding_limit >= 0:
         raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")
     if isinstance(threshold_classes, bool) or threshold_classes not in range(1, MOST_CLASSES + 1):

@@ -28,7 +28,7 @@ from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, 
 SIGNIFICANT_BITS = 24  # of float32
 OFF_GRID = (
     "The frames lie off the network's grid, where float runtimes may differ by rounding; "
-    "td.snap_frames(graph, frames) puts them on it."
+    "td.snap_frames(graph, frames) puts them on it, unless the network normalizes them itself."
 )
 _ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that leaves half of float32's bits to the weights
     "events": Value(kind=EVENTS, least=0.0, greatest=255.0, fraction_bits=0),
@@ -64,7 +64,7 @@ def snap_to_grid(graph: Graph, frames: Frames | Source | None = None) -> Graph:
 
 def frames_fit(graph: Graph, frames: Frames | Source) -> bool:
     """Whether every float32 sum of the network is exact for these frames, in any order; recomputed from the weights."""
-    return _fits(graph, FrameBatches.of(graph, frames).values())
+    return _fits(graph, FrameBatches.of(graph, frames).behind(graph.input).values())
 
 
 def _fits(graph: Graph, frames: Value) -> bool:
@@ -118,8 +118,15 @@ def snapped(graph: Graph, frames: FrameBatches) -> FrameBatches:
     DataError
         As from `snap_frames`.
     """
+    if graph.is_quantized:
+        return frames
+    if graph.input.mean is not None:
+        raise DataError(
+            f"frames: the input {graph.input.name!r} normalizes frames itself, which leaves them on no grid. Quantize the "
+            "network; or give td.trace the model without its normalization, and frames that are normalized already."
+        )
     seen = dataclasses.replace(frames, start=0, stop=len(frames.source)).values()
-    if graph.is_quantized or _fits(graph, seen):
+    if _fits(graph, seen):
         return frames
     for bits in range(SIGNIFICANT_BITS // 2, -1, -1):
         least, greatest = _multiples(np.array([seen.least, seen.greatest]), bits)
@@ -161,10 +168,10 @@ class _Rounded:
 
 def _declared(graph: Graph, frames: Frames | Source | None) -> Value:
     """What the network's frames are taken to be: twice as large as those that were shown."""
-    default = _ALLOWED_FOR[graph.input.encoding]
+    default = _ALLOWED_FOR["events" if graph.input.sends_counts else "analog"]
     if frames is None:
         return default
-    shown = FrameBatches.of(graph, frames).values()
+    shown = FrameBatches.of(graph, frames).behind(graph.input).values()
     if shown.fraction_bits is None or shown.fraction_bits > SIGNIFICANT_BITS // 2:
         return default
     largest = 2.0 * max(shown.magnitude, 2.0**-shown.fraction_bits)

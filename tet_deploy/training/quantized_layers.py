@@ -53,16 +53,25 @@ class InputLayer(nn.Module):
     """Frames to messages; a still image, whose steps share their memory, once."""
 
     scale: Tensor
+    mean: Tensor | None
+    deviation: Tensor | None
 
     def __init__(self, node: Input) -> None:
         super().__init__()
         assert node.quantization is not None
         self.limit = dynamics.largest_message(node.quantization)
+        sides = (1,) * (len(node.shape) - 1)
+        for name, array in (("mean", node.mean), ("deviation", node.deviation)):
+            values = None if array is None else torch.tensor(array, dtype=torch.float32).reshape(-1, *sides)
+            self.register_buffer(name, values, persistent=False)
         self.register_buffer("scale", torch.tensor(node.quantization.scale, dtype=torch.float32), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         frames = frames[:1] if frames.stride(0) == 0 else frames
-        return (frames.float() * self.scale).round().clamp(-self.limit, self.limit)
+        frames = frames.float()
+        if self.mean is not None and self.deviation is not None:
+            frames = (frames - self.mean) / self.deviation
+        return (frames * self.scale).round().clamp(-self.limit, self.limit)
 
 
 class Sum(nn.Module):

@@ -60,7 +60,7 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     """
     unused = dict(arrays)
     _need("digest", "a text", plan.get("digest"), isinstance(plan.get("digest"), str))
-    entry = _record("input", plan.get("input"), "name shape encoding scale bits")
+    entry = _input(plan.get("input"))
     _need("input encoding", "'analog' or 'events'", entry["encoding"], entry["encoding"] in ("analog", "events"))
     scale = entry["scale"]
     _need("input scale", "a positive number", scale, type(scale) in (int, float) and 0 < scale <= _LARGEST_SCALE)
@@ -85,6 +85,19 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     _need("nodes", "without any that nothing takes", sorted(wires.keys() - taken), taken == wires.keys())
     _ranges(plan.get("ranges", {}), {"input": [entry], **{kind: _of_kind(nodes, kind) for kind in _KEYS}})
     _need("arrays.npz", "without arrays that nothing uses", list(unused), not unused)
+
+
+def _input(value: Any) -> Mapping[str, Any]:
+    """The input, which normalizes its frames where it has a mean and a deviation for each channel."""
+    normalizes = isinstance(value, dict) and ("mean" in value or "deviation" in value)
+    entry = _record("input", value, "name shape encoding scale bits" + (" mean deviation" if normalizes else ""))
+    channels = _shape("input", entry)[0]
+    for key in ("mean", "deviation") if normalizes else ():
+        numbers = entry[key]
+        good = isinstance(numbers, list) and len(numbers) == channels and all(type(each) is float for each in numbers)
+        good = good and all(math.isfinite(each) and (each != 0 or key == "mean") for each in numbers)
+        _need(f"input {key}", f"{channels} finite numbers, and no deviation 0", numbers, good)
+    return entry
 
 
 def _sources(here: str, node: Mapping[str, Any], wires: Mapping[str, _Wire]) -> list[str]:

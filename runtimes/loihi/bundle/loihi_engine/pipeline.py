@@ -94,7 +94,7 @@ def current_decay(node: Node) -> int:
 class _Source:
     def __init__(self, node: Node, frames: str, records: Records) -> None:
         self.name = node["name"]
-        self._messages = Messages(frames, node["scale"], 2 ** (node["bits"] - 1) - 1)
+        self._messages = Messages(frames, node)
         self._clipped = optional_record(records.where("clipped", self.name))
 
     def fire(self, time: int) -> np.ndarray:

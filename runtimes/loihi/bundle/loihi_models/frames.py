@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from loihi_engine.records import optional_record
 
 
 class FrameSource(AbstractProcess):
-    """Sends the messages that stand for frames; parameters as for `Messages`.
+    """Sends the messages that stand for frames; `path` and `entry` are those of `Messages`.
 
     Parameters
     ----------
@@ -28,8 +29,8 @@ class FrameSource(AbstractProcess):
         Where to write how many messages of each frame were held at the limit, see `Record`; None to count none.
     """
 
-    def __init__(self, *, path: str, shape: tuple[int, ...], scale: float, limit: int, clipped: Any = None) -> None:
-        super().__init__(path=path, scale=scale, limit=limit, clipped=clipped, name="frames")
+    def __init__(self, *, path: str, shape: tuple[int, ...], entry: Mapping[str, Any], clipped: Any = None) -> None:
+        super().__init__(path=path, entry=entry, clipped=clipped, name="frames")
         self.s_out = OutPort(shape=shape)
 
 
@@ -43,7 +44,7 @@ class FrameSourceModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._messages = Messages(proc_params["path"], proc_params["scale"], proc_params["limit"])
+        self._messages = Messages(proc_params["path"], proc_params["entry"])
         self._clipped = optional_record(proc_params["clipped"])
 
     def run_spk(self) -> None:

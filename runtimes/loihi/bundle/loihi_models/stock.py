@@ -68,8 +68,7 @@ class StockNodes:
         source = FrameSource(
             path=self._frames,
             shape=_lava_shape(node["shape"]),
-            scale=node["scale"],
-            limit=2 ** (node["bits"] - 1) - 1,
+            entry=node,
             clipped=self._records.where("clipped", node["name"]),
         )
         return self._add(source).s_out

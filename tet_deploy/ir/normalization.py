@@ -1,0 +1,36 @@
+"""Frames that the network itself normalizes, before anything else, as many models of images do:
+
+    y[c] = (x[c] - mean[c]) / deviation[c]
+
+A convolution pads zeros of y, so that no weight could do this at its borders: it is a field of the Input, the host's work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tet_deploy.ir.nodes import Input
+
+
+def normalized(node: Input, frames: np.ndarray) -> np.ndarray:
+    """What a network makes of frames [..., *shape], in their own float type; in float32 where they become messages."""
+    if node.mean is None or node.deviation is None:
+        return frames
+    if node.quantization is not None:
+        frames = frames.astype(np.float32, copy=False)
+    sides = (1,) * (len(node.shape) - 1)
+    mean, deviation = (array.astype(frames.dtype).reshape(-1, *sides) for array in (node.mean, node.deviation))
+    return np.asarray((frames - mean) / deviation)
+
+
+def normalizing(node: Input, mean: np.ndarray, deviation: np.ndarray) -> Input:
+    """The Input that gives (y - mean) / deviation for what this one gives; arrays [C] or numbers."""
+    before = np.zeros(node.shape[:1]) if node.mean is None else node.mean.astype(np.float64)
+    scale = np.ones(node.shape[:1]) if node.deviation is None else node.deviation.astype(np.float64)
+    return dataclasses.replace(
+        node,
+        mean=np.asarray(before + scale * mean, np.float32),
+        deviation=np.asarray(scale * deviation, np.float32),
+    )
