@@ -19,7 +19,20 @@ from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.lava_latency import Schedule, schedule
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Population, Quantization, Readout
+from tet_deploy.ir.nodes import (
+    LIF,
+    Add,
+    Conv,
+    CubaLIF,
+    Flatten,
+    Input,
+    LeakyReadout,
+    Linear,
+    Node,
+    Population,
+    Quantization,
+    Readout,
+)
 from tet_deploy.ir.spec import DEPLOYABLE, behind_flatten, check
 from tet_deploy.ir.values import Value, values, weighted_bounds
 
@@ -36,7 +49,7 @@ class LavaPlan:
     Attributes
     ----------
     input, nodes, readout
-        JSON values: what the frames are, what to connect, and what the host adds to the readout.
+        JSON values: what the frames are, what to connect, and what the host makes of the readout.
     arrays
         Weights and biases under the names that the plan uses.
     """
@@ -218,8 +231,10 @@ def _(node: LIF | CubaLIF, plan: LavaPlan) -> None:
     )
 
 
-@_describe.register
-def _(node: Readout, plan: LavaPlan) -> None:
+@_describe.register(Readout)
+@_describe.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, plan: LavaPlan) -> None:
+    """The chip sends sums; the host adds the bias, and integrates them where the readout is leaky."""
     _need(node, "bias exponent of a readout", _units(node, node.quantization).bias_exponent, 0, 0)
     if node.bias is not None:
         _need_integers(node, "bias", node.bias)
@@ -230,6 +245,7 @@ def _(node: Readout, plan: LavaPlan) -> None:
         "latency": plan.timing.latency[node.name],
         "shape": list(plan.graph.shapes[node.name]),
         "bias": plan.store(f"{node.name}.bias", node.bias),
+        **({"decay": dynamics.decay_v(node)} if isinstance(node, LeakyReadout) else {}),
     }
 
 

@@ -11,12 +11,12 @@ from onnx import FunctionProto, TensorProto
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import current_function, lif_function, soft_reset_function
+from tet_deploy.exporters.onnx_neurons import integrator_function, lif_function, soft_reset_function
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, LeakyReadout, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.meaning import current_of
-from tet_deploy.onnx_file import LOGITS, READOUT, output_of
+from tet_deploy.onnx_file import LOGITS, READOUT, READOUT_STATE, output_of
 
 
 @dataclass
@@ -106,7 +106,7 @@ def _(node: LIF | SoftResetLIF | CubaLIF, network: _Network) -> str:
     build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
     if isinstance(node, CubaLIF):
         before, after = _state(current_of(name), shape, network)
-        function, held = current_function(states=network.states), own(node, "synaptic_current")
+        function, held = integrator_function(states=network.states), own(node, "synaptic_current")
         build.call(function, [current, *before], [held, *after], decay=float(node.current_decay))
         current = held
         build.declare(current, TensorProto.FLOAT, ["T", "B", *shape])
@@ -145,10 +145,18 @@ def _function(node: LIF | SoftResetLIF | CubaLIF, **options: bool) -> FunctionPr
     return lif_function(node.comparison, **options)
 
 
-@_emit.register
-def _(node: Readout, network: _Network) -> str:
+@_emit.register(Readout)
+@_emit.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, network: _Network) -> str:
     build, classes = network.build, network.graph.shapes[node.name][0]
-    readout = network.unmerged(node, network.summed(node), (classes,), READOUT)
+    if isinstance(node, LeakyReadout):
+        current = network.unmerged(node, network.summed(node), (classes,), own(node, "current"))
+        build.declare(current, TensorProto.FLOAT, ["T", "B", classes])
+        before, after = _state(READOUT_STATE, (classes,), network)
+        function, readout = integrator_function(states=network.states), READOUT
+        build.call(function, [current, *before], [readout, *after], decay=float(node.decay))
+    else:
+        readout = network.unmerged(node, network.summed(node), (classes,), READOUT)
     build.op("ReduceMean", [readout, build.integers([0])], LOGITS, keepdims=0)
     build.output(READOUT, TensorProto.FLOAT, ["T", "B", classes])
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])

@@ -17,15 +17,32 @@ from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import fixed_point_current_function, fixed_point_lif_function
+from tet_deploy.exporters.onnx_neurons import (
+    fixed_point_current_function,
+    fixed_point_integrator_function,
+    fixed_point_lif_function,
+)
 from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, Messages, need_within, synaptic_sums
 from tet_deploy.ir.certificates import certificate
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, Linear, Node, Population, Quantization, Readout
+from tet_deploy.ir.nodes import (
+    LIF,
+    Add,
+    Conv,
+    CubaLIF,
+    Flatten,
+    Input,
+    LeakyReadout,
+    Linear,
+    Node,
+    Population,
+    Quantization,
+    Readout,
+)
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.meaning import current_of
-from tet_deploy.onnx_file import LOGITS, READOUT, output_of
+from tet_deploy.onnx_file import LOGITS, READOUT, READOUT_STATE, output_of
 from tet_deploy.ranges import KINDS, SATURATED, WRAPPED, Possible, possible
 
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 1, 3, 4, 2], [0, 1, 4, 2, 3]
@@ -242,14 +259,18 @@ def _show(tensor: str, output: str, shape: Shape, axes: list[int | str], dtype: 
     build.output(output, dtype, [*axes, *shape])
 
 
-@_emit.register
-def _(node: Readout, network: _Network) -> Messages:
+@_emit.register(Readout)
+@_emit.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, network: _Network) -> Messages:
     build, name, sums = network.build, node.name, network.presynaptic(node)[0]
     classes = network.graph.shapes[name][0]
     wide = build.op("Cast", [sums], own(node, "int64"), to=TensorProto.INT64)
     shifted = build.op("Mul", [wide, build.scalar(2**dynamics.FRACTION_BITS, np.int64)], own(node, "shifted"))
     bias = np.zeros(1) if node.bias is None else node.bias
-    build.op("Add", [shifted, build.constant(own(node, "bias"), bias.astype(np.int64))], READOUT)
+    biased = own(node, "biased") if isinstance(node, LeakyReadout) else READOUT
+    build.op("Add", [shifted, build.constant(own(node, "bias"), bias.astype(np.int64))], biased)
+    if isinstance(node, LeakyReadout):
+        _integrate(node, biased, network)
     build.output(READOUT, TensorProto.INT64, ["T", "B", classes])
     # In double the sum over time is exact, so that logits do not depend on its order.
     real = build.op("Cast", [READOUT], own(node, "double"), to=TensorProto.DOUBLE)
@@ -258,6 +279,19 @@ def _(node: Readout, network: _Network) -> Messages:
     build.op("Cast", [build.op("Div", [mean, unit], own(node, "scaled"))], LOGITS, to=TensorProto.FLOAT)
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
     return Messages(sums)
+
+
+def _integrate(node: LeakyReadout, arriving: str, network: _Network) -> None:
+    """What is left of the last step's readout, and what arrives."""
+    build, classes = network.build, network.graph.shapes[node.name][0]
+    build.declare(arriving, TensorProto.INT64, ["T", "B", classes])
+    before, after = ([output_of(READOUT_STATE, what)] if network.states else [] for what in ("before", "after"))
+    for state in before:
+        build.input(state, TensorProto.INT64, ["B", classes])
+    for state in after:
+        build.output(state, TensorProto.INT64, ["B", classes])
+    function = fixed_point_integrator_function(states=network.states)
+    build.call(function, [arriving, *before], [READOUT, *after], kept=dynamics.DECAY_ONE - dynamics.decay_v(node))
 
 
 def _quantization(node: Input | Population) -> Quantization:

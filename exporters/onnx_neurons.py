@@ -58,16 +58,33 @@ def soft_reset_function(reset: str, comparison: str, *, by_channel: bool, potent
     return _float_function(name, step, comparison, by_channel, potentials, states)
 
 
-def current_function(*, states: bool) -> FunctionProto:
-    """`dynamics.synaptic_current` over time in float32; attribute `decay`. It gives the current of each step."""
+def integrator_function(*, states: bool) -> FunctionProto:
+    """v = decay * v + input over time in float32; attribute `decay`. It gives v of each step.
+
+    That is `dynamics.synaptic_current`, and a leaky readout.
+    """
     step = [
         _node("Mul", ["v", "decay"], ["kept"]),
         _node("Add", ["kept", "x"], ["v_next"]),
         _node("Identity", ["v_next"], ["held"]),
     ]
-    scan = _Scan("input", TensorProto.FLOAT, {"current": ("held", TensorProto.FLOAT)})
+    scan = _Scan("input", TensorProto.FLOAT, {"integrated": ("held", TensorProto.FLOAT)})
     nodes = [_attribute("decay", AttributeProto.FLOAT), scan.over(step)]
-    return _function("SynapticCurrent", ["input"], nodes, scan, states)
+    return _function("Integrator", ["input"], nodes, scan, states)
+
+
+def fixed_point_integrator_function(*, states: bool) -> FunctionProto:
+    """A quantized leaky readout of `dynamics.step` over time in int64; attribute `kept`, 4096 - decay_v."""
+    step = [
+        _node("Mul", ["v", "kept"], ["product"]),
+        _node("Div", ["product", "one"], ["left"]),  # of integers: it truncates toward zero
+        _node("Add", ["left", "x"], ["v_next"]),
+        _node("Identity", ["v_next"], ["held"]),
+    ]
+    one = helper.make_tensor("one", TensorProto.INT64, [], [dynamics.DECAY_ONE])
+    scan = _Scan("input", TensorProto.INT64, {"integrated": ("held", TensorProto.INT64)})
+    nodes = [_attribute("kept", AttributeProto.INT), _node("Constant", [], ["one"], value=one), scan.over(step)]
+    return _function("FixedPointIntegrator", ["input"], nodes, scan, states)
 
 
 def _reaches(value: str, comparison: str, output: str) -> list[NodeProto]:

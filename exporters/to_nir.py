@@ -31,7 +31,7 @@ from tet_deploy.errors import GraphError, MissingDependencyError, TetDeployWarni
 from tet_deploy.files import Kind, head, written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import LONGEST_NAME
-from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, Flatten, Input, Linear, Node, Readout
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, Flatten, Input, LeakyReadout, Linear, Node, Readout
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
 from tet_deploy.ir.values import ANALOG, Value, total, values
@@ -139,17 +139,18 @@ class _Network:
         """Edges from all sources; one that counts several times, or one of several at an output, goes through a layer."""
         is_output = len(sources) > 1 and self.nodes.get(name, {}).get("type") == "Output"
         if is_output:  # most readers do not add there
-            summed = self._add(name, ".sum", _multiple(1, self.graph.shapes[name]))
+            summed = self.add(name, ".sum", _multiple(1, self.graph.shapes[name]))
             self.edges.append((summed, name))
             name = summed
         for source, count in sources.items():
             if count > 1:
-                times = self._add(name, ".times", _multiple(count, self.graph.shapes[source]))
+                times = self.add(name, ".times", _multiple(count, self.graph.shapes[source]))
                 self.edges.append((source, times))
                 source = times
             self.edges.append((source, name))
 
-    def _add(self, user: str, what: str, fields: dict[str, Any]) -> str:
+    def add(self, user: str, what: str, fields: dict[str, Any]) -> str:
+        """Append a node that serves another one; its name, like that one's."""
         taken = {_in_torch(other) for other in (*self.nodes, *(node.name for node in self.graph))}
         stem = user[: LONGEST_NAME - 20] + what
         name = next(
@@ -175,6 +176,9 @@ def _network(graph: Graph) -> _Network:
         sends[node.name] = Counter([node.name])
         network.nodes[node.name] = fields
         network.connect(sources, node.name)
+        if isinstance(node, LeakyReadout):
+            output = network.add(node.name, ".output", _output(graph.shapes[node.name]))
+            network.edges.append((node.name, output))
     return network
 
 
@@ -222,7 +226,27 @@ def _(node: Input, network: _Network) -> dict[str, Any]:
 
 @_fields.register
 def _(node: Readout, network: _Network) -> dict[str, Any]:
-    return {"type": "Output", "shape": np.array(network.graph.shapes[node.name])}
+    return _output(network.graph.shapes[node.name])
+
+
+def _output(shape: Shape) -> dict[str, Any]:
+    return {"type": "Output", "shape": np.array(shape)}
+
+
+@_fields.register
+def _(node: LeakyReadout, network: _Network) -> dict[str, Any]:
+    shape = network.graph.shapes[node.name]
+    about = {"dt": DT, "decay": node.decay}
+    constants = {name: _per_neuron(value, shape) for name, value in _leak(node.decay).items()}
+    return {"type": "LI" if node.decay < 1 else "I", **constants, "metadata": about}
+
+
+def _leak(decay: float) -> dict[str, Any]:
+    """Constants of a potential in units of 1 / (1 - decay); of an integrator without a leak in its own."""
+    if decay == 1:
+        return {"r": 1 / DT}
+    # SpikingJelly refuses tau = dt; that little more is no decay that float32 could tell from 0
+    return {"tau": max(DT / (1 - decay), np.nextafter(DT, 1)), "r": 1, "v_leak": 0}
 
 
 @_fields.register
@@ -304,11 +328,7 @@ def _(node: Flatten, network: _Network) -> dict[str, Any]:
 def _(node: LIF, network: _Network) -> dict[str, Any]:
     leaks = node.decay < 1
     gain = 1 - node.decay if leaks else 1.0
-    neuron: dict[str, Any] = {"v_threshold": _threshold(node, network, gain) * gain, "v_reset": 0}
-    if leaks:  # SpikingJelly refuses tau = dt; that little more is no decay that float32 could tell from 0
-        neuron |= {"tau": max(DT / gain, np.nextafter(DT, 1)), "r": 1, "v_leak": 0}
-    else:
-        neuron |= {"r": 1 / DT}
+    neuron = {"v_threshold": _threshold(node, network, gain) * gain, "v_reset": 0, **_leak(node.decay)}
     shape = network.graph.shapes[node.name]
     threshold = np.asarray(node.threshold, np.float64)
     about = {"dt": DT, "decay": node.decay, "threshold": _by_channel(threshold, shape), "comparison": node.comparison}

@@ -34,7 +34,17 @@ from tet_deploy.errors import (
 )
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.meaning import current_of
-from tet_deploy.onnx_file import FORMAT, FRAMES, READOUT, UNSEALED_FORMAT, Description, check_seal, output_of, read_metadata
+from tet_deploy.onnx_file import (
+    FORMAT,
+    FRAMES,
+    READOUT,
+    READOUT_STATE,
+    UNSEALED_FORMAT,
+    Description,
+    check_seal,
+    output_of,
+    read_metadata,
+)
 from tet_deploy.ranges import SATURATED, WRAPPED, Possible, Ranges, clipped_messages, joined
 
 try:
@@ -110,7 +120,7 @@ class OnnxRuntime:
         self.digest, self.input_shape, self.encoding = about.digest, about.input_shape, about.encoding
         self.populations, self.metadata, self._format = tuple(about.populations), about.metadata, about.format
         self.is_quantized = any(value.name == READOUT and "int64" in value.type for value in self._session.get_outputs())
-        self._states = _states(self._session, about)
+        self._states, self._keeps = _states(self._session, about), bool(about.populations) or about.leaky_readout
         self._messages = about.messages
         self._counted, self._unknown = _counted(self._session, about)
         self._largest = max([1, *map(math.prod, about.populations.values())])
@@ -148,7 +158,7 @@ class OnnxRuntime:
         ArtifactError
             The file was exported without states.
         """
-        if not self._states and self.populations:
+        if not self._states and self._keeps:
             raise ArtifactError(
                 f"{self.path}: has no states, which single steps need. Export it with to_onnx(graph, path, states=True)."
             )
@@ -262,6 +272,9 @@ def _output_shapes(session: Any, about: Description) -> dict[str, Shape]:
         for what, held in itertools.product(("before", "after"), (name, current_of(name))):
             expected[output_of(held, what)] = (state, shape)
             over_samples.add(output_of(held, what))
+    for what in ("before", "after"):
+        expected[output_of(READOUT_STATE, what)] = (readout.type, shapes[READOUT])
+        over_samples.add(output_of(READOUT_STATE, what))
     for name, kind in _range_outputs(about):
         expected[output_of(name, kind)] = ("tensor(int64)", ())
     for name in expected.keys() & values.keys():
@@ -297,8 +310,8 @@ def _counted(session: Any, about: Description) -> tuple[Possible, tuple[str, ...
 
 
 def _states(session: Any, about: Description) -> dict[str, tuple[type, Shape]]:
-    """Type and shape of each potential and synaptic current, for one sample; none in a file without states."""
-    types = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+    """Type and shape of each potential, a leaky readout's too, and current of a sample; none in a file without states."""
+    types = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
     inputs = {value.name: value for value in session.get_inputs()}
     found: dict[str, tuple[type, Shape]] = {}
     for name, shape in about.populations.items():
@@ -306,6 +319,9 @@ def _states(session: Any, about: Description) -> dict[str, tuple[type, Shape]]:
             value = inputs.get(output_of(held, "before"))
             if value is not None:
                 found[held] = (types[value.type], shape)
+    readout = inputs.get(output_of(READOUT_STATE, "before"))
+    if readout is not None:
+        found[READOUT_STATE] = (types[readout.type], tuple(readout.shape[1:]))
     return found
 
 

@@ -22,7 +22,7 @@ from tet_deploy.errors import DataError, ExecutionError, GraphError, first_line
 from tet_deploy.ir.nodes import LEAKY, CubaLIF, SoftResetLIF
 from tet_deploy.ir.nodes import LIF as LIFNode
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
-from tet_deploy.tracing.foreign.snntorch import spikes_in
+from tet_deploy.tracing.foreign.snntorch import spikes_in, value_in
 from tet_deploy.tracing.layers import is_neurons
 from tet_deploy.tracing.trace import trace_calls
 from tet_deploy.tracing.translation import Call
@@ -146,7 +146,7 @@ class TorchRuntime:
             called[layer] += 1
             if call not in wanted:
                 return
-            parts[call].append(((*args, *kwargs.values())[0].detach(), spikes_in(output).detach()))
+            parts[call].append(((*args, *kwargs.values())[0].detach(), value_in(layer, output).detach()))
             if each_step and len(parts[call]) < steps:
                 return
             current, given = (torch.cat(of_steps) for of_steps in zip(*parts.pop(call), strict=True))

@@ -20,7 +20,9 @@ from tet_deploy.ir.nodes import (
     CubaLIF,
     Flatten,
     Input,
+    LeakyReadout,
     Linear,
+    Output,
     Readout,
     SoftResetLIF,
     Spiking,
@@ -132,10 +134,27 @@ def test_values_that_are_not_finite_agree_if_they_are_equal():
     assert node_difference(Flatten(name="f"), [x], x * np.nan) is not None
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, decay=st.floats(0, 1))
+def test_what_a_leaky_readout_keeps_is_off_by_rounding_alone(seed, decay):
+    """Over many steps in float32; a value that is farther off is found at its step, and so is another decay."""
+    given = np.random.default_rng(seed).uniform(-1, 2, (40, 2, 30)).astype(np.float32)
+    node, v, found = LeakyReadout(name="n", decay=decay), np.zeros((2, 30), np.float32), []
+    for current in given:
+        v = np.float32(decay) * v + current
+        found.append(v)
+    found = np.stack(found)
+    assert node_difference(LeakyReadout(name="n", decay=float(np.float32(decay))), [given], found, unit=SINGLE) is None
+    found[20, 1, 7] += 1e-2
+    assert node_difference(node, [given], found, unit=SINGLE).step == 20
+    other = LeakyReadout(name="n", decay=decay / 2 + 0.4)
+    assert abs(other.decay - decay) < 0.01 or node_difference(other, [given], found, unit=SINGLE) is not None
+
+
 def test_every_traceable_kind_has_a_bound():
     """All but the frames, which nothing feeds, and neurons, whose spikes are compared; others stop with an error."""
     have = {kind for kind in KINDS.values() if rounding.dispatch(kind) is not rounding.dispatch(object)}
-    assert have == set(TRACED.kinds) - {Input, Spiking} and Readout in have
+    assert have == set(TRACED.kinds) - {Input, Spiking, Output} | {Readout, LeakyReadout}
     with pytest.raises(GraphError, match="node 'i': there is no rule for how a Input rounds"):
         node_difference(Input(name="i", shape=(2,)), [np.zeros((1, 1, 2))], np.zeros((1, 1, 2)))
 

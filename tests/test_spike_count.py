@@ -6,14 +6,14 @@ import pytest
 import tet_deploy as td
 from tet_deploy.counting import estimate
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, SOFT_RESETS, Conv, Flatten, Input, Linear, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, SOFT_RESETS, Conv, Flatten, Input, Linear, Output, Readout, SoftResetLIF
 from tet_deploy.testing import random_float_network, random_frames
 from tet_deploy.validation import compare
 
 
 def counting(rng, kind=LIF, **fields):
     """A random network whose classes are neurons, as traced: the readout takes what they send."""
-    layers = [node for node in random_float_network(rng, layers=2) if not isinstance(node, Readout)]
+    layers = [node for node in random_float_network(rng, layers=2) if not isinstance(node, Output)]
     last = kind(name="last", inputs=(layers[-1].name,), threshold=0.5, **fields)
     return Graph((*layers, last, Readout(name="readout", inputs=("last",))))
 

@@ -11,7 +11,18 @@ from functools import singledispatch
 import numpy as np
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Linear, Population, Quantization, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import (
+    LIF,
+    Conv,
+    CubaLIF,
+    LeakyReadout,
+    Linear,
+    Output,
+    Population,
+    Quantization,
+    Readout,
+    SoftResetLIF,
+)
 from tet_deploy.ir.shapes import conv_size
 
 FRACTION_BITS = 6  # the chip stores u, v and the threshold shifted left by 6
@@ -97,9 +108,19 @@ def _(node: Readout, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray
     return np.left_shift(presynaptic, FRACTION_BITS) + _bias(node, presynaptic.ndim), v
 
 
+@step.register
+def _(node: LeakyReadout, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """v = decay * v + I ; quantized  v = truncate(v * (4096 - decay_v) / 4096) + 64 * I + bias,  which no width limits."""
+    if node.quantization is None:
+        v = np.asarray(v * v.dtype.type(node.decay) + presynaptic)
+    else:
+        v = _decayed(v, decay_v(node)) + np.left_shift(presynaptic, FRACTION_BITS) + _bias(node, presynaptic.ndim)
+    return v, v
+
+
 def _bias(node: Population, ndim: int) -> np.ndarray | int:
     assert node.quantization is not None
-    if isinstance(node, Readout):  # added by the host, in full width
+    if isinstance(node, Output):  # added by the host, in full width
         return 0 if node.bias is None else per_channel(node.bias.astype(np.int64), ndim)
     bias = shifted_bias(node.bias, node.quantization.bias_exponent)
     return per_channel(bias, ndim) if isinstance(bias, np.ndarray) else bias
@@ -269,7 +290,7 @@ def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int
     return mantissa.astype(np.int16).astype(np.int64) << exponent
 
 
-def decay_v(node: LIF | CubaLIF) -> int:
+def decay_v(node: LIF | CubaLIF | LeakyReadout) -> int:
     """The 12-bit decay that stands for the node's factor: 0.5 gives 2048, 1 gives 0.
 
     0 gives 4095, the most that 12 bit hold: a neuron without memory keeps 1/4096 of its potential in a chip.

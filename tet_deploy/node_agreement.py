@@ -28,12 +28,13 @@ from tet_deploy.ir.nodes import (
     Conv,
     CubaLIF,
     Flatten,
+    LeakyReadout,
     Linear,
     Node,
     Readout,
     SoftResetLIF,
 )
-from tet_deploy.meaning import evaluate
+from tet_deploy.meaning import State, evaluate
 
 STORED = 2.0**-24  # a number kept as float32 is off by at most this share of it
 DOUBLE = 2.0**-53  # the same of float64, and of each operation in it
@@ -101,9 +102,14 @@ def node_difference(
     """
     if isinstance(node, LEAKY):
         return _neurons_difference(node, inputs[0], found, unit)
+    state: State = {}
+    carried: np.ndarray | float = 0.0  # how far what a leaky readout keeps may be off
     for step, frames in enumerate(zip(*inputs, strict=True)):
         x = [np.asarray(frame, np.float64) for frame in frames]
-        expected, bound = evaluate(node, x, {}), rounding(node, x, unit)
+        kept = np.abs(state.get(node.name, np.zeros(())))
+        expected, bound = evaluate(node, x, state), rounding(node, x, unit)
+        if isinstance(node, LeakyReadout):
+            bound = carried = node.decay * (carried + 3 * unit * kept) + bound
         with np.errstate(invalid="ignore"):  # both may be infinite
             wrong = ~(np.abs(found[step] - expected) <= bound) & ~np.equal(found[step], expected)
         if wrong.any():
@@ -211,3 +217,9 @@ def _(node: Add, inputs: Sequence[np.ndarray], unit: float) -> np.ndarray | floa
 @rounding.register(Readout)
 def _(node: Flatten | Readout, inputs: Sequence[np.ndarray], unit: float) -> np.ndarray | float:
     return 0.0
+
+
+@rounding.register
+def _(node: LeakyReadout, inputs: Sequence[np.ndarray], unit: float) -> np.ndarray | float:
+    """Of one step; what it keeps is off as well."""
+    return np.asarray(sum(np.abs(x) for x in inputs) * (len(inputs) + 1) * unit)

@@ -20,13 +20,14 @@ from tet_deploy.errors import ArtifactError, shown
 from tet_deploy.files import Kind, head
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import Input, Quantization, Spiking
+from tet_deploy.ir.nodes import Input, LeakyReadout, Quantization, Spiking
 from tet_deploy.ir.shapes import Shape, output_shape
 from tet_deploy.ranges import CLIPPED, KINDS, Possible, possible
 
 FORMAT = 2
 UNSEALED_FORMAT = 1  # what version 0.1 wrote: the same but for the seal
 FRAMES, READOUT, LOGITS = "frames", "readout", "logits"  # the input, and two outputs of every file
+READOUT_STATE = "readout/potential"  # under which a leaky readout's state goes; no node has such a name
 # A model begins with its IR version, in two bytes, and its producer.
 ONNX_FILE = Kind("an ONNX file of tet_deploy", lambda path: head(path)[2:].startswith(b"\x12\x0atet_deploy"))
 
@@ -54,6 +55,8 @@ class Description:
         The input whose messages may be clipped, by its name; empty in a float network.
     possible
         Nodes that may leave the chip's range, see `ranges.possible`; None in a file that does not say so, as older ones.
+    leaky_readout
+        Whether the readout keeps something from step to step.
     """
 
     format: int
@@ -64,6 +67,7 @@ class Description:
     metadata: Mapping[str, str]
     messages: Mapping[str, Input] = field(default_factory=dict)
     possible: Possible | None = None
+    leaky_readout: bool = False
 
 
 def metadata_of(graph: Graph, version: str) -> dict[str, str]:
@@ -75,6 +79,7 @@ def metadata_of(graph: Graph, version: str) -> dict[str, str]:
         "tet_deploy.graph_digest": graph.digest(),
         "tet_deploy.input": json.dumps({"shape": list(graph.input.shape), "encoding": graph.input.encoding}),
         "tet_deploy.populations": json.dumps(shapes),
+        **({"tet_deploy.leaky_readout": "true"} if isinstance(graph.readout, LeakyReadout) else {}),
         "tet_deploy.ranges": json.dumps({"messages": _messages(graph), **possible(graph)}),
         "tet_deploy.metadata": json.dumps(dict(graph.metadata), sort_keys=True),
         _SEAL: _EMPTY_SEAL,
@@ -114,6 +119,7 @@ def read_metadata(metadata: Mapping[str, str]) -> Description:
         input_shape=shape,
         encoding=source["encoding"],
         populations={name: _shape("populations", shape) for name, shape in populations.items()},
+        leaky_readout="tet_deploy.leaky_readout" in metadata,
         metadata=_texts(metadata) if "tet_deploy.metadata" in metadata else {},
         **(_ranges(_entry(metadata, "ranges"), shape, source["encoding"]) if "tet_deploy.ranges" in metadata else {}),
     )

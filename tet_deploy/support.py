@@ -20,7 +20,7 @@ from tet_deploy import deployment
 from tet_deploy.errors import GraphError, MissingDependencyError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import KINDS, LIF, WEIGHTED, Input, Node, Population, Quantization, Readout, Spiking
+from tet_deploy.ir.nodes import KINDS, LIF, WEIGHTED, Input, Node, Output, Population, Quantization, Readout, Spiking
 from tet_deploy.ir.spec import DEPLOYABLE
 from tet_deploy.layout import Table
 from tet_deploy.passes import fold
@@ -165,6 +165,6 @@ def _harmless(node: Node) -> Node:
             node, weight=weight, bias=None, quantization=Quantization(scale=1.0) if quantized else None
         )
     if isinstance(node, Population):
-        kind = Readout if isinstance(node, Readout) else LIF
+        kind = Readout if isinstance(node, Output) else LIF
         return kind(name=node.name, inputs=node.inputs, quantization=Quantization(scale=1.0) if quantized else None)
     return node

@@ -1,8 +1,8 @@
 """Random networks and frames for tests of passes, exporters and runtimes; yours too.
 
 The networks are small, differ in everything that a deployable network may differ in, branches, sums of sums, long skips, max
-and folded average pools, decays and biases at their limits included, and fire: about a tenth to a half of their neurons at
-each step.
+and folded average pools, leaky readouts, decays and biases at their limits included, and fire: about a tenth to a half of
+their neurons at each step.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from tet_deploy.ir.nodes import (
     CubaLIF,
     Flatten,
     Input,
+    LeakyReadout,
     Linear,
     Node,
     Quantization,
@@ -213,8 +215,10 @@ class _Drawing:
             self.nodes.append(fc)
             ports.append(fc.name)
         bias = None if self.integers is None else self.rng.integers(-4000, 4000, classes).astype(np.int32)
-        readout = Readout(name="readout", inputs=tuple(ports), bias=bias, quantization=self._units(16.0))
-        return Graph((*self.nodes, readout))
+        fields: dict[str, Any] = {"inputs": tuple(ports), "bias": bias, "quantization": self._units(16.0)}
+        decay = {4: 0.75, 7: 1.0, 10: LEAST_DECAY}.get(classes)
+        readout = Readout if decay is None else partial(LeakyReadout, decay=decay)
+        return Graph((*self.nodes, readout(name="readout", **fields)))
 
     def _units(self, scale: float) -> Quantization | None:
         return None if self.integers is None else Quantization(scale=scale)

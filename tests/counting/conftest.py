@@ -1,5 +1,6 @@
 """A slow count of what a network costs, in exact rationals, that shares nothing with the counting but the nodes."""
 
+import math
 from collections import Counter
 from fractions import Fraction
 from itertools import product
@@ -7,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.ir.nodes import LIF, Add, Conv, Flatten, Input, LeakyReadout, Linear, Output
 from tet_deploy.units import of_channel
 
 
@@ -58,8 +59,10 @@ class EventLoop:
             return self._added(node, sources)
         if isinstance(node, LIF):
             return self._fired(node, sources)
-        if isinstance(node, Readout):
+        if isinstance(node, Output):
             self.counts["bias_additions"] += 0 if node.bias is None else len(node.bias)
+            if isinstance(node, LeakyReadout) and node.decay not in (0, 1):
+                self.counts["leak_multiplications"] += math.prod(self.graph.shapes[node.name])
             return {}
         return self._followed(node, sources[0])
 
@@ -99,7 +102,7 @@ class EventLoop:
             source = self.graph[source.inputs[0]]
         (population,) = (user for user in self.graph if node.name in user.inputs)
         one_each = all(sum(weight != 0 for _, weight in ends) <= 1 for ends in self.reaches[node.name].values())
-        adds = isinstance(population, Readout) or len(population.inputs) > 1
+        adds = isinstance(population, Output) or len(population.inputs) > 1
         if node.dense_macs == 0 and one_each and adds and not isinstance(source, Input):
             return "skip"
         return {Input: "analog", LIF: "spike", Add: "graded"}[type(source)]

@@ -52,7 +52,7 @@ REFUSED = {
     # kinds
     "synaptic current": (cuba, "node 'n1': how a CubaLIF of source 'nir' makes a step is not in the file.*Train with"),
     "current without a time constant": (lambda f: cuba(f, tau_syn=None), "node 'n1': lacks 'tau_syn'"),
-    "integrator": (lambda f: node(f, {"type": "LI"}), "node 'n1': LI has no exact form.*average over time"),
+    "integrator": (lambda f: node(f, {"type": "CubaLI"}), "node 'n1': CubaLI has no exact form.*average over time"),
     "delay": (lambda f: node(f, {"type": "Delay", "delay": 1.0}), "node 'n1': Delay has no exact form.*without delays"),
     "unknown": (lambda f: node(f, {"type": "MaxPool2d"}), "node 'n1': its type 'MaxPool2d' is none that is known. Use"),
     "no type": (lambda f: node(f, {"r": 1.0}), "node 'n1': says no type"),

@@ -10,7 +10,7 @@ ENERGIES = {
     "event": "multiplications for non-zero inputs only, additions for spikes: an event-driven chip",
     "dense_in": "every element of the network's input multiplied, zeros too, additions for spikes",
     "rate": "the literature's formula: mean firing rate x multiply-accumulates with the padded border",
-    "full": "the default plus biases, skip connections, leak multiplications and comparisons of the neurons",
+    "full": "the default plus biases, skip connections, leak multiplications (a leaky readout's too) and comparisons",
     "ann": "the same layers without spikes: one dense pass, same number format, border included",
 }
 CACHED = "the default, with the layer that sees a static image computed once and its result added at every step"

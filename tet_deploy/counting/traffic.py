@@ -18,7 +18,7 @@ from tet_deploy.counting.signals import Signal, signals, total, weighted_total
 from tet_deploy.counting.synapses import Synapses, adds_bias, synapses
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, CubaLIF, Readout, SoftResetLIF, Spiking
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, CubaLIF, LeakyReadout, Output, SoftResetLIF, Spiking
 from tet_deploy.ir.values import SPIKE, Value, values
 from tet_deploy.reprs import short_repr
 
@@ -45,7 +45,7 @@ PER_STEP = {
     "mac_padded": "multiply-accumulates as the literature counts them, the border's zeros included",
     "bias_additions": "one per output of a layer with a bias",
     "neuron_updates": "neurons of a population, one comparison each",
-    "leak_multiplications": "potentials and synaptic currents that neurons multiply by a decay",
+    "leak_multiplications": "potentials and synaptic currents that neurons, or a leaky readout, multiply by a decay",
 }
 
 
@@ -125,8 +125,8 @@ def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
             rows.append(_population_row(graph, node, recording.spikes[node.name]))
         elif isinstance(node, Add):
             rows.append(_add_row(graph, node, sent, flowing))
-        elif isinstance(node, Readout) and any(flowing[source] is not None for source in node.inputs):
-            rows.append(_count_row(graph, node, sent, flowing))
+        elif isinstance(node, Output):
+            rows += _output_rows(graph, node, sent, flowing)
     return _assemble(rows, frames.shape[:2], static=bool((frames == frames[:1]).all()))
 
 
@@ -227,11 +227,15 @@ def _add_row(graph: Graph, node: Add, sent: Mapping[str, Value], flowing: Mappin
     return _Row(node.name, "add", False, {"residual_additions": _additions(skips, elements, sent, flowing)}, per_step)
 
 
-def _count_row(graph: Graph, node: Readout, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]) -> _Row:
-    """Spikes that are added up over time; what a layer sends accumulates there for free."""
+def _output_rows(graph: Graph, node: Output, sent: Mapping[str, Value], flowing: Mapping[str, Signal | None]) -> list[_Row]:
+    """Spikes that are added up over time, and decays of a leaky readout; what a layer sends accumulates there for free."""
     elements = int(np.prod(graph.shapes[node.name], dtype=np.int64))
     counted = [source for source in node.inputs if flowing[source] is not None]
-    return _Row(node.name, "add", False, {"residual_additions": _additions(counted, elements, sent, flowing)}, {})
+    leaks = elements * (isinstance(node, LeakyReadout) and 0 < node.decay < 1)
+    if not counted and not leaks:
+        return []
+    additions = {"residual_additions": _additions(counted, elements, sent, flowing)}
+    return [_Row(node.name, "add", False, additions, {"leak_multiplications": leaks})]
 
 
 def _additions(

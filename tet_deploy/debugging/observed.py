@@ -12,7 +12,7 @@ import numpy as np
 
 from tet_deploy.contracts import Recording
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import Population, Spiking
+from tet_deploy.ir.nodes import LeakyReadout, Population, Spiking
 from tet_deploy.meaning import over_time
 
 
@@ -57,7 +57,7 @@ class Steps:
     Attributes
     ----------
     before, after
-        The membrane potential before a step, and after it and its reset; of a readout, zeros and what it sends.
+        The membrane potential before a step, and after it and its reset; of a readout, what it keeps and what it sends.
     spikes
         Where it fired; False for a readout.
     """
@@ -70,15 +70,13 @@ class Steps:
     def of(cls, population: Population, recording: Recording) -> Steps:
         """Those that a recording holds."""
         if not isinstance(population, Spiking):
-            return cls(
-                before=np.zeros_like(recording.readout),
-                after=recording.readout,
-                spikes=np.zeros(recording.readout.shape, bool),
-            )
+            sent = recording.readout
+            before = _a_step_before(sent) if isinstance(population, LeakyReadout) else np.zeros_like(sent)
+            return cls(before=before, after=sent, spikes=np.zeros(sent.shape, bool))
         after = recording.potentials[population.name]
         after = after.astype(np.int64 if after.dtype.kind == "i" else after.dtype)
         return cls(
-            before=np.concatenate([np.zeros_like(after[:1]), after[:-1]]),
+            before=_a_step_before(after),
             after=after,
             spikes=recording.spikes[population.name].astype(bool),
         )
@@ -87,3 +85,7 @@ class Steps:
         """Where one fires and the other does not, or both are silent with potentials farther apart than that."""
         apart = np.abs(self.after.astype(np.float64) - other.after) > tolerance
         return np.asarray((self.spikes != other.spikes) | (~self.spikes & ~other.spikes & apart))
+
+
+def _a_step_before(potentials: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(potentials[:1]), potentials[:-1]])

@@ -21,7 +21,7 @@ from tet_deploy.debugging import causes
 from tet_deploy.debugging.currents import Current, unwrapped
 from tet_deploy.debugging.observed import Flow
 from tet_deploy.debugging.synapses import Port, bias, ports, unlimited
-from tet_deploy.ir.nodes import LEAKY, LIF, ON_CHIP, CubaLIF, Population, SoftResetLIF
+from tet_deploy.ir.nodes import LEAKY, ON_CHIP, CubaLIF, LeakyReadout, Population, SoftResetLIF
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.meaning import through_current
 from tet_deploy.passes.snap_to_grid import SIGNIFICANT_BITS
@@ -95,11 +95,13 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
     if own.share or flows.share:  # what is added to a current goes on with it
         added[causes.DECAY] = before_bias.charge(sums, meant) + flows.truncated - current
     keeps = isinstance(expected, LEAKY) and isinstance(found, LEAKY)
-    if keeps:
-        assert isinstance(expected, LEAKY) and isinstance(found, LEAKY)
+    if keeps or isinstance(expected, LeakyReadout) or isinstance(found, LeakyReadout):
         kept = _decay(expected, before)
         added[causes.DECAY] = added.get(causes.DECAY, 0.0) + _decay(found, before) - kept
-        current = current + kept - along(threshold(expected), current.ndim)
+        current = current + kept
+    if keeps:
+        assert isinstance(expected, LEAKY) and isinstance(found, LEAKY)
+        current = current - along(threshold(expected), current.ndim)
         moved = along(threshold(expected) - threshold(found), current.ndim)
         added[causes.THRESHOLD] = np.broadcast_to(moved, current.shape)
     if found.quantization is not None and theirs is not None:
@@ -189,9 +191,11 @@ def _clear(difference: float) -> float:
     return difference if abs(difference) > 1e-9 else 0.0
 
 
-def _decay(node: LIF | SoftResetLIF | CubaLIF, before: np.ndarray) -> np.ndarray:
-    """What is left of the potential."""
-    if isinstance(node, ON_CHIP) and node.quantization is not None:
+def _decay(node: Population, before: np.ndarray) -> np.ndarray:
+    """What is left of the potential; 0 of a readout that keeps none."""
+    if not isinstance(node, (*LEAKY, LeakyReadout)):
+        return np.zeros_like(before)
+    if isinstance(node, (*ON_CHIP, LeakyReadout)) and node.quantization is not None:
         scale = along(unit(node), before.ndim)
         share = (dynamics.DECAY_ONE - dynamics.decay_v(node)) / dynamics.DECAY_ONE
         return np.asarray(np.trunc(np.rint(before * scale) * share) / scale)

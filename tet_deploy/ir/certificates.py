@@ -19,7 +19,7 @@ from typing import Any
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, CubaLIF, Population, Readout
+from tet_deploy.ir.nodes import LIF, CubaLIF, LeakyReadout, Population, Readout
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.layout import Table
 
@@ -119,9 +119,10 @@ def _least_potential(node: Population, least_sum: int) -> float:
     raise GraphError(f"node {node.name!r}: no bound is known for the potential of a {node.kind}.")
 
 
-@_least_potential.register
-def _(node: Readout, least_sum: int) -> float:
-    return 0.0  # it keeps none
+@_least_potential.register(Readout)
+@_least_potential.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, least_sum: int) -> float:
+    return 0.0  # the chip keeps none
 
 
 @_least_potential.register(LIF)

@@ -15,7 +15,7 @@ import numpy as np
 from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.digest import digest
 from tet_deploy.ir.names import check_name
-from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Input, Node, Population, Readout, to_record
+from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Input, Node, Output, Population, to_record
 from tet_deploy.ir.shapes import Shape, output_shape
 from tet_deploy.ir.table import graph_table, summary
 
@@ -59,13 +59,13 @@ class Graph:
             _need_finite(node)
             shapes[node.name] = output_shape(node, tuple(shapes[source] for source in node.inputs))
         object.__setattr__(self, "_shapes", MappingProxyType(shapes))
-        for kind in (Input, Readout):
+        for what, kind in (("Input", Input), ("Readout", Output)):
             found = [node.name for node in self.nodes if isinstance(node, kind)]
             if len(found) != 1:
-                raise GraphError(f"a network needs exactly one {kind.__name__}; found {found or 'none'}.")
+                raise GraphError(f"a network needs exactly one {what}; found {found or 'none'}.")
         _check_quantization(self)
         for node in self.nodes:
-            if not isinstance(node, Readout) and not self.consumers(node.name):
+            if not isinstance(node, Output) and not self.consumers(node.name):
                 raise GraphError(f"node {node.name!r}: nothing uses its output. Remove it or connect it.")
 
     def __repr__(self) -> str:
@@ -121,9 +121,9 @@ class Graph:
         return self.of_kind(Input)[0]
 
     @property
-    def readout(self) -> Readout:
+    def readout(self) -> Output:
         """The node that gives the result."""
-        return self.of_kind(Readout)[0]
+        return self.of_kind(Output)[0]
 
     @property
     def is_quantized(self) -> bool:

@@ -5,7 +5,7 @@ consumer). Time is not a node: a graph runs for any number of steps. The shapes 
 arrays that cross functions are time-major, `[T, B, C, H, W]`.
 
 A quantized network uses the same kinds: its arrays then hold integers, and `quantization` says what they stand for.
-Following Loihi, the bias of a quantized network belongs to the population (neurons or Readout), not to the synapses.
+Following Loihi, the bias of a quantized network belongs to the population (neurons or readout), not to the synapses.
 """
 
 from __future__ import annotations
@@ -234,11 +234,26 @@ class CubaLIF(Spiking):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Readout(Population):
-    """The network's output: the presynaptic input of each class at each step; the decision is its largest mean over time.
+class Output(Population):
+    """Common to all kinds of readout: a number for each class at each step; the decision is the largest mean over time.
 
-    Fed by neurons it counts their spikes. Of classes that tie, the first is taken.
+    Of classes that tie, the first is taken.
     """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Readout(Output):
+    """The presynaptic input of each class. Fed by neurons it counts their spikes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LeakyReadout(Output):
+    """v = decay * v + I, which it sends: a leaky integrator that never fires.  v(0) = 0.
+
+    Of a quantized network the host keeps v, in whole numbers that no width limits, and with a chip's decay of 12 bit.
+    """
+
+    decay: float = 0.5
 
 
 WEIGHTED = (Conv, Linear)
@@ -249,7 +264,10 @@ _LATER = {"comparison": ">"}  # fields that files and digests know only where th
 _NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
-    for kind in (Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, LIF, SoftResetLIF, CubaLIF, Readout)
+    for kind in (
+        *(Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add),
+        *(LIF, SoftResetLIF, CubaLIF, Readout, LeakyReadout),
+    )
 }
 
 

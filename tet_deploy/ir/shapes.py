@@ -20,6 +20,7 @@ from tet_deploy.ir.nodes import (
     CubaLIF,
     Flatten,
     Input,
+    LeakyReadout,
     Linear,
     Node,
     Population,
@@ -164,8 +165,11 @@ def _(node: LIF | SoftResetLIF | CubaLIF, x: Shape, *others: Shape) -> Shape:
     return x
 
 
-@_shape.register
-def _(node: Readout, x: Shape, *others: Shape) -> Shape:
+@_shape.register(Readout)
+@_shape.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, x: Shape, *others: Shape) -> Shape:
+    if isinstance(node, LeakyReadout) and not 0 <= node.decay <= 1:
+        raise GraphError(f"node {node.name!r}: decay must lie in [0, 1]; got {node.decay}.")
     _need_rank(node, x, 1)
     _need_vector(node, "bias", node.bias, x[0])
     return x

@@ -18,8 +18,8 @@ from tet_deploy.ir.nodes import (
     Input,
     Linear,
     Node,
+    Output,
     Population,
-    Readout,
     Spiking,
 )
 
@@ -42,13 +42,13 @@ class Spec:
 
 TRACED = Spec(
     name="traced",
-    kinds=(Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, Spiking, Readout),
+    kinds=(Input, Conv, Linear, BatchNorm, AvgPool, Flatten, Add, Spiking, Output),
     sources={},
     remedy="Use a supported layer.",
 )
 DEPLOYABLE = Spec(
     name="deployable",
-    kinds=(Input, Conv, Linear, Flatten, Add, Spiking, Readout),
+    kinds=(Input, Conv, Linear, Flatten, Add, Spiking, Output),
     sources={Conv: _SENDERS, Linear: _SENDERS, Flatten: _SENDERS, Add: (Spiking, Add), Population: WEIGHTED},
     remedy="Lower the network first: td.lower(graph).",
     own_synapses=True,

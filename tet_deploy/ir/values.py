@@ -20,7 +20,7 @@ import numpy as np
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Node, Readout, Spiking
+from tet_deploy.ir.nodes import Add, AvgPool, BatchNorm, Conv, Flatten, Input, LeakyReadout, Linear, Node, Readout, Spiking
 
 ANALOG, EVENTS, SPIKE, GRADED, POOLED, SUM = "analog", "events", "spike", "graded", "pooled", "sum"
 KINDS = {
@@ -243,3 +243,11 @@ def _(node: Readout, *ports: Value) -> Value:
     return dataclasses.replace(
         summed, kind=SUM, least=float(least), greatest=float(greatest), scale=_times(summed.scale, unit)
     )
+
+
+@_value.register
+def _(node: LeakyReadout, *ports: Value) -> Value:
+    """Nothing bounds what adds up over steps of any number."""
+    scale = 1.0 if node.quantization is None else _times(node.quantization.scale, 2.0**dynamics.FRACTION_BITS)
+    whole = None if node.quantization is None else 0
+    return Value(kind=SUM, least=-math.inf, greatest=math.inf, fraction_bits=whole, scale=scale)

@@ -31,6 +31,7 @@ from tet_deploy.ir.nodes import (
     Conv,
     Flatten,
     Input,
+    LeakyReadout,
     Linear,
     Node,
     Population,
@@ -152,6 +153,7 @@ def _(node: BatchNorm) -> Node:
 @_magnitudes.register(Flatten)
 @_magnitudes.register(Add)
 @_magnitudes.register(Readout)
+@_magnitudes.register(LeakyReadout)
 def _(node: Node) -> Node:
     return node
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import ON_CHIP, Population, Readout
+from tet_deploy.ir.nodes import ON_CHIP, Output, Population
 from tet_deploy.ir.shapes import output_shape
 from tet_deploy.meaning import over_time
 from tet_deploy.passes.deviation import Trajectory, deviation, share_differing, ties
@@ -224,7 +224,7 @@ def _largest(population: Population, sums: np.ndarray) -> int:
 
 def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int, int]:
     """What the fit sends on all samples, its largest sum and its least potential; it stops at a sum that would wrap."""
-    largest, least, sends = 0, 0, not isinstance(fit.population, Readout)
+    largest, least, sends = 0, 0, not isinstance(fit.population, Output)
     sent = Messages(ports[0].messages.steps, _shape(ports))
     size = max(1, _AT_ONCE // _values(ports))
     for start in range(0, ports[0].messages.samples, size):

@@ -1,7 +1,7 @@
 """How far a population strays from what the float one does on the same frames, channel by channel.
 
     neurons  share of the spikes that differ + mean squared difference of the membrane potentials, in thresholds
-    Readout  mean squared difference of what it sends, as a share of how far its classes lie apart
+    readout  mean squared difference of what it sends, as a share of how far its classes lie apart
 
 A membrane potential counts between -1 and 1 threshold: farther below, it decides no spike for a while, and channels whose
 potentials are huge would decide everything.
@@ -16,7 +16,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, CubaLIF, Population, Readout
+from tet_deploy.ir.nodes import LIF, CubaLIF, LeakyReadout, Output, Population, Readout
 from tet_deploy.meaning import through_current
 
 
@@ -73,8 +73,9 @@ def _(node: LIF | CubaLIF, expected: Trajectory, found: Trajectory) -> np.ndarra
     return np.asarray(flips + _over_channels((after - before) ** 2))
 
 
-@deviation.register
-def _(node: Readout, expected: Trajectory, found: Trajectory) -> np.ndarray:
+@deviation.register(Readout)
+@deviation.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, expected: Trajectory, found: Trajectory) -> np.ndarray:
     apart = expected.sent - expected.sent.mean(axis=2, keepdims=True)
     return np.asarray(_over_channels((found.sent - expected.sent) ** 2) / max(float(np.mean(apart**2)), 1e-12))
 
@@ -85,6 +86,6 @@ def _over_channels(values: np.ndarray) -> np.ndarray:
 
 def share_differing(node: Population, expected: Trajectory, found: Trajectory) -> float:
     """Share of the spikes that differ; of a readout, of the decisions."""
-    if isinstance(node, Readout):
+    if isinstance(node, Output):
         return float(np.mean(expected.sent.mean(axis=0).argmax(axis=1) != found.sent.mean(axis=0).argmax(axis=1)))
     return float(np.mean(expected.sent != found.sent))

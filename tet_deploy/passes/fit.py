@@ -13,7 +13,18 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, ON_CHIP, Conv, CubaLIF, Linear, Population, Quantization, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import (
+    LIF,
+    ON_CHIP,
+    Conv,
+    CubaLIF,
+    LeakyReadout,
+    Linear,
+    Population,
+    Quantization,
+    Readout,
+    SoftResetLIF,
+)
 from tet_deploy.passes.messages import Messages
 from tet_deploy.units import ByChannel
 
@@ -169,8 +180,9 @@ def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> 
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
 
 
-@populations.register
-def _(node: Readout, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
+@populations.register(Readout)
+@populations.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
     shifted = np.zeros(1) if bias is None else bias * np.asarray(scale) * 2.0**dynamics.FRACTION_BITS
     if np.abs(shifted).max() > np.iinfo(np.int32).max:
         return []

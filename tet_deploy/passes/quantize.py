@@ -1,6 +1,6 @@
 """Turn a float network into the integers of a Loihi core.
 
-All synapses into a population (neurons or Readout) share a scale s, in integer units per unit of membrane potential:
+All synapses into a population (neurons or readout) share a scale s, in integer units per unit of membrane potential:
 
     weight mantissa     round(W * s / s_in)     2 to 8 bit;  s_in is the scale of the messages, 1 for spikes
     threshold mantissa  round(Vth * s)          17 bit
@@ -29,14 +29,26 @@ from tet_deploy.contracts import Frames, Progress
 from tet_deploy.errors import ArgumentError, GraphError
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Add, Flatten, Input, Node, Population, Quantization
+from tet_deploy.ir.nodes import (
+    LIF,
+    ON_CHIP,
+    WEIGHTED,
+    Add,
+    CubaLIF,
+    Flatten,
+    Input,
+    LeakyReadout,
+    Node,
+    Population,
+    Quantization,
+)
 from tet_deploy.ir.parts import part_name
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.calibrate import Calibrated, calibrate
 from tet_deploy.passes.fit import Port, held_bias, is_uniform, with_one_threshold
 from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
-from tet_deploy.passes.rounding import REFUSED, as_summary, check_rounding, rounding
+from tet_deploy.passes.rounding import REFUSED, Rounding, as_summary, check_rounding, readout_rounding, rounding
 from tet_deploy.passes.threshold_classes import MOST_CLASSES
 from tet_deploy.passes.widths import WIDEST, Bits, widths
 from tet_deploy.units import ByChannel, by_channel
@@ -200,11 +212,16 @@ class _Quantizer:
         self.nodes.append(dataclasses.replace(fit.population, inputs=tuple(names), quantization=quantization))
         self.summary[node.name] = _summary(found, quantization.scale, names)
         if isinstance(measured, ON_CHIP) and isinstance(fit.population, ON_CHIP):
-            rounded = rounding(measured, fit.population, held_bias(measured, ports), self.frames.steps)
-            check_rounding(measured, rounded, self.rounding_limit)
-            self.summary[node.name]["rounding"] = as_summary(rounded)
+            biases = held_bias(measured, ports)
+            self._check(measured, rounding(measured, fit.population, biases, self.frames.steps))
+        elif isinstance(measured, LeakyReadout):
+            self._check(measured, readout_rounding(measured, self.frames.steps))
         if found.sent is not None:
             self.sent[node.name] = found.sent, 1.0
+
+    def _check(self, node: LIF | CubaLIF | LeakyReadout, found: Rounding) -> None:
+        check_rounding(node, found, self.rounding_limit)
+        self.summary[node.name]["rounding"] = as_summary(found)
 
 
 def _taken(node: Node, graph: Graph) -> list[str]:

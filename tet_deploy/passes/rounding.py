@@ -10,6 +10,7 @@ frames. With g(c, d) what a steady input of 1 adds up to, through a current of d
     bias       g(0, d') * max |b' / s - b| / threshold     b as the potential is to have it, see `fit.held_bias`
 
 A neuron that fires at its threshold, ">=", may be held one mantissa lower, which is exact where its sums are whole numbers.
+Of a leaky readout the first quotient alone counts, which is a share of its potential.
 Resets and inputs that come and go make the error smaller than that. Weights are not rounded here but in `calibrate`.
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError, QuantizationWarning, warn
-from tet_deploy.ir.nodes import LIF, CubaLIF
+from tet_deploy.ir.nodes import LIF, CubaLIF, LeakyReadout
 
 TOLD = 0.05  # of the threshold; larger errors are told
 REFUSED = 0.25  # and these refused, unless the caller sets another limit
@@ -81,7 +82,7 @@ def rounding(trained: LIF | CubaLIF, held: LIF | CubaLIF, bias: np.ndarray | Non
     )
 
 
-def trained_current_decay(node: LIF | CubaLIF) -> float:
+def trained_current_decay(node: LIF | CubaLIF | LeakyReadout) -> float:
     """0 where there is no current: what arrives lives one step."""
     return node.current_decay if isinstance(node, CubaLIF) else 0.0
 
@@ -91,7 +92,14 @@ def _gain(current_decay: float, decay: float, steps: int) -> float:
     return float(np.sum(decay ** powers[::-1] * np.cumsum(current_decay**powers)))
 
 
-def check_rounding(node: LIF | CubaLIF, found: Rounding, limit: float) -> None:
+def readout_rounding(trained: LeakyReadout, steps: int) -> Rounding:
+    """The same of a leaky readout, of which only the decay is rounded: a share of the potential itself."""
+    decay = 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
+    error = abs(_gain(0.0, decay, steps) / _gain(0.0, trained.decay, steps) - 1)
+    return Rounding(steps=steps, decay=decay, current_decay=0.0, decay_error=error, threshold_error=0.0, bias_error=0.0)
+
+
+def check_rounding(node: LIF | CubaLIF | LeakyReadout, found: Rounding, limit: float) -> None:
     """Tell what rounding changed, where that is more than little.
 
     Warns
@@ -110,16 +118,17 @@ def check_rounding(node: LIF | CubaLIF, found: Rounding, limit: float) -> None:
         return
     shares = {"decay": found.decay_error, "threshold": found.threshold_error, "bias": found.bias_error}
     worst = "decay" if became else max(shares, key=lambda name: shares[name])
+    what, of = ("its decay", "itself") if isinstance(node, LeakyReadout) else ("decay, threshold and bias", "the threshold")
     message = (
-        f"node {node.name!r}: {_change(node, found, worst)}; over {found.steps} steps rounding decay, threshold and bias "
-        f"moves a steady potential by {found.error:.2g} of the threshold. {_WAYS_OUT[worst]}"
+        f"node {node.name!r}: {_change(node, found, worst)}; over {found.steps} steps rounding {what} moves a steady "
+        f"potential by {found.error:.2g} of {of}. {_WAYS_OUT[worst]}"
     )
     if found.error > limit:
         raise GraphError(f"{message} rounding_limit={limit:g} refuses it; a larger one lets it pass.")
     warn(message, QuantizationWarning)
 
 
-def _change(node: LIF | CubaLIF, found: Rounding, worst: str) -> str:
+def _change(node: LIF | CubaLIF | LeakyReadout, found: Rounding, worst: str) -> str:
     if worst != "decay":
         return f"its {worst} is coarse in the chip's integers"
     decays = {"decay": (node.decay, found.decay), "current_decay": (trained_current_decay(node), found.current_decay)}

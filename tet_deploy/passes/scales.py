@@ -18,7 +18,7 @@ import numpy as np
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import ON_CHIP, Conv, Population, Readout
+from tet_deploy.ir.nodes import ON_CHIP, Conv, Output, Population
 from tet_deploy.ir.values import fraction_bits
 from tet_deploy.passes.fit import MOST_PARTS, Port, is_uniform
 from tet_deploy.units import ByChannel, by_channel
@@ -78,7 +78,7 @@ def scales(node: Population, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
             f"large for its weights (largest {largest:.3g}), which would all round to 0. {_WAYS_OUT[tightest.split()[0]]}"
         )
     exact = max(*(_whole(port.node.weight) * port.scale for port in ports), _whole(getattr(node, "threshold", 1.0)))
-    if isinstance(node, Readout) and all(is_uniform(port.node) for port in ports) and exact <= usual:
+    if isinstance(node, Output) and all(is_uniform(port.node) for port in ports) and exact <= usual:
         usual = exact  # it counts spikes: nothing is gained by counting in larger units
     return Scales(least, most[tightest], usual, exact if least <= exact <= usual else None)
 

@@ -25,7 +25,7 @@ from tet_deploy.tracing.calls import BY_STEP
 from tet_deploy.tracing.eval_mode import owner
 from tet_deploy.tracing.foreign import snntorch, spikingjelly
 from tet_deploy.tracing.layers import is_neurons, layout_needed, needs_eval_mode
-from tet_deploy.tracing.loops import rolled_up
+from tet_deploy.tracing.loops import Rolled, rolled_up
 
 Heard = dict[str, deque[tuple[Any, Any]]]  # per layer and call, what it gave, and before that, of neurons, what they took
 SAMPLES = 3
@@ -135,7 +135,9 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
     if isinstance(expected, Tensor) and not _same(expected, found):
         raise _unseen(type(model).__name__, "gives other values than")
     results = {
-        call: _together([replay.results[one] for replay in replays for one in calls], by_step or len(calls) > 1)
+        call: _together(
+            [_value(rolled, one, replay.results[one]) for replay in replays for one in calls], by_step or len(calls) > 1
+        )
         for call, calls in rolled.calls.items()
     }
     program.graph.eliminate_dead_code()
@@ -153,6 +155,11 @@ def _innermost(model: nn.Module, error: Exception) -> tuple[str, nn.Module]:
     running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     inside = [module for module in running if isinstance(module, nn.Module) and paths.get(id(module))]
     return (paths[id(inside[-1])], inside[-1]) if inside else ("", model)
+
+
+def _value(rolled: Rolled, call: fx.Node, given: Any) -> Any:
+    """What counts of what a call gave."""
+    return snntorch.value_in(rolled.written.get_submodule(str(call.target)), given) if call.op == "call_module" else given
 
 
 def _together(values: Sequence[Any], by_step: bool) -> Any:

@@ -65,7 +65,8 @@ def converter_of(layer: nn.Module) -> Converter | None:
 
 def is_neurons(layer: nn.Module) -> bool:
     """Whether the layer is a population of neurons."""
-    return isinstance(layer, LIFLayer) or spikingjelly.is_neurons(layer) or snntorch.is_neurons(layer)
+    spikes = snntorch.is_neurons(layer) and not snntorch.integrates(layer)
+    return isinstance(layer, LIFLayer) or spikingjelly.is_neurons(layer) or spikes
 
 
 def spikes(layer: nn.Module, currents: Tensor) -> Tensor:

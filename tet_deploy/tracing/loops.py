@@ -29,6 +29,12 @@ from tet_deploy.tracing.foreign import snntorch
 
 _STEPS, _MANY = 3, 24  # of frames; what a loop does later than that is not seen
 _NUMBERS = (getattr, "size", "dim")  # of a shape
+_OTHER_VALUE = {  # by whether the layer integrates
+    False: "its membrane potential is used as a value, which no node gives. Let its spikes go on; return torch.stack of "
+    "them, or of what the last layer before neurons gives, or of the potentials of a last layer of reset_mechanism='none'.",
+    True: "its spikes are used, and as one of reset_mechanism 'none' it spikes whenever its potential is above the "
+    "threshold, which no node does. Return torch.stack of its potentials, as the first or only result.",
+}
 _Calls = tuple[fx.Node, ...]  # one for each step of the loop; or the one of a call outside of it
 
 
@@ -41,8 +47,8 @@ class Rolled:
     written
         As they are made.
     program
-        The same, but that those in a loop over time stand there once, with BY_STEP in their meta. Neurons give spikes only;
-        of several results the first is kept, as the others are what a user looks at: records of membrane potentials.
+        The same, but that those in a loop over time stand there once, with BY_STEP in their meta. Neurons give spikes only,
+        integrators potentials; of several results the first is kept, as the others are what a user looks at.
     calls
         Of each call of the program, those that it stands for.
     steps
@@ -84,6 +90,8 @@ def _rolled_up(written: fx.GraphModule) -> Rolled:
         if not snntorch.is_neurons(layer):
             kind = f"{type(layer).__module__}.{type(layer).__qualname__}"
             raise GraphError(f"layer {call.target!r}: a {kind} cannot be traced. {snntorch.REMEDY}")
+        if snntorch.integrates(layer) and not snntorch.gives_state(layer):
+            raise GraphError(f"layer {call.target!r}: a {type(layer).__name__} {snntorch.SPIKES_ALONE}")
         neurons[call.target].append(call)
     if not neurons:
         return Rolled(written, written, {call: (call,) for call in written.graph.nodes}, None, False)
@@ -191,7 +199,10 @@ class _Rolling:
         return first
 
     def _meant(self, calls: _Calls) -> _Calls:
-        """The calls that are made for what these give: frames for one of each step, neurons for their spikes."""
+        """The calls that are made for what these give: frames for one of each step, neurons for their spikes.
+
+        Those that integrate for their potentials.
+        """
         first = calls[0]
         if len(calls) == 1 and self.steps > 1 and len(_stacked(first) or ()) == self.steps:
             return self._meant(_stacked(first) or ())
@@ -205,11 +216,9 @@ class _Rolling:
             return self._meant((of[0],))
         if not self._is_neurons(of[0]) or not snntorch.gives_state(self.written.get_submodule(of[0].target)):
             return calls
-        if set(index) != {0}:
-            raise GraphError(
-                f"layer {of[0].target!r}: its membrane potential is used as a value, which no node gives. Let its spikes go "
-                "on; return torch.stack of them, or of what the last layer before neurons gives."
-            )
+        integrates = snntorch.integrates(self.written.get_submodule(of[0].target))
+        if set(index) != {int(integrates)}:
+            raise GraphError(f"layer {of[0].target!r}: {_OTHER_VALUE[integrates]}")
         return tuple(of)
 
     def _is_neurons(self, call: Any) -> bool:

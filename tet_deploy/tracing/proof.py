@@ -15,7 +15,7 @@ from torch import nn
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LEAKY, Node
+from tet_deploy.ir.nodes import LEAKY, LeakyReadout, Node
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.meaning import over_time
 from tet_deploy.node_agreement import Difference, node_difference
@@ -53,7 +53,7 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
             difference = _neurons_difference(node, neurons[node.name], shape)
         else:
             within_layer = node.name not in values
-            part = _part(shape, all_steps=within_layer or isinstance(node, LEAKY))
+            part = _part(shape, all_steps=within_layer or isinstance(node, (*LEAKY, LeakyReadout)))
             inputs = [values[source][part] for source in node.inputs]
             if within_layer:
                 values[node.name] = over_time(node, inputs)

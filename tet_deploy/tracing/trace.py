@@ -76,7 +76,8 @@ class Traced(NamedTuple):
     populations
         The call whose spikes each population stands for, but those that a function gives.
     readout
-        The call of the layer that gives the readout of each step, where the model gives its mean or sum; else None.
+        The call of the layer that gives the readout of each step, where that is an integrator's potential, or the model
+        gives its mean or sum; else None.
     by_step
         Whether the model takes and gives one step.
     shown

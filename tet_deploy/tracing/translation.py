@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections import Counter
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Readout
+from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Output, Readout
 from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.tracing import normalization, step_norms
@@ -172,8 +173,10 @@ class Translation:
             layout = "step"
         if (layout_needed(layer), layout) not in [(None, layout), (layout, layout), ("merged", "step")]:
             raise _wrong_layout(layer, path, layout)
-        feeding = next(node for node in self.nodes if node.name == source)
-        self._append(call, convert(layer, self._unique(path), feeding, shape), source)
+        nodes = convert(layer, self._unique(path), self._node(source), shape)
+        if nodes and isinstance(nodes[-1], Output):
+            nodes = (*nodes[:-1], dataclasses.replace(nodes[-1], name="readout"))
+        self._append(call, nodes, source)
 
     def _take_addition(self, call: fx.Node) -> None:
         terms = [*call.args, *(call.kwargs[key] for key in ("input", "other") if key in call.kwargs)]
@@ -253,10 +256,13 @@ class Translation:
                 f"the model must return the readout of every step, [T, B, K] (here T={self.captured.steps}, "
                 f"B={self.captured.samples}), or its mean or sum over time; got {found}."
             )
-        self.nodes.append(Readout(name="readout", inputs=(self._source(call, result),)))
-        if reduced:
-            self.readout = self.calls.get(self.sources[result])
-        else:
+        source = self._source(call, result)
+        integrates = isinstance(self._node(source), Output)
+        if not integrates:
+            self.nodes.append(Readout(name="readout", inputs=(source,)))
+        if reduced or integrates:
+            self.readout = self.calls.get(source)
+        if not reduced:
             self.sources[call] = "readout"
 
     def _refuse_norm_by_step(self, call: fx.Node) -> None:
@@ -279,7 +285,17 @@ class Translation:
         if argument in self.raw:
             name = _owner(call, call.name)
             raise GraphError(f"{name!r}: takes frames as they come, which others take normalized. Normalize them for all.")
-        return self.sources[argument]
+        source = self.sources[argument]
+        if isinstance(self._node(source), Output) and call.op != "output":
+            name = str(call.target) if call.op == "call_module" else _owner(call, call.name)
+            raise GraphError(
+                f"{name!r}: takes the potential of layer {argument.target!r}, which never resets: it must be what the model "
+                "returns. Let spikes go on, with reset_mechanism='zero'."
+            )
+        return source
+
+    def _node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
 
     def _layout(self, argument: Any, name: str) -> tuple[str, Shape]:
         layout = self.captured.layout(argument)

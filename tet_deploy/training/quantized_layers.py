@@ -12,7 +12,7 @@ from torch.nn import functional
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, Linear, Node, Population, Readout
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, LeakyReadout, Linear, Node, Population, Readout
 from tet_deploy.nn.fixed_point_lif import UNIT, FixedPointNeuron, fixed_point_lif, wrap24
 from tet_deploy.passes.fit import is_uniform, total_bias
 
@@ -187,15 +187,27 @@ class Neurons(PopulationLayer):
 
 
 class ReadoutLayer(PopulationLayer):
-    """Sums to readouts: 64 times the sum, and the bias."""
+    """Sums to readouts: 64 times the sum, and the bias; a leaky one adds that to what its last step left."""
 
-    def __init__(self, node: Readout, shape: tuple[int, ...], bias: np.ndarray | None) -> None:
+    def __init__(self, node: Readout | LeakyReadout, shape: tuple[int, ...], bias: np.ndarray | None) -> None:
         super().__init__(node, shape, bias, float(np.iinfo(np.int32).max))
+        self.kept = 1 - dynamics.decay_v(node) / dynamics.DECAY_ONE if isinstance(node, LeakyReadout) else None
 
     def forward(self, ports: list[Tensor], steps: int) -> Tensor:
         sent, bias = self.total(ports).double() * UNIT, self.added()
         sent = sent if bias is None else sent + bias
-        return sent.expand(steps, *sent.shape[1:])
+        sent = sent.expand(steps, *sent.shape[1:])
+        return sent if self.kept is None else _integrated(sent, self.kept)
+
+
+def _integrated(arriving: Tensor, kept: float) -> Tensor:
+    """v = truncate(v * kept) + x over time; its gradient is that without the truncation."""
+    v, found = torch.zeros_like(arriving[0]), []
+    for x in arriving:
+        left = v * kept
+        v = left + (left.trunc() - left).detach() + x
+        found.append(v)
+    return torch.stack(found)
 
 
 @singledispatch
@@ -239,8 +251,9 @@ def _(node: LIF, quantized: Graph, network: Graph, magnitude: float) -> nn.Modul
     return Neurons(node, quantized.shapes[node.name], _float_bias(node, network))
 
 
-@layer_of.register
-def _(node: Readout, quantized: Graph, network: Graph, magnitude: float) -> nn.Module:
+@layer_of.register(Readout)
+@layer_of.register(LeakyReadout)
+def _(node: Readout | LeakyReadout, quantized: Graph, network: Graph, magnitude: float) -> nn.Module:
     return ReadoutLayer(node, quantized.shapes[node.name], _float_bias(node, network))
 
 

@@ -85,7 +85,8 @@ def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
     else:
         _run_lava(plan, arrays, options, records, supervisor)
     members = records.files()
-    readout = _readout(np.load(supervisor.scratch / "readout.npy"), arrays.get(plan["readout"]["bias"]))
+    entry = plan["readout"]
+    readout = _readout(np.load(supervisor.scratch / "readout.npy"), arrays.get(entry["bias"]), entry.get("decay"))
     partial = supervisor.scratch / "recording.npz"
     _write_recording(partial, readout, members)
     partial.replace(options.recording)
@@ -171,10 +172,18 @@ def _probes(asked: list[str], names: list[str]) -> dict[str, list[str]]:
     return {"spikes": asked, "potentials": asked}
 
 
-def _readout(sums: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """Readout in units of 64 * scale: (a << 6) + bias, added here and not on the chip."""
-    shifted = sums.astype(np.int64) << 6
-    return shifted if bias is None else shifted + bias.astype(np.int64)
+def _readout(sums: np.ndarray, bias: np.ndarray | None, decay: int | None) -> np.ndarray:
+    """Readout in units of 64 * scale: (a << 6) + bias, added here and not on the chip.
+
+    A leaky one has a decay: v = truncate(v * (4096 - decay) / 4096) + (a << 6) + bias, kept here for each sample.
+    """
+    readout = sums.astype(np.int64) << 6
+    readout = readout if bias is None else readout + bias.astype(np.int64)
+    if decay is not None:
+        for step in range(1, len(readout)):
+            before = readout[step - 1]
+            readout[step] += np.sign(before) * ((np.abs(before) * (4096 - decay)) >> 12)
+    return readout
 
 
 def _write_recording(path: Path, readout: np.ndarray, files: dict[str, Path]) -> None:

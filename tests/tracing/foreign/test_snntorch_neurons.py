@@ -96,7 +96,7 @@ def after(change):
 
 
 REFUSED = {
-    "none": (lambda: single(reset_mechanism="none"), "got 'none'"),
+    "none": (lambda: single(reset_mechanism="none"), "'2': a Leaky of reset_mechanism 'none' spikes whenever.*output=True"),
     "changed": (after(lambda leaky: setattr(leaky, "reset_mechanism", "subtract")), "got 'zero', and 'subtract' in its"),
     "inhibition": (lambda: single(inhibition=True), "'2': Leaky: inhibition must be False"),
     "quantized state": (lambda: single(state_quant=lambda mem: mem), "'2': Leaky: state_quant must be False.*td.quantize"),

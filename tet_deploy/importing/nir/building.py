@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tet_deploy.importing.nir.sources import Source
-from tet_deploy.ir.nodes import Add, Node
+from tet_deploy.ir.nodes import Add, Node, Output
 from tet_deploy.ir.shapes import Shape, output_shape
 
 
@@ -30,6 +30,11 @@ class Building:
     def sum_of(self, names: tuple[str, ...], user: str) -> str:
         """One node that sends what these send together."""
         return names[0] if len(names) == 1 else self.add(Add(name=self.new_name(f"{user}.sum"), inputs=names))
+
+    @property
+    def readout(self) -> str | None:
+        """The name of the readout, if the file has said of what kind it is."""
+        return next((node.name for node in self.nodes if isinstance(node, Output)), None)
 
     def new_name(self, name: str) -> str:
         """That name, or one like it that no node has."""

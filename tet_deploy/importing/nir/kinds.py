@@ -181,11 +181,11 @@ KINDS = {
     "IF": Kind(neurons.integrate_and_fire, ("r", "v_threshold"), ("v_reset",)),
     "CubaLIF": Kind(neurons.with_current, ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")),
     "LIF": Kind(neurons.leaky, ("tau", "r", "v_leak", "v_threshold"), ("v_reset",)),
+    "LI": Kind(neurons.leaky_integrator, ("tau", "r", "v_leak")),
+    "I": Kind(neurons.integrator, ("r",)),
     "Threshold": Kind(neurons.without_memory, ("threshold",)),
 }  # and Scale, see `scales`, and NIRGraph, see `structure`
 REFUSED = {  # kind: the way out
     "CubaLI": "Leave the integrator out and average over time what the last layer sends: that is our readout.",
-    "LI": "Leave the integrator out and average over time what the last layer sends: that is our readout.",
-    "I": "Leave the integrator out and average over time what the last layer sends: that is our readout.",
     "Delay": "Train without delays.",
 }

@@ -123,14 +123,27 @@ def _build(building: Building, network: NirNetwork, encoding: str) -> None:
                 Input(name=name, shape=(shape[0], 1, shape[1]) if building.has_lines else shape, encoding=encoding)
             )
             continue
+        _check_last(building, node, [(source, sends[source]) for source in network.sources[name]])
         x = building.sum_of(tuple(sends[source] for source in network.sources[name]), name)
         if network.users[name]:
             sends[name] = convert(building, node, x)
         else:  # the Output
             node.check((), ("shape",))
+            if building.readout is not None:
+                continue
             if len(building.shapes[x]) > 1:
                 x = building.add(Flatten(name=building.new_name(f"{name}.flatten"), inputs=(x,)))
             building.add(Readout(name=name, inputs=(x,)))
+
+
+def _check_last(building: Building, node: NirNode, sources: list[tuple[str, str]]) -> None:
+    """See that an integrator feeds the Output, if need be that of a nested graph, and nothing else."""
+    readout = building.readout
+    if readout in [sender for _, sender in sources] and (len(sources) > 1 or node.kind not in ("Input", "Output")):
+        raise node.refused(
+            f"it is fed by the integrator {readout!r}, which may stand last only, before the Output",
+            "Leave the integrator out, or train with neurons that spike there.",
+        )
 
 
 def _sample(building: Building, network: NirNetwork) -> Shape:

@@ -9,23 +9,19 @@ import numpy as np
 from tet_deploy.errors import ArgumentError
 from tet_deploy.importing.nir.building import Building
 from tet_deploy.importing.nir.fields import NirNode
-from tet_deploy.importing.nir.sources import SOURCES, Source
-from tet_deploy.ir.nodes import LIF, CubaLIF, SoftResetLIF
+from tet_deploy.importing.nir.sources import SOURCES, Leak, Source
+from tet_deploy.ir.nodes import LIF, CubaLIF, Flatten, LeakyReadout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
+
+_SAID_DECAY = 1e-9  # that what our exporter says may differ from what its constants give
+_EDITED = "If it was edited, say source='nir', which reads the constants."
 
 
 def leaky(building: Building, node: NirNode, x: str) -> str:
     source = _source(building, node)
     reset = _reset(building, node, source)
     shape = building.shape_in_file(x)
-    tau, r = (_positive(node, name, shape) for name in ("tau", "r"))
-    dt = source.dt if building.dt is None else building.dt
-    decay, gain = source.leak(node, tau, r, dt)
-    if not 0 <= decay <= 1:
-        raise node.refused(
-            f"tau = {tau:g} and dt = {dt:g} give a decay of {decay:g} a step, which must lie in [0, 1]",
-            "Say the dt of the network, or the source that wrote the file.",
-        )
+    decay, gain = _leak(building, node, shape, source)
     rest = node.constant("v_leak", shape)
     if rest != _reset_potential(node, shape):
         raise node.refused(
@@ -35,6 +31,46 @@ def leaky(building: Building, node: NirNode, x: str) -> str:
     if rest and reset != "zero":
         raise node.refused(f"v_leak = {rest:g} must be 0 where a spike subtracts the threshold", "Train with a rest of 0.")
     return _neuron(building, node, x, source, reset, decay, gain)
+
+
+def _leak(building: Building, node: NirNode, shape: Shape, source: Source) -> Leak:
+    tau, r = (_positive(node, name, shape) for name in ("tau", "r"))
+    dt = source.dt if building.dt is None else building.dt
+    leak = source.leak(node, tau, r, dt)
+    if not 0 <= leak.decay <= 1:
+        raise node.refused(
+            f"tau = {tau:g} and dt = {dt:g} give a decay of {leak.decay:g} a step, which must lie in [0, 1]",
+            "Say the dt of the network, or the source that wrote the file.",
+        )
+    return leak
+
+
+def leaky_integrator(building: Building, node: NirNode, x: str) -> str:
+    """The readout: v' = decay * v + gain * I, where v is measured in gains."""
+    source, shape = _source(building, node), building.shape_in_file(x)
+    decay, gain = _leak(building, node, shape, source)
+    rest = node.constant("v_leak", shape)
+    if rest or not gain > 0:
+        raise node.refused(f"v_leak must be 0 and its input arrive; they are {rest:g} and {gain:g} times the input")
+    return _readout(building, node, x, source, decay)
+
+
+def integrator(building: Building, node: NirNode, x: str) -> str:
+    """The same without a leak."""
+    source = _source(building, node)
+    _positive(node, "r", building.shape_in_file(x))
+    return _readout(building, node, x, source, 1.0)
+
+
+def _readout(building: Building, node: NirNode, x: str, source: Source, decay: float) -> str:
+    if source.says_neurons:
+        said = _said(node).constant("decay", building.shape_in_file(x))
+        if abs(said - decay) > _SAID_DECAY:
+            raise node.refused(f"its constants give a decay of {decay:g}, and its metadata say {said:g}", _EDITED)
+        decay = said
+    if len(building.shapes[x]) > 1:
+        x = building.add(Flatten(name=building.new_name(f"{node.name}.flatten"), inputs=(x,)))
+    return building.add(LeakyReadout(name=node.name, inputs=(x,), decay=decay))
 
 
 def with_current(building: Building, node: NirNode, x: str) -> str:
@@ -116,8 +152,7 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
 
 def _as_said(node: NirNode, x: str, shape: Shape, decay: float, threshold: float | np.ndarray) -> LIF:
     """The neuron of which our exporter made these constants: they are off by the rounding that it allows other readers."""
-    metadata = node.fields.get("metadata")
-    about = NirNode(node.name, node.kind, metadata if isinstance(metadata, dict) else {})
+    about = _said(node)
     if about.fields.get("comparison") not in (">", ">="):
         raise node.refused(
             "its metadata must say '>' or '>=', as tet_deploy writes them", "Say the source that wrote the file."
@@ -129,13 +164,19 @@ def _as_said(node: NirNode, x: str, shape: Shape, decay: float, threshold: float
         threshold=about.by_channel("threshold", shape),
         comparison=about.fields["comparison"],
     )
-    if abs(said.decay - decay) > 1e-9 or np.max(np.abs(said.threshold / threshold - 1)) > 1e-6:
+    if abs(said.decay - decay) > _SAID_DECAY or np.max(np.abs(said.threshold / threshold - 1)) > 1e-6:
         raise node.refused(
             f"its constants give a decay of {decay:g} and a threshold from {np.min(threshold):g}, and its metadata say "
             f"{said.decay:g} and {np.min(said.threshold):g}",
-            "If it was edited, say source='nir', which reads the constants.",
+            _EDITED,
         )
     return said
+
+
+def _said(node: NirNode) -> NirNode:
+    """What our exporter says of a node, as fields."""
+    metadata = node.fields.get("metadata")
+    return NirNode(node.name, node.kind, metadata if isinstance(metadata, dict) else {})
 
 
 def _float32(node: NirNode, threshold: float | np.ndarray) -> float | np.ndarray:

@@ -11,7 +11,8 @@ reset_delay False it sets mem to 0 at once. With "subtract", the default, it is 
 
     mem <- beta mem + x - (threshold where mem > threshold) ;  spike = mem > threshold
 
-With reset_delay False it then takes off the threshold of this spike, and puts back that of the last.
+With reset_delay False it then takes off the threshold of this spike, and puts back that of the last. With "none" it is no
+neuron but an integrator, mem <- beta mem + x: our LeakyReadout, where mem is what the model gives.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Node, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, LeakyReadout, Node, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 REMEDY = "Of snnTorch's neurons, Leaky can."
+SPIKES_ALONE = (
+    "of reset_mechanism 'none' spikes whenever its potential is above the threshold, which no node does. Make the model's "
+    "last layer give its potential, with output=True, or retrain with reset_mechanism='zero'."
+)
 _RESETS = {"_base_zero": "zero", "_base_sub": "subtract", "_base_int": "none"}  # what a Leaky computes, by its name
 
 
@@ -46,6 +51,11 @@ def is_neurons(layer: nn.Module) -> bool:
     return not any(callable(getattr(leaky, name, None)) for name in own if name == "forward" or not name.startswith("__"))
 
 
+def integrates(layer: Any) -> bool:
+    """Whether it never resets, so that of what it gives the membrane potential counts."""
+    return is_neurons(layer) and _reset_of(layer) == "none"
+
+
 def converter_of(layer: nn.Module) -> Callable[[Any, str, Node, Shape], tuple[Node, ...]] | None:
     """The function that makes nodes of a layer; see `layers.convert`."""
     return _leaky if is_neurons(layer) else None
@@ -59,6 +69,11 @@ def gives_state(layer: Any) -> bool:
 def spikes_in(given: Any) -> Any:
     """The spikes in what a layer or a model gives: the first, where it gives its membrane potential beside them."""
     return given[0] if isinstance(given, (tuple, list)) and given and isinstance(given[0], Tensor) else given
+
+
+def value_in(layer: nn.Module, given: Any) -> Any:
+    """What counts of what a layer gives: its spikes, or the membrane potential of one that integrates."""
+    return given[1] if integrates(layer) and isinstance(given, tuple) else spikes_in(given)
 
 
 def spikes(layer: nn.Module, currents: Tensor) -> Tensor:
@@ -83,23 +98,29 @@ def reset(module: nn.Module) -> None:
         module._buffers["mem"] = mem.new_zeros(0)  # it becomes zeros of the shape of what it is given, on its own device
 
 
+def _reset_of(layer: Any) -> str:
+    return _RESETS.get(getattr(layer.state_function, "__name__", ""), "another")
+
+
 def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     what = f"layer {name!r}: {type(layer).__name__}"
-    computed = _RESETS.get(getattr(layer.state_function, "__name__", ""), "another")
+    computed = _reset_of(layer)
     loaded = list(layer.reset_dict)[int(layer.reset_mechanism_val)]
-    if computed != loaded or computed not in ("zero", "subtract"):
+    if computed != loaded or computed not in _RESETS.values():
         found = repr(computed) if computed == loaded else f"{computed!r}, and {loaded!r} in its state_dict"
         raise GraphError(
             f"{what}: reset_mechanism must be 'zero', as a chip's neuron resets, or 'subtract'; got {found}. Retrain with "
             "reset_mechanism='zero'."
         )
-    if layer.inhibition:
-        raise GraphError(f"{what}: inhibition must be False; no node lets one neuron of a layer spike and holds the others.")
     if layer.state_quant:
         raise GraphError(
             f"{what}: state_quant must be False; it rounds the membrane potential as no node does. Train without it, and "
             "quantize the network with td.quantize."
         )
+    if computed == "none":
+        return (LeakyReadout(name=name, inputs=(source.name,), decay=_decay(layer, shape, what)),)
+    if layer.inhibition:
+        raise GraphError(f"{what}: inhibition must be False; no node lets one neuron of a layer spike and holds the others.")
     if not bool((layer.graded_spikes_factor == 1).all()):
         raise GraphError(
             f"{what}: graded_spikes_factor must be 1; got {layer.graded_spikes_factor.tolist()!s:.80}. Multiply the weights "
@@ -108,16 +129,20 @@ def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...
     probes = torch.tensor([-1.0, -1e-30, 0.0, 1e-30, 1.0])
     if not torch.equal(layer.spike_grad(probes), (probes > 0).to(probes.dtype)):
         raise GraphError(f"{what}: spike_grad must give 1 above 0 and else 0, whatever its gradient is; it does not.")
-    beta, threshold = _numbers(layer, "beta", shape, what), _numbers(layer, "threshold", shape, what)
-    if isinstance(beta, np.ndarray):
-        raise GraphError(f"{what}: beta must be one number; got {len(beta)} that differ. Train with one beta per layer.")
+    decay, threshold = _decay(layer, shape, what), _numbers(layer, "threshold", shape, what)
     if not np.all(np.asarray(threshold) > 0):
         raise GraphError(f"{what}: threshold must be above 0; got {float(np.min(threshold))}.")
-    decay = min(max(beta, 0.0), 1.0)
     if computed == "zero":
         return (LIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold),)
     reset = "subtract-delayed" if layer.reset_delay else "subtract-twice"
     return (SoftResetLIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold, reset=reset),)
+
+
+def _decay(layer: nn.Module, shape: Shape, what: str) -> float:
+    beta = _numbers(layer, "beta", shape, what)
+    if isinstance(beta, np.ndarray):
+        raise GraphError(f"{what}: beta must be one number; got {len(beta)} that differ. Train with one beta per layer.")
+    return min(max(beta, 0.0), 1.0)
 
 
 def _numbers(layer: nn.Module, field: str, shape: Shape, what: str) -> float | np.ndarray:

@@ -211,7 +211,8 @@ def _largest_total(current_decay: int) -> int:
 
 
 def _readout(node: Any, unused: dict[str, np.ndarray], wires: Mapping[str, _Wire]) -> list[str]:
-    _record("readout", node, "name sources latency shape bias")
+    leaky = isinstance(node, dict) and "decay" in node
+    _record("readout", node, f"name sources latency shape bias{' decay' if leaky else ''}")
     _name("readout", node)
     sources = _sources("readout", node, wires)
     shape = _ports("readout", node, wires)
@@ -220,6 +221,8 @@ def _readout(node: Any, unused: dict[str, np.ndarray], wires: Mapping[str, _Wire
         bias = _array("readout", node["bias"], unused, 1)
         good = bias.dtype.kind == "i" and bias.shape == shape
         _need("readout bias", f"{shape[0]} integers", f"{bias.dtype} {bias.shape}", good)
+    if leaky:
+        _integer("readout", node, "decay", 0, _LARGEST_DECAY)
     return sources
 
 
