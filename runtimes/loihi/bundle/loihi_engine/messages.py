@@ -27,12 +27,12 @@ class Messages:
     """
 
     def __init__(self, path: str, entry: Mapping[str, Any]) -> None:
-        self._frames = np.load(path, mmap_mode="r")
+        self._frames = np.load(path, mmap_mode="r").view(np.ndarray)  # whose slices cost less
         self._scale, self._limit = np.float32(entry["scale"]), 2 ** (entry["bits"] - 1) - 1
         sides = (1,) * (self._frames.ndim - 3)
-        self._mean, self._deviation = (
-            np.array(entry.get(key, rest), np.float32).reshape(-1, *sides) for key, rest in (("mean", 0), ("deviation", 1))
-        )
+        self._normal = [
+            np.array(entry[key], np.float32).reshape(-1, *sides) for key in ("mean", "deviation") if key in entry
+        ]
         self.clipped = 0
 
     def at(self, time: int) -> np.ndarray:
@@ -42,8 +42,13 @@ class Messages:
         self.clipped = 0
         if sample >= samples:  # the last samples are still on their way through the layers
             return np.zeros(shape[::-1], np.int32)
-        y = (self._frames[step, sample].astype(np.float32) - self._mean) / self._deviation
-        scaled = np.rint(y * self._scale)
-        self.clipped = int(np.count_nonzero(np.abs(scaled) > self._limit))
-        # [C, H, W] of torch becomes [W, H, C]; flat frames stay as they are
-        return np.clip(scaled, -self._limit, self._limit).astype(np.int32).T
+        scaled = self._frames[step, sample].astype(np.float32)
+        if self._normal:
+            mean, deviation = self._normal
+            scaled = (scaled - mean) / deviation
+        scaled *= self._scale
+        np.rint(scaled, out=scaled)
+        if max(scaled.max(), -scaled.min()) > self._limit:
+            self.clipped = int(np.count_nonzero(np.abs(scaled) > self._limit))
+            np.clip(scaled, -self._limit, self._limit, out=scaled)
+        return scaled.astype(np.int32).T  # [C, H, W] of torch becomes [W, H, C]; flat frames stay as they are

@@ -26,7 +26,7 @@ class Record:
     """
 
     def __init__(self, path: str, latency: int) -> None:
-        self._array = np.load(path, mmap_mode="r+")
+        self._array = np.load(path, mmap_mode="r+").view(np.ndarray)  # whose slices cost less
         self._latency = latency
         self._steps, self._samples = self._array.shape[:2]
 
@@ -41,7 +41,7 @@ class Clock:
     """An existing .npy file [all steps] for the second at which each ended; reports progress on the way."""
 
     def __init__(self, path: str) -> None:
-        self._seconds = np.load(path, mmap_mode="r+")
+        self._seconds = np.load(path, mmap_mode="r+").view(np.ndarray)
         self._last_report = 0.0
 
     def tick(self, time_step: int) -> None:
