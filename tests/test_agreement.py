@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tet_deploy as td
+from tet_deploy.ir.nodes import Spiking
 from tet_deploy.pipeline import equality_expected
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
@@ -22,16 +23,16 @@ def runtime(request):
 
 
 @pytest.mark.parametrize("runtime", OTHERS, indirect=True)
-@pytest.mark.parametrize("seed", range(3))
-def test_quantized_networks_run_equally_everywhere(runtime, seed):
+@pytest.mark.parametrize(("seed", "currents"), [(0, False), (1, False), (2, False), (3, True), (4, True)])
+def test_quantized_networks_run_equally_everywhere(runtime, seed, currents):
     """Spikes, membrane potentials and readout of a network from float weights through `quantize` are equal integers."""
     rng = np.random.default_rng(seed)
-    graph = td.lower(random_float_network(rng))
-    int8 = td.quantize(graph, random_frames(graph, rng, 4, 16))
+    graph = td.lower(random_float_network(rng, currents=currents))
+    int8 = td.quantize(graph, random_frames(graph, rng, 4, 16), rounding_limit=np.inf if currents else 0.25)
     frames = random_frames(graph, rng, 5, 3)
     agreement = td.validate(int8, frames, runtimes=["reference", runtime])[runtime]
     assert agreement.equal, str(agreement.first)
-    values = sum(int(np.prod(int8.shapes[lif.name])) for lif in int8.of_kind(type(int8["layer0.lif"])))
+    values = sum(int(np.prod(int8.shapes[lif.name])) for lif in int8.of_kind(Spiking))
     assert agreement.compared == 5 * 3 * (2 * values + int8.shapes["readout"][0])
 
 

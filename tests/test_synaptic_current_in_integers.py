@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 import tet_deploy as td
 from tet_deploy import dynamics
 from tet_deploy.contracts import recorded
+from tet_deploy.debugging import causes
+from tet_deploy.debugging.diagnosis import diagnosis_of
 from tet_deploy.errors import GraphError, QuantizationWarning
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, CubaLIF, Input, Linear, Quantization, Readout
+from tet_deploy.links.sensitivity import with_one_quantized
 from tet_deploy.passes.rounding import rounding
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
@@ -256,3 +259,32 @@ def test_quantized_random_networks_run_alike(seed):
     frames = random_frames(graph, rng, 5, 4)
     int8 = td.quantize(graph, frames, rounding_limit=1e9)
     assert td.validate(int8, frames, runtimes=["reference", "onnx"])["onnx"].equal
+
+
+def test_a_bias_behind_the_current_is_diagnosed():
+    """What a chip's way of adding it changes has a name of its own."""
+    layer = Linear(name="fc", weight=np.eye(2, dtype=np.float32), bias=np.float32([0.5, 0.25]))
+    neurons = CubaLIF(name="lif", current_decay=0.75, decay=1.0, threshold=2.0)
+    out = Linear(name="out", weight=np.eye(2, dtype=np.float32))
+    graph = chain([Input(name="input", shape=(2,)), layer, neurons, out, Readout(name="readout")])
+    frames = np.random.default_rng(0).integers(-2, 3, (9, 40, 2)).astype(np.float32)
+    int8 = td.quantize(graph, frames)
+    diagnosis = diagnosis_of(graph, td.run(int8, frames), frames, described=int8)
+    assert diagnosis.causes[0].cause == causes.BIAS_BEHIND and diagnosis.causes[0].share > 0.9
+    alone = graph.replace({"fc": dataclasses.replace(layer, inputs=("input",), bias=None)})
+    int8 = td.quantize(alone, frames)
+    found = diagnosis_of(alone, td.run(int8, frames), frames, described=int8)
+    assert causes.BIAS_BEHIND not in {cause.cause for cause in found.causes}
+
+
+def test_one_rounded_population_of_a_float_network_keeps_its_bias():
+    """Its decays, threshold and weights are the chip's."""
+    weight = np.float32([[1, 0.3], [0.2, 1]])
+    layer = Linear(name="fc", weight=weight, bias=np.float32([0.5, 0.25]))
+    neurons = CubaLIF(name="lif", current_decay=0.7, decay=0.3, threshold=2.0)
+    out = Linear(name="out", weight=weight)
+    graph = chain([Input(name="input", shape=(2,)), layer, neurons, out, Readout(name="readout")])
+    int8 = td.quantize(graph, np.ones((9, 4, 2), np.float32))
+    mixed = with_one_quantized(graph, int8, "lif")
+    assert np.array_equal(mixed["fc"].bias, layer.bias) and not np.array_equal(mixed["fc"].weight, weight)
+    assert mixed["lif"].current_decay == 2867 / 4096 and mixed["lif"].decay == 1229 / 4096

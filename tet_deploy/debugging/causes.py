@@ -8,6 +8,7 @@ WEIGHT_ROUNDING = "weight rounding"
 WEIGHT_CLIPPING = "clipped weights"
 WEIGHTS = "other weights"
 BIAS = "bias rounding"
+BIAS_BEHIND = "bias behind the current"  # as a chip adds it; a float network adds it before
 DECAY = "decay rounding"
 THRESHOLD = "threshold rounding"
 MESSAGE_CLIPPING = "clipped messages"
@@ -32,6 +33,7 @@ MEND = {
     f"tet-deploy quantize --bits {{layer}}={WIDEST}",
     WEIGHTS: "its weights are others: export the network again",
     BIAS: "quantize the lowered network again; the smaller the largest bias, the finer are all",
+    BIAS_BEHIND: "train without biases and batch norm before neurons with a current, or show more steps",
     DECAY: "train with a decay that 12 bit hold, a multiple of 1/4096",
     THRESHOLD: "quantize the lowered network again, on more frames: another scale rounds it less",
     MESSAGE_CLIPPING: LARGER,

@@ -38,10 +38,10 @@ class Current:
             return cls(share=0.0, takes_bias=True)
         if population.quantization is None:
             return cls(share=population.current_decay, takes_bias=True)
-        exact = cls(share=1 - dynamics.decay_u(population) / dynamics.DECAY_ONE, takes_bias=False)
+        exact = cls(share=1 - dynamics.decay_u(population) / dynamics.DECAY_ONE, takes_bias=True)
         sums = unlimited(population, flow)
         cut = unwrapped(population, sums) - exact.linear(sums * 2.0**dynamics.FRACTION_BITS)
-        return cls(share=exact.share, takes_bias=False, truncated=cut / along(unit(population), cut.ndim))
+        return cls(share=exact.share, takes_bias=not exact.share, truncated=cut / along(unit(population), cut.ndim))
 
     def linear(self, sums: np.ndarray | float) -> np.ndarray:
         """The current that sums [T, B, *shape] make."""

@@ -71,14 +71,14 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
     """
     theirs, ours = ports(found, other), ports(expected, right)
     added: dict[str, np.ndarray] = {}
-    flows = Current.of(found, other)
+    own, flows = Current.of(expected, right), Current.of(found, other)
     if theirs is not None and ours is not None and _alike(ours, theirs):
         sums = np.zeros(())
         for name, port in theirs.items():
             for cause, part in _port_pieces(ours[name], port).items():
                 added[cause] = added.get(cause, 0.0) + flows.linear(part)
             sums = sums + ours[name].sums(ours[name].layer.weight, ours[name].sent * ours[name].ratio)
-        shifted = causes.BIAS
+        shifted = causes.BIAS if own.takes_bias == flows.takes_bias else causes.BIAS_BEHIND
     else:
         sums = _sums(expected, right, ours)
         turned = expected.quantization is not None and found.quantization is None
@@ -88,7 +88,6 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
         np.broadcast_to(along(bias(node, layers or {}), sums.ndim), sums.shape)
         for node, layers in ((expected, ours), (found, theirs))
     )
-    own = Current.of(expected, right)
     current = own.charge(sums, meant) + own.truncated
     before_bias = dataclasses.replace(own, share=flows.share)
     added[shifted] = added.get(shifted, 0.0) + flows.charge(0.0, given) - before_bias.charge(0.0, meant)

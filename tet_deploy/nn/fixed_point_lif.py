@@ -1,8 +1,9 @@
 """The neuron in a Loihi core's integers, for training: all steps at once, exact forward, surrogate gradients backward.
 
-Forward is `dynamics.fixed_point_lif_step`, integer for integer, in floats that hold them: truncation, wrap and limits
-included. Backward is that of `lif`, the triangle of Deng et al., ICLR 2022, eq. 5, and through the reset, with potentials in
-units of the float network; what rounds, wraps or holds passes gradients on as if it did not.
+Forward is `dynamics.fixed_point_lif_step`, or `dynamics.synaptic_current` and what follows it, integer for integer, in
+floats that hold them: truncation, wrap and limits included. Backward is that of `lif`, the triangle of Deng et al., ICLR
+2022, eq. 5, and through the reset, with potentials in units of the float network; what rounds, wraps or holds passes
+gradients on as if it did not.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class FixedPointNeuron:
         Mantissa.
     scale
         Weight mantissas per unit of the float network's membrane potential.
+    decay_u
+        The same of the synaptic current, see `dynamics.decay_u`; 4096 where there is none.
     gamma
         Half width of the surrogate gradient's triangle, in units of the float network.
     """
@@ -38,6 +41,7 @@ class FixedPointNeuron:
     decay_v: int
     threshold: Tensor
     scale: Tensor
+    decay_u: int = dynamics.DECAY_ONE
     gamma: float = 1.0
 
     @property
@@ -46,9 +50,17 @@ class FixedPointNeuron:
         return dynamics.DECAY_ONE - self.decay_v
 
     @property
+    def kept_current(self) -> int:
+        """What a step keeps of the synaptic current, in 4096ths; 0 where there is none."""
+        return dynamics.DECAY_ONE - self.decay_u
+
+    @property
     def dtype(self) -> torch.dtype:
-        """In which all is exact: a power of two times 24 bit fits float32, any other factor needs 36 bit."""
-        return torch.float64 if self.kept & (self.kept - 1) else torch.float32
+        """In which all is exact: a power of two times 24 bit fits float32, any other factor needs 36 bit.
+
+        A current, wrapped once, may have more than 24.
+        """
+        return torch.float64 if self.kept & (self.kept - 1) or self.kept_current else torch.float32
 
 
 def fixed_point_lif(sums: Tensor, bias: Tensor | None, neuron: FixedPointNeuron) -> tuple[Tensor, Tensor]:
@@ -84,10 +96,13 @@ class _FixedPointLIF(torch.autograd.Function):
         dtype, limit = neuron.dtype, dynamics.STATE_LIMIT - 1
         threshold, added = (neuron.threshold * UNIT).to(dtype), bias.to(dtype)
         v = torch.zeros_like(sums[0], dtype=dtype)
+        current, kept_current = torch.zeros_like(v), neuron.kept_current / dynamics.DECAY_ONE
         spikes, potentials = torch.empty_like(sums, dtype=torch.float32), torch.empty_like(sums, dtype=torch.float32)
         for step, a in enumerate(sums):
+            arriving = a.to(dtype) * UNIT
+            current = _wrap_once(current.mul_(kept_current).trunc_().add_(arriving) if kept_current else arriving)
             v.mul_(neuron.kept / dynamics.DECAY_ONE).trunc_()
-            v.add_(_wrap_once(a.to(dtype) * UNIT)).add_(added).clamp_(-limit, limit)
+            v.add_(current).add_(added).clamp_(-limit, limit)
             potentials[step] = v
             torch.gt(v, threshold, out=spikes[step])
             v.mul_(1 - spikes[step])
@@ -114,6 +129,9 @@ class _FixedPointLIF(torch.autograd.Function):
         grad_bias = None
         if ctx.needs_input_grad[1]:
             grad_bias = (grad_sums.sum(dim=(0, 1)) / UNIT).sum_to_size(ctx.bias_shape).to(ctx.dtypes[1])
+        if neuron.kept_current:  # what arrives stays in the current
+            for step in reversed(range(len(grad_sums) - 1)):
+                grad_sums[step].add_(grad_sums[step + 1], alpha=neuron.kept_current / dynamics.DECAY_ONE)
         return grad_sums.to(ctx.dtypes[0]), grad_bias, None
 
 

@@ -143,7 +143,7 @@ class _Judge:
         sums: np.ndarray | None = None
         for fit in fits(self.node, self.ports, scale):
             sums = _integer_input(fit, self.ports, self.seen) if sums is None else sums  # they differ in their biases alone
-            largest = _largest(fit.population, sums)
+            largest = largest_sum(fit.population, sums)
             self.least_sum = min(self.least_sum, largest)
             if largest <= dynamics.LARGEST_SYNAPTIC_SUM:
                 unit = np.broadcast_to(np.asarray(scale) * MANTISSA, sums.shape[2:3])
@@ -213,7 +213,7 @@ def _integer_input(fit: Fit, ports: Sequence[Port], seen: Sequence[np.ndarray]) 
     return total
 
 
-def _largest(population: Population, sums: np.ndarray) -> int:
+def largest_sum(population: Population, sums: np.ndarray) -> int:
     """The largest magnitude of sums [T, B, ...], or of the current that they flow into, in mantissas."""
     largest, current = 0, np.zeros_like(sums[0])
     for step in sums:
@@ -229,7 +229,7 @@ def _run_all(fit: Fit, ports: Sequence[Port]) -> tuple[Messages | None, int, int
     size = max(1, _AT_ONCE // _values(ports))
     for start in range(0, ports[0].messages.samples, size):
         sums = _integer_input(fit, ports, [port.messages.read(start, start + size) for port in ports])
-        largest = max(largest, _largest(fit.population, sums))
+        largest = max(largest, largest_sum(fit.population, sums))
         if largest > dynamics.LARGEST_SYNAPTIC_SUM:
             break
         if sends:

@@ -140,7 +140,7 @@ def _change(node: LIF | CubaLIF | LeakyReadout, found: Rounding, worst: str) -> 
 
 
 _WAYS_OUT = {
-    "decay": "Retrain with a decay that is a multiple of 1/4096.",
+    "decay": "Retrain with a decay that is a multiple of 1/4096; that of a current lies below 1.",
     "threshold": "Retrain with smaller weights for the threshold.",
     "bias": "Retrain with a smaller bias for the threshold.",
 }

@@ -22,6 +22,7 @@ from tet_deploy.ir.nodes import WEIGHTED, Node, Population
 from tet_deploy.ir.spec import DEPLOYABLE, check
 from tet_deploy.ir.values import values
 from tet_deploy.nn.fixed_point_lif import UNIT
+from tet_deploy.passes.calibrate import largest_sum
 from tet_deploy.training.quantized_layers import Neurons, PopulationLayer, Synapses, channels, layer_of
 
 
@@ -97,7 +98,7 @@ class QuantizedNetwork(nn.Module):
 
     @torch.no_grad()
     def record(self, frames: Tensor) -> tuple[Recording, dict[str, int]]:
-        """What a runtime records of frames [T, B, *shape], and of each population the largest presynaptic sum."""
+        """What a runtime records of frames [T, B, *shape], and of each population what `quantize` calls its largest sum."""
         spikes, potentials, largest, sums = {}, {}, {}, {}
         for node, sent in self._walk(frames):
             layer = self._layer[node.name]
@@ -105,7 +106,8 @@ class QuantizedNetwork(nn.Module):
                 sums[node.name] = sent
             elif isinstance(layer, PopulationLayer):
                 total = layer.total([sums.pop(name) for name in node.inputs])
-                largest[node.name] = int(total.abs().max())
+                over_time = total.expand(len(frames), *total.shape[1:])
+                largest[node.name] = largest_sum(layer.node, over_time.long().cpu().numpy())
                 if isinstance(layer, Neurons):
                     spikes[node.name] = sent.byte().cpu().numpy()
                     potentials[node.name] = layer.potentials(total, len(frames)).int().cpu().numpy()

@@ -12,9 +12,23 @@ from torch.nn import functional
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, LeakyReadout, Linear, Node, Population, Readout
+from tet_deploy.ir.nodes import (
+    LIF,
+    WEIGHTED,
+    Add,
+    Conv,
+    CubaLIF,
+    Flatten,
+    Input,
+    LeakyReadout,
+    Linear,
+    Node,
+    Population,
+    Readout,
+)
 from tet_deploy.nn.fixed_point_lif import UNIT, FixedPointNeuron, fixed_point_lif, wrap24
 from tet_deploy.passes.fit import is_uniform, total_bias
+from tet_deploy.units import real_bias
 
 _EXACT = 2**24  # float32 holds all whole numbers up to here
 _NEAR = 0.49  # how far a latent number may begin from the integer that it rounds to
@@ -167,15 +181,15 @@ class Neurons(PopulationLayer):
     threshold: Tensor
     scale: Tensor
 
-    def __init__(self, node: LIF, shape: tuple[int, ...], bias: np.ndarray | None) -> None:
+    def __init__(self, node: LIF | CubaLIF, shape: tuple[int, ...], bias: np.ndarray | None) -> None:
         super().__init__(node, shape, bias, dynamics.LARGEST_BIAS_MANTISSA)
         assert node.quantization is not None
         self.register_buffer("threshold", channels(node.threshold, self.axes), persistent=False)
         self.register_buffer("scale", channels(node.quantization.scale, self.axes), persistent=False)
-        self.decay_v = dynamics.decay_v(node)
+        self.decay_v, self.decay_u = dynamics.decay_v(node), dynamics.decay_u(node)
 
     def _run(self, total: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        neuron = FixedPointNeuron(self.decay_v, self.threshold, self.scale)
+        neuron = FixedPointNeuron(self.decay_v, self.threshold, self.scale, self.decay_u)
         return fixed_point_lif(total.expand(steps, *total.shape[1:]), self.added(), neuron)
 
     def forward(self, ports: list[Tensor], steps: int) -> Tensor:
@@ -246,8 +260,9 @@ def _(node: Conv | Linear, quantized: Graph, network: Graph, magnitude: float) -
     return Synapses(node, network, magnitude, trained)
 
 
-@layer_of.register
-def _(node: LIF, quantized: Graph, network: Graph, magnitude: float) -> nn.Module:
+@layer_of.register(LIF)
+@layer_of.register(CubaLIF)
+def _(node: LIF | CubaLIF, quantized: Graph, network: Graph, magnitude: float) -> nn.Module:
     return Neurons(node, quantized.shapes[node.name], _float_bias(node, network))
 
 
@@ -258,5 +273,7 @@ def _(node: Readout | LeakyReadout, quantized: Graph, network: Graph, magnitude:
 
 
 def _float_bias(node: Population, network: Graph) -> np.ndarray | None:
-    """What the float network's synapses into a population add to it."""
+    """What the float network's synapses into a population add to it; behind a current, what its integers do."""
+    if isinstance(node, CubaLIF):
+        return real_bias(node)
     return total_bias([layer for name in network[node.name].inputs if isinstance(layer := network[name], WEIGHTED)])
