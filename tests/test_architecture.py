@@ -45,7 +45,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "models": CORE | {"nn"},
     "data": CORE,
     "recipes": set(),
-    "training": CORE | TORCH_SIDE | {"recipes", "passes"},
+    "training": CORE | TORCH_SIDE | {"recipes", "passes", "units"},
     "tracing": CORE | {"nn"},
     "experiments": CORE | TORCH_SIDE | {"counting", "decisions", "deployment", "layout", "pipeline"},
     "terminal": {"contracts", "errors", "layout"},
