@@ -101,6 +101,7 @@ class TorchRuntime:
         _check_shown(frames, self._traced.shown, type(self.model).__name__)
         with in_eval_mode(self.model, as_float64=False), self._listening(names, steps, samples) as heard:
             given = torch.from_numpy(np.ascontiguousarray(frames)).to(device, dtype)
+            given = given.squeeze(3) if self._traced.lines else given
             try:
                 if self._traced.by_step:
                     readout = torch.stack([spikes_in(self.model(frame)) for frame in given])

@@ -247,6 +247,8 @@ def ranges_untold() -> Iterator[None]:
 def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndarray:
     """Frames as float32 [T, B, *shape], after checking them against what a network's Input wants.
 
+    Of a network that takes (C, 1, L), frames [T, B, C, L] are taken too.
+
     Raises
     ------
     DataError
@@ -260,6 +262,8 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
         raise DataError(f"frames: must be one array {layout} ({first_line(error)}).") from error
     if array.dtype.kind not in "fiub":
         raise DataError(f"frames: must hold numbers in the layout {layout}; got dtype {array.dtype}.")
+    if array.ndim == 4 and len(shape) == 3 and tuple(shape) == (array.shape[2], 1, array.shape[3]):
+        array = array[:, :, :, None]  # lines [C, L] are images of height 1
     if array.ndim != len(shape) + 2 or tuple(array.shape[2:]) != tuple(shape):
         raise DataError(
             f"frames: the network takes {layout}, time first; got shape {array.shape}. {_fitting(array.shape, shape)}"

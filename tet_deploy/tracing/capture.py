@@ -46,6 +46,8 @@ class Captured:
         T and B.
     by_step
         Whether forward() is called for each step, with [B, ...]; `results` hold what all those calls gave, [T, B, ...].
+    lines
+        Whether the model takes samples [C, L], which are [C, 1, L] here.
     """
 
     program: fx.GraphModule
@@ -54,15 +56,19 @@ class Captured:
     steps: int
     samples: int
     by_step: bool
+    lines: bool
 
     def layout(self, call: fx.Node) -> tuple[str, Shape] | None:
         """How time and batch lie in what a call gave, "separate" or "merged", and one sample's shape; None if neither."""
         shape = tuple(self.results[call].shape)
         if shape[:2] == (self.steps, self.samples):
-            return "separate", shape[2:]
+            return "separate", self._sample(shape[2:])
         if shape[:1] == (self.steps * self.samples,):
-            return "merged", shape[1:]
+            return "merged", self._sample(shape[1:])
         return None
+
+    def _sample(self, shape: Shape) -> Shape:
+        return (shape[0], 1, shape[1]) if self.lines and len(shape) == 2 else shape
 
     def separate(self, call: fx.Node) -> np.ndarray:
         """What a call gave, as [T, B, ...]."""
@@ -79,7 +85,7 @@ class Captured:
         return call is not self.frames and call in _ancestors(self.frames)
 
 
-def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
+def capture(model: nn.Module, shape: Shape, encoding: str, *, lines: bool = False) -> Captured:
     """Write down the calls of model.forward, and run the model once on seeded frames [2, 3, *shape].
 
     Or on images, which forward() shows at as many steps as it does.
@@ -141,7 +147,7 @@ def capture(model: nn.Module, shape: Shape, encoding: str) -> Captured:
         for call, calls in rolled.calls.items()
     }
     program.graph.eliminate_dead_code()
-    return Captured(program, results, shown[0] if shown else _argument(program), steps, len(image), by_step)
+    return Captured(program, results, shown[0] if shown else _argument(program), steps, len(image), by_step, lines)
 
 
 def _failing(model: nn.Module, error: Exception) -> str:

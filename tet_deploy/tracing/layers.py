@@ -77,28 +77,30 @@ def spikes(layer: nn.Module, currents: Tensor) -> Tensor:
     return given
 
 
-def _conv(layer: nn.Conv2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+def _conv(layer: nn.Conv2d | nn.Conv1d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     if layer.padding_mode != "zeros":
         raise GraphError(f"layer {name!r}: padding_mode must be 'zeros'; got {layer.padding_mode!r}. Retrain with it.")
+    weight = _array(layer.weight)
     node = Conv(
         name=name,
         inputs=(source.name,),
-        weight=_array(layer.weight),
+        weight=weight[:, :, None] if weight.ndim == 3 else weight,  # lines are images of height 1
         bias=None if layer.bias is None else _array(layer.bias),
-        stride=_pair(layer.stride),
+        stride=_setting(layer, "stride"),
         padding=_padding(layer, name),
-        dilation=_pair(layer.dilation),
+        dilation=_setting(layer, "dilation"),
         groups=layer.groups,
     )
     return (node,)
 
 
-def _padding(layer: nn.Conv2d, name: str) -> Pair:
+def _padding(layer: nn.Conv2d | nn.Conv1d, name: str) -> Pair:
     if layer.padding == "valid":
         return (0, 0)
     if layer.padding != "same":
-        return _pair(layer.padding)
-    total = [dilation * (kernel - 1) for dilation, kernel in zip(layer.dilation, layer.kernel_size, strict=True)]
+        return _setting(layer, "padding", 0)
+    settings = zip(_setting(layer, "dilation"), _setting(layer, "kernel_size"), strict=True)
+    total = [dilation * (kernel - 1) for dilation, kernel in settings]
     if total[0] % 2 or total[1] % 2:
         raise GraphError(
             f"layer {name!r}: padding='same' with kernel {layer.kernel_size} pads one side more than the other, which no "
@@ -159,47 +161,55 @@ def _norm_factor(layer: nn.BatchNorm2d) -> Tensor | None:
     return factor if same else None
 
 
-def _avg_pool(layer: nn.AvgPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
-    if _pair(layer.padding) != (0, 0) or layer.ceil_mode or layer.divisor_override is not None:
+def _avg_pool(layer: nn.AvgPool2d | nn.AvgPool1d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    divisor = getattr(layer, "divisor_override", None)
+    if _setting(layer, "padding", 0) != (0, 0) or layer.ceil_mode or divisor is not None:
         raise GraphError(
-            f"layer {name!r}: AvgPool2d must have padding 0, ceil_mode False and no divisor_override; got padding "
-            f"{layer.padding}, ceil_mode {layer.ceil_mode}, divisor_override {layer.divisor_override}."
+            f"layer {name!r}: {type(layer).__name__} must have padding 0, ceil_mode False and no divisor_override; got "
+            f"padding {layer.padding}, ceil_mode {layer.ceil_mode}, divisor_override {divisor}."
         )
-    return (AvgPool(name=name, inputs=(source.name,), kernel=_pair(layer.kernel_size), stride=_pair(layer.stride)),)
+    return (
+        AvgPool(name=name, inputs=(source.name,), kernel=_setting(layer, "kernel_size"), stride=_setting(layer, "stride")),
+    )
 
 
-def _adaptive_avg_pool(layer: nn.AdaptiveAvgPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
-    wanted = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
+def _adaptive_avg_pool(
+    layer: nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool1d, name: str, source: Node, shape: Shape
+) -> tuple[Node, ...]:
+    wanted: Any = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,) * 2
+    if isinstance(layer, LINES):
+        wanted = (None, wanted[0])
     size = tuple(have if want is None else want for want, have in zip(wanted, shape[-2:], strict=True))
     if shape[-2] % size[0] or shape[-1] % size[1]:
         raise GraphError(
-            f"layer {name!r}: AdaptiveAvgPool2d to {size} needs windows of one size; its input is {shape[-2:]}. "
+            f"layer {name!r}: {type(layer).__name__} to {size} needs windows of one size; its input is {shape[-2:]}. "
             "Choose an output size that divides it."
         )
     kernel = (shape[-2] // size[0], shape[-1] // size[1])
     return (AvgPool(name=name, inputs=(source.name,), kernel=kernel, stride=kernel),)
 
 
-def _max_pool(layer: nn.MaxPool2d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+def _max_pool(layer: nn.MaxPool2d | nn.MaxPool1d, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     """max(s_1, ..., s_k) = 1 if s_1 + ... + s_k > 1/2 else 0,  for spikes s_i: a sum, and neurons that fire at any spike.
 
     Their membrane potential is 0 after every step, whatever the decay: the sum is 0, or it makes them fire. Padding adds no
     spike to the sum, as torch's padding with -inf changes no maximum. A network without spikes would multiply nothing here.
     """
+    kind = type(layer).__name__
     if not isinstance(source, Spiking):
         raise GraphError(
-            f"layer {name!r}: MaxPool2d must take spikes straight from a LIF; {source.name!r} is a {source.kind}. Put it "
-            "behind the LIF, or use AvgPool2d."
+            f"layer {name!r}: {kind} must take spikes straight from a LIF; {source.name!r} is a {source.kind}, whose values "
+            "have no node for their maximum. Put it behind the LIF and retrain, or use average pooling."
         )
     if layer.ceil_mode or layer.return_indices:
-        raise GraphError(f"layer {name!r}: MaxPool2d must have ceil_mode False and return_indices False; it has not.")
+        raise GraphError(f"layer {name!r}: {kind} must have ceil_mode False and return_indices False; it has not.")
     total = Conv(
         name=f"{name}.sum",
         inputs=(source.name,),
-        weight=np.ones((shape[0], 1, *_pair(layer.kernel_size)), np.float32),
-        stride=_pair(layer.stride),
-        padding=_pair(layer.padding),
-        dilation=_pair(layer.dilation),
+        weight=np.ones((shape[0], 1, *_setting(layer, "kernel_size")), np.float32),
+        stride=_setting(layer, "stride"),
+        padding=_setting(layer, "padding", 0),
+        dilation=_setting(layer, "dilation"),
         groups=shape[0],
         dense_macs=0,  # without spikes it compares, and multiplies nothing
     )
@@ -217,23 +227,36 @@ def _without_effect(layer: nn.Module, name: str, source: Node, shape: Shape) -> 
 
 LAYERS: dict[type[nn.Module], Converter] = {
     nn.Conv2d: _conv,
+    nn.Conv1d: _conv,
     nn.Linear: _linear,
     nn.BatchNorm2d: _batch_norm,
     nn.BatchNorm1d: _batch_norm,
     nn.SyncBatchNorm: _batch_norm,
     nn.AvgPool2d: _avg_pool,
+    nn.AvgPool1d: _avg_pool,
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    nn.AdaptiveAvgPool1d: _adaptive_avg_pool,
     nn.MaxPool2d: _max_pool,
+    nn.MaxPool1d: _max_pool,
     LIFLayer: _lif,
     nn.Dropout: _without_effect,
+    nn.Dropout1d: _without_effect,
     nn.Dropout2d: _without_effect,
     nn.Identity: _without_effect,
 }
 RESHAPING_LAYERS = (nn.Flatten, nn.Unflatten)
+LINES = (nn.Conv1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d)  # take [C, L]
 _FINDS_CHANNELS_SECOND = (
+    *LINES,
     *(nn.Conv2d, nn.BatchNorm2d, nn.BatchNorm1d, nn.SyncBatchNorm),
     *(nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d),
 )
+
+
+def takes_lines(model: nn.Module) -> bool:
+    """Whether a model's samples are [C, L] wherever they have two axes."""
+    modules = list(model.modules())
+    return any(isinstance(module, LINES) for module in modules) and not any(isinstance(one, nn.Conv2d) for one in modules)
 
 
 def needs_eval_mode(layer: nn.Module) -> bool:
@@ -261,5 +284,9 @@ def _array(tensor: Tensor) -> np.ndarray:
     return np.array(tensor.detach().cpu().float().numpy())
 
 
-def _pair(value: Any) -> Pair:
+def _setting(layer: Any, name: str, of_height: int = 1) -> Pair:
+    """A setting of both axes; where a layer takes lines, which have one, with what it is for their height of 1."""
+    value: Any = getattr(layer, name)
+    if isinstance(layer, LINES):
+        return (of_height, int(value[0] if isinstance(value, (tuple, list)) else value))
     return (int(value[0]), int(value[1])) if isinstance(value, (tuple, list)) else (int(value), int(value))

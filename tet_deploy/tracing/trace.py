@@ -19,6 +19,7 @@ from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import TRACED, check
 from tet_deploy.tracing.capture import capture
 from tet_deploy.tracing.eval_mode import in_eval_mode, unwrapped
+from tet_deploy.tracing.layers import takes_lines
 from tet_deploy.tracing.proof import prove
 from tet_deploy.tracing.translation import Call, Translation
 
@@ -40,7 +41,8 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
         torch.compile, DataParallel, DistributedDataParallel or AveragedModel has wrapped is unwrapped.
         (x - mean) / std, by numbers or tensors of the model's, is what the graph's Input does then.
     input_shape
-        Of one sample in one step: (C, H, W) or (N,).
+        Of one sample in one step: (C, H, W), (N,), or (C, L) of a model with Conv1d. Samples [C, L] are [C, 1, L] in the
+        graph, and all that takes arrays of frames takes [T, B, C, L] for [T, B, C, 1, L].
     encoding
         "analog" (images) or "events" (event counts).
     verify
@@ -84,6 +86,8 @@ class Traced(NamedTuple):
         At how many steps the model shows an image that it takes; None if it takes frames.
     calls_per_step
         Of layers that are called for each step.
+    lines
+        Whether the model takes samples [C, L], which are [C, 1, L] in the graph.
     """
 
     graph: Graph
@@ -92,14 +96,18 @@ class Traced(NamedTuple):
     by_step: bool
     shown: int | None
     calls_per_step: Mapping[nn.Module, int]
+    lines: bool
 
 
 def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog", *, verify: bool = True) -> Traced:
     """As `trace`, and beside the graph the calls that its populations were made from."""
     shape = _checked(model, input_shape, encoding)
     model = unwrapped(model)
+    lines = takes_lines(model) and (len(shape) == 2 or (len(shape) == 3 and shape[1] == 1))
+    taken = (shape[0], shape[-1]) if lines else shape
+    shape = (shape[0], 1, shape[-1]) if lines else shape
     with in_eval_mode(model):
-        captured = capture(model, shape, encoding)
+        captured = capture(model, taken, encoding, lines=lines)
         translation = Translation(model, captured, Input(name="input", shape=shape, encoding=encoding))
         for call in captured.program.graph.nodes:
             translation.add(call)
@@ -109,7 +117,7 @@ def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "a
             prove(graph, translation.values(), translation.neurons)
     calls = {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking) if node.name in translation.calls}
     shown = captured.steps if captured.frames.op != "placeholder" else None
-    return Traced(graph, calls, translation.readout, captured.by_step, shown, translation.calls_per_step)
+    return Traced(graph, calls, translation.readout, captured.by_step, shown, translation.calls_per_step, lines)
 
 
 def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
@@ -125,6 +133,6 @@ def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
         shape = ()
     if not shape or min(shape) < 1:
         raise ArgumentError(
-            f"input_shape: must be that of one sample in one step, (C, H, W) or (N,); got {input_shape!r:.80}."
+            f"input_shape: must be that of one sample in one step, (C, H, W), (C, L) or (N,); got {input_shape!r:.80}."
         )
     return shape

@@ -200,7 +200,7 @@ class Translation:
             tensor: Any = self.results[given]
             given = tensor[0] if self.captured.is_by_step(given) else tensor
         before, (_, shape) = self.graph_input, self._layout(value, name)
-        numbers = normalization.of_channels(given, shape)
+        numbers = normalization.of_channels(given, (shape[0], shape[-1]) if self.captured.lines else shape)
         after = None if numbers is None or shape != before.shape else normalization.after(before, what, numbers)
         if after is None:
             self._refuse_norm_by_step(call)

@@ -33,6 +33,7 @@ from tet_deploy.ir.shapes import Shape
 
 _SAME: dict[str, type[nn.Module]] = {  # SpikingJelly's layer, and torch's that computes the same of each step
     **{kind.__name__: kind for kind in (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d)},
+    **{kind.__name__: kind for kind in (nn.Conv1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d)},
     **{kind.__name__: kind for kind in (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.Dropout, nn.Dropout2d)},
     "ThresholdDependentBatchNorm1d": nn.BatchNorm1d,  # its factor alpha * v_th is in the initial weights alone
     "ThresholdDependentBatchNorm2d": nn.BatchNorm2d,
