@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tet_deploy.arguments import flag
 from tet_deploy.errors import MissingDependencyError
 
 try:
@@ -78,6 +79,7 @@ def to_onnx(
     >>> OnnxRuntime("net.onnx").run(frames).decisions  # doctest: +SKIP
     """
     check(graph, DEPLOYABLE)
+    states, ranges = flag("states", states), flag("ranges", ranges)
     model = _model(graph, probe_names(populations(graph), probes), states, ranges)
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path, ONNX_FILE) as temporary:

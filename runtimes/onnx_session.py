@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import file_kinds
+from tet_deploy.arguments import whole
 from tet_deploy.contracts import (
     ProbeNames,
     Probes,
@@ -24,7 +25,6 @@ from tet_deploy.contracts import (
     probe_names,
 )
 from tet_deploy.errors import (
-    ArgumentError,
     ArtifactError,
     ExecutionError,
     MissingDependencyError,
@@ -239,8 +239,8 @@ class OnnxRuntime:
 
 
 def _need_count(option: str, value: int | None, largest: int) -> None:
-    if value is not None and not (isinstance(value, (int, np.integer)) and 1 <= value <= largest):
-        raise ArgumentError(f"{option}: must be a whole number of 1 to {largest}, or None; got {shown(value)}.")
+    if value is not None:
+        whole(option, value, greatest=largest, instead=", or None")
 
 
 def _open(content: bytes, threads: int | None) -> tuple[Any, Description]:

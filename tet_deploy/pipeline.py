@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tet_deploy import counting, reporting, validation
+from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate, tell_ranges
 from tet_deploy.counting import EnergyReport, EnergyTable
 from tet_deploy.data.frames import check_labels
 from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import Run, check_options, side_by_side
-from tet_deploy.errors import ArgumentError
+from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
@@ -157,7 +158,7 @@ def validate(
     if len(names) < 2 or len(set(names)) < len(names):
         raise ArgumentError(f"runtimes: need two or more different ones to compare, as a list; got {runtimes!r}.")
     others = names[1:]
-    counts = [len(batches), *(min((samples or {}).get(name, len(batches)), len(batches)) for name in others)]
+    counts = [len(batches), *_leading(samples, others, len(batches))]
     units = units_of(graph) if "torch" in names else None
     thresholds = validation.thresholds(graph)
     if units is not None:
@@ -174,6 +175,19 @@ def validate(
     agreements = {name: agreement for name, agreement in found.items() if agreement is not None}
     tell_ranges(validation.ranges(agreements))
     return agreements
+
+
+def _leading(samples: Mapping[str, int] | None, runtimes: Sequence[str], most: int) -> list[int]:
+    """How many samples each runtime sees, of so many."""
+    if samples is not None and not isinstance(samples, Mapping):
+        raise ArgumentError(f"samples: must say how many by runtime, as in {{'lava': 10}}; got {shown(samples)}.")
+    for name in samples or {}:
+        if name not in runtimes:
+            raise ArgumentError(
+                f"samples: {shown(name)} is none of the runtimes that are compared with the first: {', '.join(runtimes)}."
+            )
+    said = {name: whole(f"samples of {name!r}", count) for name, count in (samples or {}).items()}
+    return [min(said.get(name, most), most) for name in runtimes]
 
 
 def _compared(

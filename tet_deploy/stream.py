@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tet_deploy.arguments import whole
 from tet_deploy.contracts import Probes, Step, StreamingRuntime, as_array, tell_ranges
 from tet_deploy.deployment import deployed
 from tet_deploy.errors import ArgumentError
@@ -54,8 +55,7 @@ class Stream:
     def __init__(
         self, graph: Graph, *, runtime: str = "reference", samples: int = 1, probes: Probes = "none", **options: Any
     ) -> None:
-        if type(samples) is not int or samples < 1:
-            raise ArgumentError(f"samples: must be a whole number of at least 1; got {samples!r}.")
+        samples = whole("samples", samples)
         self._stack = contextlib.ExitStack()
         runner = self._stack.enter_context(deployed(need_graph(graph), runtime, probes=probes, states=True, **options))
         if not hasattr(runner, "step"):

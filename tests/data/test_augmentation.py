@@ -61,9 +61,9 @@ def test_normalisation_is_by_channel():
     ("wanted", "message"),
     [
         ({"roll": -1}, "at least 0; got -1"),
-        ({"roll": 2.5}, "whole number of pixels.*2.5"),
+        ({"roll": 2.5}, "in pixels: must be a whole number.*2.5"),
         ({"crop_padding": True}, "whole number"),
-        ({"flip": 1}, "true or false; got 1"),
+        ({"flip": 1}, "True or False; got 1"),
         ({"flips": True}, "no 'flips'. Did you mean flip"),
         ({"roll": 1}, "cannot be augmented by roll: it is still"),
     ],

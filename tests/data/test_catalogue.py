@@ -29,7 +29,7 @@ def test_wrong_requests_are_answered_with_the_nearest_right_one(name, options, m
 @pytest.mark.parametrize("name", DATA)
 def test_no_steps_are_refused(name):
     """T = 0 is named, whatever the data set, before anything is read."""
-    with pytest.raises(ArgumentError, match=f"{name}.*at least one time step; got 0"):
+    with pytest.raises(ArgumentError, match=f"steps of data '{name}': must be a whole number of at least 1; got 0"):
         load(name, steps=0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tet_deploy.arguments import flag, whole
 from tet_deploy.errors import ArgumentError
 
 
@@ -42,12 +43,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("flip", "resized_crop"):
-            if not isinstance(getattr(self, name), bool):
-                raise ArgumentError(f"augmentation: {name} must be true or false; got {getattr(self, name)!r}.")
+            flag(f"augmentation {name}", getattr(self, name))
         for name in ("roll", "crop_padding"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ArgumentError(f"augmentation: {name} must be a whole number of pixels, at least 0; got {value!r}.")
+            whole(f"augmentation {name}, in pixels", getattr(self, name), least=0)
 
     def __call__(self, frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Change frames [..., H, W], of any type."""

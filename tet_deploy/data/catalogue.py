@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tet_deploy.arguments import whole
 from tet_deploy.data.cifar import load_cifar
 from tet_deploy.data.digits import load_digits, load_event_digits
 from tet_deploy.data.event_folder import load_event_folder, load_frames_file
@@ -60,10 +61,7 @@ def load(name: str, *, steps: int, seed: int = 0, **options: Any) -> FrameData:
     >>> data = load("dvs-cifar10", steps=10, augmentation={"flip": True, "roll": 5})  # doctest: +SKIP
     >>> frames, label = data.train[0]  # doctest: +SKIP
     """
-    if steps < 1:
-        raise ArgumentError(f"data {name!r}: needs at least one time step; got {steps}.")
-    if seed < 0:
-        raise ArgumentError(f"data {name!r}: seed must be at least 0; got {seed}.")
+    steps, seed = whole(f"steps of data {name!r}", steps), whole(f"seed of data {name!r}", seed, least=0)
     if not options.get("augmentation"):
         options.pop("augmentation", None)  # not every loader takes one, and every loader does without
     loader = _loader(name)

@@ -19,11 +19,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import numbers
 from collections import Counter
 
 import numpy as np
 
 from tet_deploy import dynamics
+from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Progress
 from tet_deploy.errors import ArgumentError, GraphError
@@ -114,12 +116,9 @@ def quantize(
         raise GraphError("the network is quantized already. Quantize the float network instead.")
     bits_of = widths(graph, bits)
     frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration).behind(graph.input)
-    if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, (int, float)) or not rounding_limit >= 0:
+    if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, numbers.Real) or not rounding_limit >= 0:
         raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")
-    if isinstance(threshold_classes, bool) or threshold_classes not in range(1, MOST_CLASSES + 1):
-        raise ArgumentError(
-            f"threshold_classes: must be a whole number within 1..{MOST_CLASSES}; got {threshold_classes!r}."
-        )
+    threshold_classes = whole("threshold_classes", threshold_classes, greatest=MOST_CLASSES)
     quantized = _Quantizer(graph, frames, bits_of, threshold_classes, rounding_limit)
     for index, node in enumerate(graph):
         quantized.add(node)
