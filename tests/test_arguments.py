@@ -71,7 +71,7 @@ WRONG = {  # what is called, and what the message says
     "data option": (lambda: data.load("digits", steps=4, width=3), "no option 'width'"),
     "data steps": (
         lambda: data.load("digits", steps=0),
-        "steps of data 'digits': must be a whole number of at least 1; got 0",
+        "steps of data 'digits': must be .* at least 1; got 0",
     ),
     "data steps as a float": (lambda: data.load("digits", steps=4.0), "steps of data .*; got 4.0"),
     "augmentation": (lambda: data.load("digits", steps=4, augmentation={"flp": True}), "no option 'augmentation'"),

@@ -150,7 +150,7 @@ with written_whole(sys.argv[1], BY_NAME) as temporary:
 
 
 def test_what_kill_leaves_is_harmless(tmp_path):
-    """Killed in the middle, the old file is there, and the next writing works."""
+    """Killed in the middle, the old file is there, and the next writing works; a later one removes what was left."""
     write(tmp_path / "note")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "note")]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
@@ -158,6 +158,29 @@ def test_what_kill_leaves_is_harmless(tmp_path):
     assert [path.name.startswith(".tet_deploy-") for path in tmp_path.iterdir() if path.name != "note"] == [True]
     write(tmp_path / "note", "ours, newer")
     assert (tmp_path / "note").read_text() == "ours, newer"
+    (left,) = tmp_path.glob(".tet_deploy-*")
+    os.utime(left, (1, 1))
+    write(tmp_path / "note", "ours, newest")
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
+
+
+def test_what_living_writers_and_users_have_is_not_swept(tmp_path):
+    """A folder that is being written in, however old; one that holds more than one file; a file, a link."""
+    mine, linked = tmp_path / ".tet_deploy-abcdefgh", tmp_path / ".tet_deploy-linkedto"
+    mine.mkdir()
+    for name in ("one", "two"):
+        (mine / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    linked.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".tet_deploy-justfile").touch()
+    for path in tmp_path.glob(".tet_deploy-*"):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    with written_whole(tmp_path / "slow", OURS) as temporary:
+        os.utime(temporary.parent, (1, 1))
+        write(tmp_path / "note")
+        temporary.write_text("slow")
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"slow", "note", "elsewhere", mine.name, linked.name, ".tet_deploy-justfile"}
 
 
 def test_only_regular_files_are_opened(tmp_path):

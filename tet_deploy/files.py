@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,13 @@ from safetensors import SafetensorError, safe_open
 
 from tet_deploy.errors import ArtifactError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows: there nothing is swept
+    fcntl = None  # type: ignore[assignment]  # that is the sign of it
+
+_PREFIX = ".tet_deploy-"  # of the private folders in which files are written
+_STALE_SECONDS = 60  # younger ones may not be locked yet
 LARGEST_FILE_BYTES = 2**34  # of anything that is read in one piece; a file of more is broken or hostile
 _SPECIAL = {
     stat.S_IFDIR: "a folder",
@@ -112,8 +120,9 @@ def written_whole(path: str | os.PathLike[str], own: Kind) -> Iterator[Path]:
     """Give an empty file in a private folder beside `path`; when the block ends well, it takes that name.
 
     Nobody else can know, read or plant the temporary name; it ends as `path` does, for writers that go by suffixes. A crash
-    or a power failure leaves the old file or the new one, and at worst a hidden folder `.tet_deploy-...` to be removed. A
-    file that is replaced keeps its mode. A link stays, and what it points to is replaced.
+    or a power failure leaves the old file or the new one, and at worst a hidden folder `.tet_deploy-...`, which a later
+    write into the same folder removes. A file that is replaced keeps its mode. A link stays, and what it points to is
+    replaced.
 
     Parameters
     ----------
@@ -134,9 +143,11 @@ def written_whole(path: str | os.PathLike[str], own: Kind) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     kept = _check_replaceable(path, target, own)
-    folder = None
+    folder, lock = None, None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".tet_deploy-", dir=target.parent))
+        _sweep(target.parent)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=target.parent))
+        lock = _locked(folder)
         temporary = folder / target.name
         temporary.touch(0o666, exist_ok=False)
         fresh = stat.S_IMODE(temporary.stat().st_mode)  # as the umask, or the folder, has it
@@ -154,6 +165,8 @@ def written_whole(path: str | os.PathLike[str], own: Kind) -> Iterator[Path]:
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def check_writable(path: str | os.PathLike[str], own: Kind) -> None:
@@ -179,6 +192,36 @@ def check_apart(path: str | os.PathLike[str], source: str | os.PathLike[str]) ->
     with contextlib.suppress(OSError):  # one of them is not there
         if Path(path).samefile(source):
             raise ArtifactError(f"{path}: is read and would be replaced. Choose another name for what is written.")
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle that keeps a folder from being swept as long as this process lives; None where that cannot be had."""
+    if fcntl is None:
+        return None
+    handle = None
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return handle
+    except OSError:
+        if handle is not None:
+            os.close(handle)
+        return None
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed writers left: folders that no living one holds, with no more in them than the one file."""
+    with contextlib.suppress(OSError):
+        for left in parent.glob(f"{_PREFIX}????????"):
+            with contextlib.suppress(OSError):  # another's, or gone by now
+                if time.time() - left.lstat().st_mtime < _STALE_SECONDS or (lock := _locked(left)) is None:
+                    continue
+                try:
+                    held = list(left.iterdir())
+                    if len(held) <= 1 and all(stat.S_ISREG(path.lstat().st_mode) for path in held):
+                        shutil.rmtree(left)
+                finally:
+                    os.close(lock)
 
 
 class _Abandoned(Exception):

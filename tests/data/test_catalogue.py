@@ -17,7 +17,7 @@ from tet_deploy.errors import ArgumentError
         ("dvs-cifar10", {"augmentations": {"flip": True}}, "no option 'augmentations'. Did you mean 'augmentation'"),
         ("digits", {"root": "here"}, "no option 'root'. It takes steps, seed"),
         ("digits", {"augmentation": {"flip": True}}, "no option 'augmentation'"),
-        ("digits", {"seed": -1}, "seed must be at least 0; got -1"),
+        ("digits", {"seed": -1}, "seed of data .* at least 0; got -1"),
     ],
 )
 def test_wrong_requests_are_answered_with_the_nearest_right_one(name, options, message):

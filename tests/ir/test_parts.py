@@ -11,7 +11,7 @@ from tet_deploy.debugging import diagnosis_of
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
-from tet_deploy.ir.parts import part_name, whole_name
+from tet_deploy.ir.parts import part_names, whole_name
 from tet_deploy.links.sensitivity import sensitivities, with_one_quantized
 from tet_deploy.testing import random_float_network, random_frames
 
@@ -34,7 +34,7 @@ def test_what_quantization_splits_is_one_layer():
         assert {*wholes} == {node.name for node in graph}
         for name in set(wholes):
             parts = [node.name for node, whole in zip(quantized, wholes, strict=True) if whole == name]
-            assert parts == [part_name(name, index) for index in range(len(parts))]
+            assert parts == part_names(name, len(parts))
             most = max(most, len(parts))
     assert 2 <= most <= 8
 
@@ -61,6 +61,27 @@ def residual(names, rng):
             Readout(name="readout", inputs=(fifth,)),
         )
     )
+
+
+def test_a_layer_may_be_called_as_a_part_would_be():
+    """Beside an identity that is split: parts take the next free names, and every node belongs to a layer of the network."""
+    rng = np.random.default_rng(0)
+    names = ("x", "x.part2", "x.part4", "y", "z")
+    graph = residual(names, rng)
+    eye = np.eye(4, 2, dtype=np.float32)[:, :, None, None]
+    graph = graph.replace(
+        {
+            "x": dataclasses.replace(graph["x"], weight=eye, padding=(0, 0)),
+            "x.part2": dataclasses.replace(graph["x.part2"], weight=graph["x.part2"].weight / 32),
+        }
+    )
+    frames = rng.poisson(0.5, (6, 8, 2, 6, 6)).astype(np.float32)
+    quantized = td.quantize(graph, frames, bits=4)
+    parts = [node.name for node in quantized if whole_name(quantized, node.name) == "x"]
+    assert parts[:3] == ["x", "x.part3", "x.part5"]
+    assert {whole_name(quantized, node.name) for node in quantized} == {node.name for node in graph}
+    assert td.validate(quantized, frames, runtimes=["reference", "onnx"])["onnx"].equal
+    assert sensitivities(graph, quantized, FrameBatches.of(graph, frames))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
 from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, Linear, Readout, SoftResetLIF
 from tet_deploy.ir.values import SPIKES, weighted_bounds
 from tet_deploy.passes import quantize
 from tet_deploy.runtimes.reference import ReferenceRuntime
@@ -220,3 +220,24 @@ def test_a_neuron_without_memory_keeps_what_12_bit_hold(decay):
     int8 = quantize(graph, random_frames(graph, rng, 4, 8), rounding_limit=1)
     assert json.loads(int8.metadata["quantization"])["layer0.lif"]["rounding"]["decay"] == 1 / 4096
     assert faults(int8, "lava") == []
+
+
+def test_neurons_without_integers_are_refused_before_frames_are_read():
+    """All of them at once, by name, as `tet-deploy inspect --target lava` does."""
+
+    class Unread:
+        steps, shape = 4, (2, 6, 6)
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            raise AssertionError("a frame was read")
+
+    graph = random_float_network(np.random.default_rng(0), layers=3, encoding="events")
+    first, second, third = (lif.name for lif in graph.of_kind(LIF))
+    graph = graph.replace({name: SoftResetLIF(name=name, inputs=graph[name].inputs) for name in (second, third)})
+    with pytest.raises(GraphError, match=f"node '{second}': reset must be 'zero'.*Not taken either: '{third}'") as caught:
+        quantize(graph, Unread())
+    assert first not in str(caught.value)
+    assert [fault.node for fault in faults(graph, "lava")] == [second, third]

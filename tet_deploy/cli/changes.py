@@ -45,6 +45,8 @@ def held_out(graph: Graph, used: str | None, count: int, test_data: str | None, 
     from tet_deploy.data import DATA
 
     if test_samples == 0:
+        if test_data is not None:
+            raise ArgumentError("--test-data: --test-samples 0 measures nothing on it. Leave out one of them.")
         return None
     if test_data is not None or used is None or used in DATA:
         shown = samples_for(graph, test_data or used, test_samples)

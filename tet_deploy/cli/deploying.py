@@ -107,12 +107,14 @@ def quantize(
     """
     from tet_deploy.links.sensitivity import advice, sensitivities, sensitivity_table, sensitivity_values
     from tet_deploy.passes import quantize as quantize_graph
+    from tet_deploy.passes.fit import check_populations
     from tet_deploy.passes.widths import WIDEST, parsed, widths
 
     check_writable(out, NETWORK)
     check_apart(out, network)
     graph, wanted = load(network), parsed(bits) if bits else WIDEST
     widths(graph, wanted)  # before frames are read
+    check_populations(graph)
     shown = samples_for(graph, calibration, samples, split="train")
     unseen = held_out(graph, calibration, samples, test_data, test_samples)
     if max_loss is not None:

@@ -12,6 +12,7 @@ from tet_deploy import terminal
 from tet_deploy.cli.calibration import calibration_table
 from tet_deploy.cli.options import Json, NetworkFile, any_of
 from tet_deploy.cli.results import print_json
+from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.artifact import load
@@ -63,7 +64,12 @@ def doctor(
     """Say what is installed, which Lava Python was found, and test that it computes what the tool proves."""
     from tet_deploy import doctor as examination
 
+    if into is not None and not setup_lava:
+        raise ArgumentError("--into: says where --setup-lava builds. Give that too.")
     if what_is_supported:
+        for option, given in (("--setup-lava", setup_lava), ("--quiet", quiet)):
+            if given:
+                raise ArgumentError(f"{option}: --supported looks at no Lava Python. Leave out one of them.")
         if as_json:
             print_json({"kinds": supported(), "sources": sources()})
             return

@@ -26,6 +26,7 @@ from tet_deploy.links.recording_file import RECORDING, fingerprints, save_record
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.work import Done, Span, Work
 
+_COMPARED = 64  # samples, where nobody says how many
 _AT_ONCE = 16  # samples whose frames are looked at together
 
 
@@ -51,6 +52,8 @@ def run(
         probe_names(populations(load(network)), probes_of(probes))
     work = Work(kind="run", network=str(network), frames=frames, settings={"runtime": runtime})
     if out is None:
+        if probes != "none":
+            raise ArgumentError("--probes: says what --out holds. Give --out too.")
         show_run(carry_out(work, samples, split), as_json)
         return
     if split != Split():
@@ -79,7 +82,7 @@ def validate(
     ] = None,
     frames: Frames = None,
     runtimes: Runtimes = None,
-    samples: Samples = 64,
+    samples: Annotated[int | None, typer.Option(min=1, help="Use the first N samples only, by default 64.")] = None,
     why: Annotated[bool, typer.Option("--why/--no-why", help="Beside OTHER: find out what makes them differ.")] = True,
     snap_frames: Annotated[
         bool,
@@ -103,16 +106,18 @@ def validate(
         compared = Work(
             kind="compare", network=str(network), frames=frames, settings={"other": other, "snap_frames": snap_frames}
         )
-        done = carry_out(compared, samples, Split(range_, part, workers, cluster, resume))
+        done = carry_out(compared, samples, Split(range_, part, workers, cluster, resume), usual=_COMPARED)
         show_compare(done, as_json, _why(compared, done.result) if why else None)
         return
+    if not why:
+        raise ArgumentError("--no-why: is of a comparison with OTHER. Leave it out.")
     work = Work(
         kind="validate",
         network=str(network),
         frames=frames,
         settings={"runtimes": runtimes_of(runtimes), "snap_frames": snap_frames},
     )
-    show_validate(carry_out(work, samples, Split(range_, part, workers, cluster, resume)), as_json)
+    show_validate(carry_out(work, samples, Split(range_, part, workers, cluster, resume), usual=_COMPARED), as_json)
 
 
 def _why(work: Work, found: Deviation) -> Diagnosis | None:

@@ -41,13 +41,16 @@ class Split(NamedTuple):
     resume: bool = False
 
 
-def carry_out(work: Work, samples: int | None, split: Split) -> Done:
-    """Do the work on the first samples, or on the range that is asked for, here or spread."""
+def carry_out(work: Work, samples: int | None, split: Split, *, usual: int | None = None) -> Done:
+    """Do the work on the first samples, so many as usual or as are asked for, or on a range of them; here or spread."""
     from tet_deploy.spread import carry_out as spread_out
 
     part = _part_file(work, split)
+    if split.range is not None and samples is not None:
+        raise ArgumentError("--samples: --range says which samples. Leave out one of them.")
     opened = work.opened()
-    start, stop = _range(split.range, len(opened.frames)) or (0, min(samples or len(opened.frames), len(opened.frames)))
+    total = len(opened.frames)
+    start, stop = _range(split.range, total) or (0, min(samples or usual or total, total))
     runs = work.settings.get("runtimes") or [work.settings.get(key) for key in ("other", "runtime") if key in work.settings]
     words = f"{work.kind}: " + ", ".join(map(str, runs or ["reference"]))
     with terminal.progress_bar(words) as progress:

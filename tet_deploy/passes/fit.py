@@ -12,7 +12,8 @@ from functools import singledispatch
 import numpy as np
 
 from tet_deploy import dynamics
-from tet_deploy.errors import GraphError
+from tet_deploy.errors import GraphError, cut
+from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import (
     LIF,
     ON_CHIP,
@@ -178,6 +179,26 @@ def populations(node: Population, bias: np.ndarray | None, scale: ByChannel) -> 
             "reset='zero', or use the reference or ONNX runtime with the float network."
         )
     raise GraphError(f"node {node.name!r}: a {node.kind} has no form in a Loihi core's integers.")
+
+
+def check_populations(graph: Graph) -> None:
+    """See before long work that every population of a float network is of a kind that has integers.
+
+    Raises
+    ------
+    GraphError
+        The first that is not, with the names of all others.
+    """
+    refused: dict[str, GraphError] = {}
+    for node in graph.of_kind(Population):
+        try:
+            populations(node, None, 1.0)
+        except GraphError as error:
+            refused[node.name] = error
+    if refused:
+        first, *others = refused
+        alike = f" Not taken either: {cut(', '.join(map(repr, others)))}." if others else ""
+        raise GraphError(f"{refused[first]}{alike}")
 
 
 @populations.register(Readout)

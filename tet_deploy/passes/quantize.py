@@ -44,10 +44,10 @@ from tet_deploy.ir.nodes import (
     Population,
     Quantization,
 )
-from tet_deploy.ir.parts import part_name
+from tet_deploy.ir.parts import part_names
 from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
 from tet_deploy.passes.calibrate import Calibrated, calibrate
-from tet_deploy.passes.fit import Port, held_bias, is_uniform, with_one_threshold
+from tet_deploy.passes.fit import Port, check_populations, held_bias, is_uniform, with_one_threshold
 from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, Rounding, as_summary, check_rounding, readout_rounding, rounding
@@ -101,8 +101,8 @@ def quantize(
     ArgumentError
         Another number of bits than 2..8 or of classes than 1..8, or a name that no synapse node has.
     GraphError
-        The graph is not deployable or is quantized already, a population fits no scale, or its parameters do not survive
-        rounding.
+        The graph is not deployable or is quantized already, a population has no integers or fits no scale, or its
+        parameters do not survive rounding.
     DataError
         The calibration frames do not fit the network, or are all zero.
 
@@ -115,7 +115,8 @@ def quantize(
     if need_graph(graph).is_quantized:
         raise GraphError("the network is quantized already. Quantize the float network instead.")
     bits_of = widths(graph, bits)
-    frames = FrameBatches.of(check(graph, DEPLOYABLE), calibration).behind(graph.input)
+    check_populations(check(graph, DEPLOYABLE))
+    frames = FrameBatches.of(graph, calibration).behind(graph.input)
     if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, numbers.Real) or not rounding_limit >= 0:
         raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")
     threshold_classes = whole("threshold_classes", threshold_classes, greatest=MOST_CLASSES)
@@ -135,6 +136,7 @@ class _Quantizer:
         self, graph: Graph, frames: FrameBatches, bits: dict[str, int], threshold_classes: int, rounding_limit: float
     ) -> None:
         self.graph, self.frames, self.bits = graph, frames, bits
+        self.names = {node.name for node in graph}
         self.threshold_classes, self.rounding_limit = threshold_classes, rounding_limit
         self.nodes: list[Node] = []
         self.summary: dict[str, dict[str, object]] = {}
@@ -200,8 +202,8 @@ class _Quantizer:
         fit, scales = found.fit, np.asarray(found.fit.scale) * units
         names = []
         for port, weights in zip(ports, fit.weights, strict=True):
-            for index, weight in enumerate(weights):
-                name = part_name(port.node.name, index)
+            for index, name in enumerate(part_names(port.node.name, len(weights), self.names)):
+                weight = weights[index]
                 quantization = Quantization(scale=by_channel(scales / port.scale), bits=self.bits[port.node.name])
                 part = dataclasses.replace(port.node, name=name, weight=weight, bias=None, quantization=quantization)
                 self.nodes.append(dataclasses.replace(part, dense_macs=0) if index else part)
