@@ -195,7 +195,7 @@ def test_quantize_holds_a_loss_against_its_limit(chain, tmp_path):
     assert td.load(tmp_path / "q.safetensors").is_quantized
     unlabelled = ("--calibration", chain / "unlabelled.npz", "--samples", 16, "--max-loss", 1)
     assert "no labels are known" in run(*words[:2], *unlabelled, "--out", tmp_path / "q.safetensors", expect=2)
-    assert "samples that were not used" in run(*words, "--test-samples", 0, "--max-loss", 1, expect=2)  # labels are known
+    assert "Leave out one of them" in run(*words, "--test-samples", 0, "--max-loss", 1, expect=2)  # labels are known
 
 
 def test_quantize_ranks_its_nodes(chain, tmp_path):
