@@ -1,7 +1,8 @@
 """What left the range of a chip's integers during a run: counted wherever no certificate rules it out.
 
     clipped     a message of the network's input that was held at the limit of its bits
-    wrapped     a synaptic sum that left 24 bit, or a population's presynaptic sum that did once it was shifted by 6
+    wrapped     a synaptic sum that left 24 bit, or a population's presynaptic sum that did once it was shifted by 6,
+                or its synaptic current
     saturated   a membrane potential that was held at the lower limit of 24 bit
 
 A potential above the upper limit is not counted: it exceeds every threshold, so that the neuron fires and is reset whether

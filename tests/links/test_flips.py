@@ -8,7 +8,7 @@ import pytest
 
 import tet_deploy as td
 from tet_deploy.ir.graph import chain
-from tet_deploy.ir.nodes import LIF, SOFT_RESETS, Input, Linear, Readout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, SOFT_RESETS, CubaLIF, Input, Linear, Readout, SoftResetLIF
 from tet_deploy.links.flips import flips
 from tet_deploy.links.link import of_graph
 from tet_deploy.links.pair import Pair
@@ -156,3 +156,23 @@ def test_without_a_network_at_hand_nothing_is_claimed(folder, networks, frames):
     found = td.compare(folder / "int8.onnx", folder / "int8.onnx", frames)
     assert (found.causes, found.rounding) == (False, False)
     assert td.compare(networks["int8"], folder / "int8.onnx", frames).rounding
+
+
+@pytest.mark.parametrize(("bits", "biased"), [(8, False), (4, False), (8, True)])
+def test_rounding_explains_what_a_current_carries_on(bits, biased):
+    """Of neurons with a synaptic current, each first cause lies within what rounding, and a bias behind it, can do."""
+    rng = np.random.default_rng(5)
+    graph = sparse_network(rng, 0.75)
+    fields = {"current_decay": 0.8, "decay": 0.75, "threshold": 2.0}
+    changes = {name: CubaLIF(name=name, inputs=graph[name].inputs, **fields) for name in ("lif0", "lif1")}
+    if biased:
+        changes["w0"] = dataclasses.replace(graph["w0"], bias=rng.normal(0, 0.2, 6).astype(np.float32))
+    graph = graph.replace(changes)
+    frames = rng.uniform(0, 1, (12, 60, 5)).astype(np.float32)
+    links, one, two = both(graph, td.quantize(graph, frames, bits=bits), frames)
+    found = flips(links, one, two, frames)
+    assert sum(each.first_causes.sum() for each in found.values()) > 3
+    assert all(np.array_equal(each.first_causes, each.explained) for each in found.values())
+    planted = graph.replace({"lif1": dataclasses.replace(graph["lif1"], threshold=1.0)})
+    links, one, two = both(graph, planted, frames)
+    assert flips(links, one, two, frames)["lif1"].explained.sum() == 0

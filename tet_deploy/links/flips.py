@@ -6,8 +6,9 @@ What is left are first causes: the same went in, and another spike came out. Its
     E(t) = decay * E(t-1) + e(t),  0 after both have fired,
 
 where e(t) bounds what rounding does in one step: half a step of each weight whose synapse was used, of the bias and of the
-input's messages; what 12 bit hold of the decay; and float arithmetic as in `node_agreement`. A first cause farther from the
-threshold than that is no matter of rounding.
+input's messages; what 12 bit hold of the decay; and float arithmetic as in `node_agreement`. What flows into a synaptic
+current moves that in the same way, and no spike resets it. A first cause farther from the threshold than that is no matter
+of rounding.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tet_deploy.ir.nodes import (
     AvgPool,
     BatchNorm,
     Conv,
+    CubaLIF,
     Flatten,
     Input,
     LeakyReadout,
@@ -45,7 +47,7 @@ from tet_deploy.links.measure import Flips, distances_of
 from tet_deploy.links.pair import Pair
 from tet_deploy.meaning import over_time
 from tet_deploy.node_agreement import rounding
-from tet_deploy.units import MANTISSA, along, real_weight, unit
+from tet_deploy.units import MANTISSA, along, real_bias, real_weight, unit
 
 
 def flips(pair: Pair, first: Recording, second: Recording, frames: np.ndarray) -> dict[str, Flips] | None:
@@ -192,6 +194,8 @@ class _Bounds:
         potentials = self.recording.potentials[name][:, samples]
         before = np.abs(np.concatenate([np.zeros_like(potentials[:1]), potentials[:-1]]))
         error, size = sum(error for _, error in sums), sum(size for size, _ in sums)
+        if isinstance(node, CubaLIF):
+            error, size = self._through_current(node, *(np.broadcast_to(part, before.shape) for part in (error, size)))
         decay, threshold = float(np.max(getattr(node, "decay", 1.0))), np.zeros(())
         if node.quantization is None:
             error = error + 3 * self.precision * (decay * before + size)
@@ -202,6 +206,23 @@ class _Bounds:
             error = error + (bias + 1) * fraction + 0.5 / dynamics.DECAY_ONE * before  # 1: what each step cuts off
             threshold = 0.5 * MANTISSA * fraction
         return _Step(np.asarray(error), decay, np.asarray(threshold))
+
+    def _through_current(self, node: CubaLIF, error: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of the error of a synaptic current and of its size, [T, B, *shape].
+
+        A chip adds the bias behind it, and lacks at first what it adds too much later: see `passes.fit.held_bias`, as if the
+        network had been calibrated on as many steps as these.
+        """
+        share = node.current_decay
+        current = _summed_up(size, share)
+        before = np.concatenate([np.zeros_like(current[:1]), current[:-1]])
+        if node.quantization is None:
+            return _summed_up(error + 3 * self.precision * (share * before + size), share), current
+        cut = 1 / along(unit(node), error.ndim) + 0.5 / dynamics.DECAY_ONE * before
+        bias, gains = real_bias(node), np.cumsum(share ** np.arange(len(size)))
+        shifted = np.abs(gains / gains.mean() - 1).reshape(-1, *(1,) * (error.ndim - 1))
+        moved = 0.0 if bias is None else shifted * np.abs(along(bias, error.ndim))
+        return _summed_up(error + cut, share) + moved, current
 
     def _sent(self, name: str, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Magnitudes of what a node sends in units of the float network, and how far rounding may move it."""
@@ -277,6 +298,14 @@ def _used(node: Conv | Linear, sizes: np.ndarray) -> np.ndarray:
     ones = np.ones((groups, 1, *node.weight.shape[2:]))
     found = over_time(dataclasses.replace(node, weight=ones, bias=None, quantization=None), [summed])
     return found if groups == 1 else np.repeat(found, len(node.weight) // groups, axis=2)
+
+
+def _summed_up(arriving: np.ndarray, share: float) -> np.ndarray:
+    """What is arriving in each step and the share that is left of it, [T, B, *shape]."""
+    found = np.array(arriving, np.float64)
+    for step in range(1, len(found)):
+        found[step] += share * found[step - 1]
+    return found
 
 
 def _accumulated(steps: Sequence[_Step], together: np.ndarray) -> np.ndarray:
