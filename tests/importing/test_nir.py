@@ -51,8 +51,15 @@ def test_every_spike_is_the_frameworks(name, runtime):
         assert np.array_equal(recording.readout, last.reshape(recording.readout.shape))
 
 
-@pytest.mark.parametrize("name", ["spikingjelly_lif", "snntorch_zero"])
-def test_quantized_it_runs_in_lava(name, lava_python):
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("spikingjelly_lif", 0.05),  # of rounding to 8 bits
+        ("spikingjelly_cuba", 0.1),  # and of the bias, which a chip adds behind the current
+        ("snntorch_zero", 0.05),
+    ],
+)
+def test_quantized_it_runs_in_lava(name, most, lava_python):
     """In int8 the reference and Lava agree in every spike and potential, and stay near the framework's."""
     assert "lava" in RUNTIMES
     graph, frames, expected = recorded(name)
@@ -62,7 +69,7 @@ def test_quantized_it_runs_in_lava(name, lava_python):
     for layer, sent in expected.items():
         assert np.array_equal(one.spikes[layer], other.spikes[layer])
         assert np.array_equal(one.potentials[layer], other.potentials[layer])
-        assert (one.spikes[layer] != sent[:8].reshape(one.spikes[layer].shape)).mean() < 0.05  # of rounding to 8 bits
+        assert (one.spikes[layer] != sent[:8].reshape(one.spikes[layer].shape)).mean() < most
 
 
 @pytest.mark.parametrize(("name", "said"), [("norse", {"source": "nir", "dt": 1e-4}), ("rockpool", {"source": "rockpool"})])
