@@ -27,7 +27,7 @@ from tet_deploy.tracing import step_norms
 from tet_deploy.tracing.calls import BY_STEP, written_down
 from tet_deploy.tracing.foreign import snntorch
 
-_STEPS, _MANY = 3, 24  # of frames; what a loop does later than that is not seen
+_STEPS, _MANY = 3, 128  # of frames; what a loop does later than that is not seen
 _NUMBERS = (getattr, "size", "dim")  # of a shape
 _OTHER_VALUE = {  # by whether the layer integrates
     False: "its membrane potential is used as a value, which no node gives. Let its spikes go on; return torch.stack of "
