@@ -91,11 +91,18 @@ UNSUPPORTED = {
     ),
     "functional pool of frames": (
         lambda: Calls(lambda self, x: self.fc(F.max_pool2d(x[:, 0], 1)[None])),
-        "values of the network only|cannot be traced",
+        "takes some steps or samples",
     ),
     "tuple": (lambda: Calls(lambda self, x: (self.fc(x), x)), "readout of every step.*tuple"),
     "samples mixed": (lambda: Calls(lambda self, x: x.flatten(1)), r"time first; got \(2, 216\)"),
-    "transposed": (lambda: Calls(lambda self, x: self.fc(x.transpose(0, 1))), "method 'transpose'"),
+    "transposed": (
+        lambda: Calls(lambda self, x: self.fc(x.transpose(0, 1))),
+        r"'transpose': moves axes; time must stay first.*x.flatten\(0, 1\)",
+    ),
+    "a shape unpacked": (
+        lambda: Calls(lambda self, x: self.fc(x.reshape(-1, *x.shape[2:]).unflatten(0, x.shape[:2]))),
+        r"Of shapes only x.shape\[:2\] may be unpacked.*y.unflatten\(0, x.shape\[:2\]\)",
+    ),
     "other image": (lambda: Calls(lambda self, x: self.fc(x.reshape(*x.shape[:2], 3, 4, 6))), "may flatten a sample"),
     "functional dropout": (lambda: Calls(lambda self, x: self.fc(F.dropout(x, 0.0))), "function 'dropout'"),
     "merged neurons": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from tet_deploy.tracing import step_norms
 from tet_deploy.tracing.foreign import snntorch, spikingjelly
 from tet_deploy.tracing.layers import LAYERS, converter_of
 
+_SWALLOW = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 BY_STEP = "called for each step"  # marks a call in its meta
 
 
@@ -33,11 +35,13 @@ def written_down(model: nn.Module, steps: int) -> fx.GraphModule:
     Raises
     ------
     GraphError
-        forward() loops or branches, or a layer has a forward() of its own.
+        forward() loops or branches or takes more than frames, or a layer has a forward() of its own.
     """
     loops = any(map(snntorch.is_layer, model.modules()))
+    tracer = _Tracer(steps if loops else None)
     try:
-        return fx.GraphModule(model, _Tracer(steps if loops else None).trace(model))
+        with _zeros_of_unknown_sizes(tracer):
+            return fx.GraphModule(model, tracer.trace(model))
     except GraphError:
         raise
     except Exception as error:  # forward() is anybody's code, and is given what it does not expect
@@ -51,6 +55,18 @@ class _Tracer(fx.Tracer):
     def __init__(self, steps: int | None) -> None:
         super().__init__()
         self.steps = steps  # of the frames, where forward() may loop over them
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """The frames alone; what else forward() takes has the value that it has by default."""
+        _, first, *others = inspect.signature(root_fn).parameters.values()
+        needed = [each.name for each in others if each.default is each.empty and each.kind not in _SWALLOW]
+        if needed:
+            raise GraphError(f"the model's forward() must take frames only; it also takes {needed[0]!r}. Give it a default.")
+        if first.kind in _SWALLOW or not others:
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        return super().create_args_for_root(lambda self, x: root_fn(self, x), is_module)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         known = converter_of(m) is not None or spikingjelly.is_layer(m) or snntorch.is_layer(m)
@@ -109,6 +125,23 @@ class _Tracer(fx.Tracer):
         return iter([obj[0], obj[1]]) if _is_pair(obj) else super().iter(obj)
 
 
+@contextlib.contextmanager
+def _zeros_of_unknown_sizes(tracer: fx.Tracer) -> Iterator[None]:
+    """Let torch.zeros(x.size(1), 20) be a call as torch.zeros((x.size(1), 20)) is one, which torch.fx sees by itself."""
+    zeros = torch.zeros
+
+    def seen(*sizes: Any, **options: Any) -> Any:
+        if any(isinstance(size, fx.Proxy) for size in sizes):
+            return tracer.create_proxy("call_function", zeros, sizes, options)
+        return zeros(*sizes, **options)
+
+    torch.zeros = seen
+    try:
+        yield
+    finally:
+        torch.zeros = zeros
+
+
 def _in_sequence(layers: nn.Module, value: Any) -> Any:
     for layer in layers.children():
         value = layer(value)
@@ -132,6 +165,10 @@ def _untraceable(what: str, module: nn.Module, error: Exception, loops: bool) ->
     remedy = "let LIF and TimeMajor walk through time"
     if loops:
         remedy = "a loop over time may have a constant number of steps, or range(x.size(0)) of frames x, time first"
+    if "cannot be iterated" in str(error):
+        remedy += (
+            ". Of shapes only x.shape[:2] may be unpacked: y = x.flatten(0, 1) and y.unflatten(0, x.shape[:2]) need no more"
+        )
     return GraphError(
         f"{what}: forward() cannot be traced ({first_line(error)}). It must not loop or branch on values or shapes; "
         f"{step_norms.remedy(module, remedy)}."

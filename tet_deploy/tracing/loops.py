@@ -35,6 +35,8 @@ _OTHER_VALUE = {  # by whether the layer integrates
     True: "its spikes are used, and as one of reset_mechanism 'none' it spikes whenever its potential is above the "
     "threshold, which no node does. Return torch.stack of its potentials, as the first or only result.",
 }
+_ZEROS = (torch.zeros_like, torch.zeros, "new_zeros")  # functions, and names of methods
+_COPIES = ("detach", "clone", "contiguous")
 _Calls = tuple[fx.Node, ...]  # one for each step of the loop; or the one of a call outside of it
 
 
@@ -73,12 +75,21 @@ def rolled_up(model: nn.Module) -> Rolled:
         forward() cannot be written down, or does not do the same at each step.
     """
     rolled = _rolled_up(written_down(model, _STEPS))
-    if rolled.steps and str(_rolled_up(written_down(model, _MANY)).program.graph) != str(rolled.program.graph):
+    if rolled.steps and _numbered(_rolled_up(written_down(model, _MANY)).program) != _numbered(rolled.program):
         raise GraphError(
             f"{type(model).__name__}: its loop over time does something else after {_STEPS} steps. It must do the same at "
             "each step."
         )
     return rolled
+
+
+def _numbered(program: fx.GraphModule) -> list[tuple[Any, ...]]:
+    """The calls of a program, each known to the others by its place."""
+    places = {call: f"call {place}" for place, call in enumerate(program.graph.nodes)}
+    return [
+        (call.op, call.target, *fx.map_arg((call.args, call.kwargs), lambda call: places[call]))
+        for call in program.graph.nodes
+    ]
 
 
 def _rolled_up(written: fx.GraphModule) -> Rolled:
@@ -100,7 +111,8 @@ def _rolled_up(written: fx.GraphModule) -> Rolled:
         if steps is None and len(calls) > 1:
             raise GraphError(
                 f"layer {path!r}: is called {len(calls)} times, and forward() does not return what torch.stack makes of all "
-                "steps. Give each call a layer of its own; from a loop over time, return torch.stack(record)."
+                "steps. Give each call a layer of its own; from a loop over time, return torch.stack(record), or its "
+                "mean(0) or sum(0)."
             )
     rolling = _Rolling(written, neurons, steps or 1)
     return Rolled(written, rolling.program(), rolling.calls, steps, steps is None)
@@ -241,9 +253,9 @@ class _Rolling:
                     f"layer {path!r}: is given a membrane potential by a forward() that takes one step, so that nothing is "
                     "kept from step to step. Use init_hidden=True, or loop over time in forward()."
                 )
-            wrong = None if self._is_zero(states[0]) else 0
+            wrong = None if self._is_zero(_same_value(states[0])) else 0
             for step in range(1, len(calls)):
-                state = states[step]
+                state = _same_value(states[step])
                 goes_on = isinstance(state, fx.Node) and state.target is operator.getitem
                 if wrong is None and not (goes_on and state.args == (calls[step - 1], place)):
                     wrong = step
@@ -260,7 +272,7 @@ class _Rolling:
         if getattr(state, "op", None) == "get_attr":
             value: Any = operator.attrgetter(state.target)(self.written)
             return not bool(value.any())
-        return isinstance(state, fx.Node) and state.target is torch.zeros_like
+        return isinstance(state, fx.Node) and state.target in _ZEROS
 
     def _differ(self, step: int, call: fx.Node, first: fx.Node) -> GraphError:
         if call.op == first.op == "call_module" and call.target != first.target:
@@ -276,6 +288,13 @@ class _Rolling:
 
 class _DifferError(Exception):
     pass
+
+
+def _same_value(state: Any) -> Any:
+    """What was detached or copied, which changes no value."""
+    while isinstance(state, fx.Node) and state.op == "call_method" and state.target in _COPIES:
+        state = state.args[0]
+    return state
 
 
 def _given(call: fx.Node) -> tuple[Any, ...]:

@@ -23,9 +23,22 @@ from tet_deploy.tracing.foreign import spikingjelly
 from tet_deploy.tracing.layers import LAYERS, RESHAPING_LAYERS, convert, converter_of, is_neurons, layout_needed
 
 _ADDITIONS = (operator.add, torch.add, "add")  # functions, and names of methods
-_RESHAPES = (torch.flatten, torch.reshape, torch.unflatten, "flatten", "unflatten", "reshape", "view", "contiguous")
+_RESHAPES = (
+    torch.flatten,
+    torch.reshape,
+    torch.unflatten,
+    "flatten",
+    "unflatten",
+    "reshape",
+    "view",
+    "contiguous",
+    "detach",
+    "clone",
+)
 _REDUCTIONS = ("mean", "sum", torch.mean, torch.sum)
 _DROPOUTS = (nn.functional.dropout, nn.functional.dropout2d)
+_MOVES = ("transpose", "permute", "swapaxes", "movedim", torch.transpose, torch.permute, torch.swapaxes, torch.movedim)
+_PICKS = (operator.getitem, "flip", "select", "narrow", torch.flip, torch.select, torch.narrow)
 _LAYOUTS = {"step": "one step", "separate": "all steps, [T, B, ...]", "merged": "all steps as one batch, [T*B, ...]"}
 _POOLS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {  # function -> the layer that it is, and its arguments
     nn.functional.avg_pool2d: (
@@ -342,6 +355,16 @@ def _caller(call: fx.Node) -> str:
 
 
 def _unsupported(call: fx.Node) -> GraphError:
+    if call.target in _MOVES:
+        return GraphError(
+            f"{_owner(call, call.name)!r}: moves axes; time must stay first, and the batch second. x.flatten(0, 1) merges "
+            "them, and y.unflatten(0, x.shape[:2]) takes them apart again."
+        )
+    if call.target in _PICKS:
+        return GraphError(
+            f"{_owner(call, call.name)!r}: takes some steps or samples, or turns them round, which no node does. Return "
+            "the readout of every step, or its mean or sum over time, and choose among the steps afterwards."
+        )
     kind = call.op.removeprefix("call_")
     name = call.target if isinstance(call.target, str) else getattr(call.target, "__name__", str(call.target))
     return GraphError(f"{_owner(call, call.name)!r}: {kind} {name!r} cannot be traced. {_SUPPORTED}")

@@ -59,6 +59,23 @@ class Currents(Loop):
         return torch.stack(record)
 
 
+class WrittenOut(Loop):
+    """Potentials that begin as zeros of a shape written out and are detached between steps; arguments with defaults."""
+
+    def forward(self, x, num_steps=None, *, verbose=False):
+        num_steps = x.shape[0] if num_steps is None else num_steps
+        mem1, mem2 = torch.zeros(x.size(1), 4, 8, 8, device=x.device), x.new_zeros(x.shape[1], 6, 8, 8)
+        mem3, record = torch.zeros((x.shape[1], 10)), []
+        for step in range(num_steps):
+            spk1, mem1 = self.lif1(self.conv1(x[step]), mem1.detach())
+            spk2, mem2 = self.lif2(self.conv2(spk1.detach()), mem2)
+            spk3, mem3 = self.lif3(self.fc(self.pool(spk2).flatten(1)), mem3.detach().clone())
+            record.append(spk3)
+            if verbose:
+                print(mem3.mean())
+        return torch.stack(record).flatten(2)
+
+
 class Image(nn.Module):
     """Shows an image at a constant number of steps; what is done before the loop is done in each."""
 
@@ -159,6 +176,7 @@ NETWORKS = {
     "loop": Loop,
     "loop, default reset": Default,
     "loop over frames, sums": Currents,
+    "loop, written out": WrittenOut,
     "image": Image,
     "image, summed": lambda: Image(lambda record: record.sum(0)),
     "image, mean": lambda: Image(lambda record: record.mean(dim=0)),

@@ -209,7 +209,30 @@ def factor_of_the_step(net, x):
     return torch.stack(record)
 
 
+def turned_round(net, x):
+    mem, record = net.lif1.init_leaky(), []
+    for step in range(x.size(0)):
+        spikes, mem = net.lif1(net.fc1(frame(x, step)), mem)
+        record.append(spikes)
+    return torch.stack(record).flip(0)
+
+
+def the_last_of_all(net, x):
+    return turned_round(net, x)[-1]
+
+
+def added_up(net, x):
+    mem, record = net.lif1.init_leaky(), []
+    for step in range(x.size(0)):
+        spikes, mem = net.lif1(net.fc1(frame(x, step)), mem)
+        record.append(spikes)
+    return sum(record)
+
+
 LOOPS = {
+    turned_round: "'flip': takes some steps or samples, or turns them round.*Return the readout of every step",
+    the_last_of_all: "'flip': takes some steps",
+    added_up: r"'lif1': is called 3 times.*return torch.stack.record., or its mean.0. or sum.0.",
     norm_of_the_step: "'norm1', a BatchNorm1d: .* depends on the time step .'norm2' at step 1, as in BNTT.*Retrain",
     factor_of_the_step: "Wrong: its batch norm depends on the time step .a number for each of 3 steps in 'factor'",
     dropped: "'lif1': at step 1 its membrane potential must be the one that it gave a step before.*init_leaky",
@@ -255,3 +278,14 @@ def test_a_constant_number_of_steps_is_the_models_own():
 
     with pytest.raises(ExecutionError, match="must give the readout of every step"):
         TorchRuntime(Wrong(three), SHAPE).run(np.ones((4, 2, *SHAPE), np.float32))
+
+
+def test_more_than_frames_needs_a_default():
+    """Its name is told; nothing is known of what else a caller gives."""
+
+    class Steps(Wrong):
+        def forward(self, x, num_steps):
+            return self.wrong(self, x)
+
+    with pytest.raises(GraphError, match=r"must take frames only; it also takes 'num_steps'. Give it a default"):
+        trace(Steps(dropped), SHAPE)
