@@ -187,8 +187,8 @@ REFUSED = {
     "nothing left": (lambda net, x: x * 0.0, "'mul': may normalize .* no factor 0"),
     "both": (lambda net, x: (x - 0.5) + x, "'add': takes frames as they come, which others take normalized"),
     "raw before": (
-        lambda net, x: net.layers[0](x.flatten(0, 1))[:, :3].unflatten(0, x.shape[:2]) + (x - 1),
-        "cannot be traced|as they come",
+        lambda net, x: nn.functional.avg_pool2d(x.flatten(0, 1), 1).unflatten(0, x.shape[:2]) + (x - 1),
+        "'sub': normalizes frames that other layers take as they come",
     ),
     "turned round": (lambda net, x: 1 - x, "'sub': function 'sub' cannot be traced"),
     "times alpha": (lambda net, x: torch.sub(x, 1, alpha=2), "'sub': function 'sub' cannot be traced"),
