@@ -47,18 +47,21 @@ def run_child(command: Sequence[str], *, on_line: Callable[[str], bool], longest
     Raises
     ------
     ExecutionError
-        No progress for too long.
+        The program cannot be started, or shows no progress for too long.
     """
     prefix = f"/td{secrets.token_hex(3)}_"  # Lava's names leave room for ten characters
     temporary = _folder_for_sockets()
-    child = subprocess.Popen(
-        [*command, "--shared-memory-prefix", prefix],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": temporary, "TET_DEPLOY_HOST_PID": str(os.getpid())},
-        start_new_session=True,
-    )
+    try:
+        child = subprocess.Popen(
+            [*command, "--shared-memory-prefix", prefix],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": temporary, "TET_DEPLOY_HOST_PID": str(os.getpid())},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ExecutionError(f"{command[0]}: cannot be started: {error.strerror}.") from error
     try:
         _follow(child, on_line, longest_silence)
         return child.wait(timeout=_SECONDS_FOR_TRACKER)

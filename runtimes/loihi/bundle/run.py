@@ -16,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import contextlib
+import errno
 import logging
 import sys
 import traceback
@@ -30,7 +31,7 @@ from loihi_checks.frames import check_frames
 from loihi_checks.reading import Refused, opened, said
 from loihi_engine.records import Records
 from loihi_engine.simulation import simulate
-from supervision import FAILED, Supervisor, find_failure
+from supervision import FAILED, FULL, Supervisor, find_failure
 
 BUNDLE = Path(__file__).resolve().parent
 
@@ -46,6 +47,12 @@ def main() -> None:
         _run(options, supervisor)
     except Refused as error:
         supervisor.end(FAILED, str(error))
+    except OSError as error:
+        traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        supervisor.end(
+            FAILED, f"{where}{error.strerror or said(error)}." + (f" {FULL}" if error.errno == errno.ENOSPC else "")
+        )
     except Exception as error:
         traceback.print_exc()
         supervisor.end(FAILED, f"{type(error).__name__}: {said(error)}")

@@ -23,6 +23,7 @@ FAILED = 70  # EX_SOFTWARE
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LOOKS = 0.1
 _LONGEST_FOLDER_FOR_SOCKETS = 50
+FULL = "Make room in shared memory (/dev/shm) and on the disk, or use --engine numpy, which needs no shared memory."
 
 
 class Supervisor:
@@ -119,7 +120,8 @@ def _failure_of(actor: Any) -> str:
     except (ValueError, OSError, EOFError):
         return ""  # joined meanwhile
     if code and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        full = f", as where memory that is a file is full. {FULL}" if -code == signal.SIGBUS else ""
+        return f"was killed by {signal.Signals(-code).name}{full}"
     return f"ended with exit code {code}" if code else ""
 
 

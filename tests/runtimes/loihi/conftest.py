@@ -1,7 +1,11 @@
-"""Bundles to change."""
+"""Bundles to change, and what their runs leave behind."""
 
+import contextlib
 import json
+import secrets
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,3 +40,53 @@ def reseal():
         return bundle
 
     return reseal
+
+
+class Watch:
+    """What runs of bundles leave behind, looked for where Linux shows it."""
+
+    def __init__(self, token_hex):
+        self.tokens, self._token_hex = set(), token_hex
+
+    def new_token(self, size: int) -> str:
+        """The random part of names of shared memory and of sockets."""
+        token = self._token_hex(size)
+        self.tokens.add(token)
+        return token
+
+    def leftovers(self, bundle: Path) -> list[str]:
+        """Processes of runs of a bundle, and shared memory and sockets under their names, that stay for five seconds.
+
+        A process that was killed is listed until it has had its turn on a busy machine.
+        """
+        until = time.monotonic() + 5
+        while True:
+            places = [Path(folder) for folder in ("/dev/shm", "/tmp")]
+            found = [str(path) for token in self.tokens for place in places for path in place.glob(f"td{token}_*")]
+            found += self.processes(bundle).values()
+            if not found or time.monotonic() > until:
+                return found
+            time.sleep(0.1)
+
+    def processes(self, bundle: Path) -> dict[int, str]:
+        """Command lines of the living processes that run a bundle, by their id."""
+        return {pid: command for pid, command in self.commands().items() if str(bundle / "run.py") in command}
+
+    @staticmethod
+    def commands() -> dict[int, str]:
+        """Command lines of all processes that live; arguments are separated by zero bytes."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                found[int(path.parent.name)] = path.read_bytes().decode(errors="replace")
+        return found
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Knows the names that runs of this test give to what they share; other runs have others."""
+    if not Path("/proc").is_dir():
+        pytest.skip("looks for processes and shared memory as Linux shows them")
+    watch = Watch(secrets.token_hex)
+    monkeypatch.setattr(secrets, "token_hex", watch.new_token)
+    return watch

@@ -1,7 +1,5 @@
-import contextlib
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -18,34 +16,6 @@ from tet_deploy.runtimes.loihi.session import LavaRuntime
 from tet_deploy.testing import random_frames, random_quantized_network
 
 ROOT = Path(__file__).resolve().parents[3]
-TOKEN = f"{os.getpid() % 2**24:06x}"  # stands in for the random part of the shared-memory names; other runs have another
-
-pytestmark = pytest.mark.skipif(
-    not Path("/proc").is_dir(), reason="looks for processes and shared memory as Linux shows them"
-)
-
-
-def leftovers(bundle: Path) -> list[str]:
-    """Processes of a run of this bundle, and shared memory and sockets under our prefix, that stay for five seconds.
-
-    A process that was killed is listed until it has had its turn on a busy machine.
-    """
-    until = time.monotonic() + 5
-    while True:
-        files = [str(path) for folder in ("/dev/shm", "/tmp") for path in Path(folder).glob(f"td{TOKEN}_*")]
-        found = files + [command for command in commands() if str(bundle / "run.py") in command]
-        if not found or time.monotonic() > until:
-            return found
-        time.sleep(0.1)
-
-
-def commands() -> list[str]:
-    """Command lines of all processes that live; arguments are separated by zero bytes."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            found.append(path.read_bytes().decode(errors="replace"))
-    return found
 
 
 def sabotage(bundle: Path, name: str, statement: str, method: str = "run_spk") -> None:
@@ -58,9 +28,8 @@ def sabotage(bundle: Path, name: str, statement: str, method: str = "run_spk") -
 
 
 @pytest.fixture
-def bundle(a_bundle, monkeypatch):
-    """A bundle to break; its run's shared memory has names that the test knows."""
-    monkeypatch.setattr(secrets, "token_hex", lambda size: TOKEN)
+def bundle(a_bundle, watch):
+    """A bundle to break, whose runs are watched."""
     return a_bundle
 
 
@@ -90,7 +59,7 @@ RAISE = "if self.time_step == 3: raise RuntimeError('cosmic ray')"
     ],
 )
 def test_a_failing_run_says_why_and_leaves_nothing(
-    lava_python, bundle, reseal, frames, stock, name, statement, method, complaint
+    lava_python, bundle, reseal, frames, watch, stock, name, statement, method, complaint
 ):
     """Killed, raising and endless processes end the run with their reason; no process and no shared memory stays."""
     sabotage(bundle, name, statement, method)
@@ -98,7 +67,7 @@ def test_a_failing_run_says_why_and_leaves_nothing(
     timeout = 3 if statement is HANG else 60  # a busy machine takes its time to start Lava
     with pytest.raises(ExecutionError, match=complaint) as caught:
         LavaRuntime(bundle, lava_python.path, stock, timeout=timeout).run(frames)
-    assert leftovers(bundle) == []
+    assert watch.leftovers(bundle) == []
     lines = str(caught.value).splitlines()
     assert len(lines) <= 3
     log = Path(lines[1].partition("Its whole output: ")[2])
@@ -106,10 +75,10 @@ def test_a_failing_run_says_why_and_leaves_nothing(
     log.unlink()
 
 
-def test_a_good_run_leaves_nothing(lava_python, bundle, frames):
+def test_a_good_run_leaves_nothing(lava_python, bundle, frames, watch):
     """After a run that ended well no process and no shared memory stays."""
     assert LavaRuntime(bundle, lava_python.path, timeout=60).run(frames).readout.any()
-    assert leftovers(bundle) == []
+    assert watch.leftovers(bundle) == []
 
 
 HOST = """
@@ -130,13 +99,20 @@ def heed_interrupts():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frames, tmp_path, number):
+def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frames, tmp_path, watch, number):
     """Ctrl-C ends Lava and comes through as KeyboardInterrupt; when the host is killed, Lava notices and ends itself."""
     sabotage(bundle, "regions.py", HANG)
     reseal(bundle)
     np.save(tmp_path / "frames.npy", frames)
     host = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOST).format(token=TOKEN), bundle, lava_python.path, tmp_path / "frames.npy"],
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(HOST).format(token=watch.new_token(3)),
+            bundle,
+            lava_python.path,
+            tmp_path / "frames.npy",
+        ],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed host cannot remove its temporary folder
         stdout=subprocess.PIPE,
@@ -146,7 +122,7 @@ def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frame
     )
     try:
         assert host.stdout.readline().startswith("step")
-        assert leftovers(bundle)
+        assert watch.leftovers(bundle)
         host.send_signal(number)
         _, errors = host.communicate(timeout=30)
     finally:
@@ -155,12 +131,12 @@ def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frame
         assert errors.strip().endswith("KeyboardInterrupt")
     else:  # nobody is left to wait for
         deadline = time.monotonic() + 10
-        while leftovers(bundle) and time.monotonic() < deadline:
+        while watch.leftovers(bundle) and time.monotonic() < deadline:
             time.sleep(0.1)
-    assert leftovers(bundle) == []
+    assert watch.leftovers(bundle) == []
 
 
-def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
+def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path, watch):
     """python run.py frames.npy recording.npz works by hand and tidies up, also when something is wrong."""
     np.save(tmp_path / "frames.npy", frames)
     np.save(tmp_path / "short.npy", frames[:, :, 0])
@@ -199,7 +175,7 @@ def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path):
     names = [deep.name, "frames.npy", "negative.npy", "net.lava", "short.npy"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert list(deep.iterdir()) == []
-    assert leftovers(bundle) == []
+    assert watch.leftovers(bundle) == []
 
 
 @pytest.mark.parametrize("name", ["plan.json", "arrays.npz", "network.py"])
@@ -220,7 +196,7 @@ def test_a_changed_bundle_does_not_run(lava_python, bundle, frames, tmp_path, na
     assert not (tmp_path / "recording.npz").exists()
 
 
-def test_any_program_is_followed_and_ended():
+def test_any_program_is_followed_and_ended(watch):
     """Lines arrive as they are printed, grandchildren do not outlive the program, and its exit code comes back."""
     code = (
         "import subprocess, sys; print('one', flush=True); subprocess.Popen(['sleep', '1234.5']); print('two'); sys.exit(7)"
@@ -228,4 +204,4 @@ def test_any_program_is_followed_and_ended():
     lines = []
     status = run_child([sys.executable, "-c", code], on_line=lambda line: lines.append(line) is None, longest_silence=20)
     assert (status, lines) == (7, ["one", "two"])
-    assert "sleep\0001234.5\0" not in commands()
+    assert "sleep\0001234.5\0" not in watch.commands().values()
