@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from tet_deploy.errors import GraphError, first_line
 from tet_deploy.ir.names import check_name
-from tet_deploy.tracing import step_norms
+from tet_deploy.tracing import normalization, step_norms
 from tet_deploy.tracing.foreign import snntorch, spikingjelly
 from tet_deploy.tracing.layers import LAYERS, converter_of
 
@@ -120,7 +120,7 @@ class _Tracer(fx.Tracer):
         return _Value(node, self)
 
     def iter(self, obj: Any) -> Iterator[Any]:
-        if obj.node.op == "placeholder" and self.steps is not None:
+        if self.steps is not None and _has_frames(obj.node):
             return iter([obj[step] for step in range(self.steps)])
         return iter([obj[0], obj[1]]) if _is_pair(obj) else super().iter(obj)
 
@@ -179,7 +179,7 @@ class _Value(fx.Proxy):
     tracer: _Tracer
 
     def __len__(self) -> int:
-        if self.node.op == "placeholder" and self.tracer.steps is not None:
+        if self.tracer.steps is not None and _has_frames(self.node):
             return self.tracer.steps
         return 2 if _is_pair(self) else int(super().__len__())
 
@@ -203,9 +203,14 @@ def _is_first_size(node: fx.Node) -> bool:
 
 
 def _has_frames(value: Any) -> bool:
-    """Whether it is forward()'s argument, but for a reshape that leaves its first axis alone."""
+    """Whether it is forward()'s argument, but for a reshape that leaves its first axis alone, or normalized."""
+    if not isinstance(value, fx.Node):
+        return False
     if value.op == "placeholder":
         return True
+    operands = normalization.operands(value)
+    if operands is not None:
+        return _has_frames(operands[1])
     axes: tuple[Any, ...] = value.args[1:]
     if not axes or not _has_frames(value.args[0]):
         return False

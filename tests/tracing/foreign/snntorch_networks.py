@@ -76,6 +76,21 @@ class WrittenOut(Loop):
         return torch.stack(record).flatten(2)
 
 
+class Normalized(Loop):
+    """Frames that are normalized before the loop that goes through them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.5, 0.25]).reshape(2, 1, 1))
+
+    def forward(self, x):
+        mem1, record = self.lif1.init_leaky(), []
+        for frame in (x - self.mean) / 0.5:
+            spk1, mem1 = self.lif1(self.conv1(frame), mem1)
+            record.append(spk1.flatten(1))
+        return torch.stack(record)
+
+
 class Image(nn.Module):
     """Shows an image at a constant number of steps; what is done before the loop is done in each."""
 
@@ -177,6 +192,7 @@ NETWORKS = {
     "loop, default reset": Default,
     "loop over frames, sums": Currents,
     "loop, written out": WrittenOut,
+    "loop over frames, normalized": Normalized,
     "image": Image,
     "image, summed": lambda: Image(lambda record: record.sum(0)),
     "image, mean": lambda: Image(lambda record: record.mean(dim=0)),
