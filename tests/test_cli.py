@@ -51,6 +51,19 @@ def test_quantize_prints_each_population(folder):
     assert set(result["populations"]) == {"layer0.lif", "layer1.lif", "readout"}
 
 
+def test_inspect_says_whether_a_network_fits_a_chip(folder):
+    """`inspect --chip` prints populations, rules and limits, and ends with exit code 1 where the network does not fit."""
+    out, _ = command("inspect", "int8.safetensors", "--chip", "loihi2", cwd=folder)
+    assert "estimated to fit" in out and "readout" in out and "inferred" in out and "reset interval" in out
+    out, _ = command("inspect", "int8.safetensors", "--chip", "loihi1", "--json", cwd=folder, expect=1)
+    found = json.loads(out)
+    assert not found["fits"] and found["problems"][0]["limit"] == "message bits"
+    _, error = command("inspect", "int8.safetensors", "--chips", "2", cwd=folder, expect=2)
+    assert "--chip" in error
+    _, error = command("inspect", "net.safetensors", "--chip", "loihi2", cwd=folder, expect=2)
+    assert "tet-deploy quantize" in error and "Traceback" not in error
+
+
 def test_run_writes_what_was_recorded(folder):
     """`run` prints accuracy and decisions, and writes readout and probes."""
     out, _ = command(

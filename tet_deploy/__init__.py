@@ -20,6 +20,7 @@ if (_root / "pyproject.toml").is_file() and (_root / "exporters").is_dir():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
+    from tet_deploy.chips.resources import map_resources
     from tet_deploy.contracts import Recording
     from tet_deploy.deployment import export
     from tet_deploy.errors import RangeWarning, TetDeployError, TetDeployWarning
@@ -53,6 +54,7 @@ _HOMES = {
     "load_checkpoint": "tet_deploy.training.named_checkpoints",
     "load_nir": "tet_deploy.importing.nir.load",
     "lower": "tet_deploy.passes",
+    "map_resources": "tet_deploy.chips.resources",
     "quantize": "tet_deploy.passes.quantize",
     "report": "tet_deploy.pipeline",
     "run": "tet_deploy.pipeline",
@@ -79,6 +81,7 @@ __all__ = [
     "load_checkpoint",
     "load_nir",
     "lower",
+    "map_resources",
     "quantize",
     "report",
     "run",

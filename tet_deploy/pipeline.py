@@ -15,6 +15,7 @@ import numpy as np
 from tet_deploy import counting, reporting, validation
 from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
+from tet_deploy.chips.resources import map_resources
 from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate, tell_ranges
 from tet_deploy.counting import EnergyReport, EnergyTable
 from tet_deploy.data.frames import check_labels
@@ -253,6 +254,7 @@ def report(
     path: str | os.PathLike[str] = "report.html",
     runtimes: Sequence[str] = ("reference", "onnx"),
     table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
+    chip: str | None = None,
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Path:
     """Run a network, compare runtimes, count energy, and write one self-contained HTML page with JSON and CSV beside it.
@@ -271,6 +273,8 @@ def report(
         The first is the reference for the others, and its spikes are counted.
     table
         As in `energy`.
+    chip
+        Say also what of it a quantized network takes, as `map_resources` does.
 
     Returns
     -------
@@ -283,6 +287,7 @@ def report(
         See `reporting.check_report_path`; it is looked at before anything is run.
     """
     reporting.check_report_path(path)
+    resources = None if chip is None else map_resources(graph, chip)
     batches = FrameBatches.of(graph, frames)
     known, thresholds = _labels(graph, batches, labels), validation.thresholds(graph)
     reference, *others = runtimes
@@ -315,6 +320,7 @@ def report(
         energy_accuracy_by_step=by_step,
         sample=sample,
         graph=graph,
+        resources=resources,
         ranges=validation.ranges(agreed) | decided.ranges,
     )
     written = reporting.write_report(data, Path(path))

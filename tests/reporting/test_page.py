@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tet_deploy._version import __version__
+from tet_deploy.chips.resources import map_resources
 from tet_deploy.counting import estimate
 from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
 from tet_deploy.ir.graph import chain
@@ -16,6 +17,7 @@ from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
 from tet_deploy.reporting.page import render_page
 from tet_deploy.runtimes.reference import ReferenceRuntime
+from tet_deploy.testing import random_quantized_network
 
 HOSTILE = "<script>alert('$x_1$ & \"y\"')</script>"
 SECTIONS = {  # what to pass, and what the page then holds
@@ -26,6 +28,7 @@ SECTIONS = {  # what to pass, and what the page then holds
     "energy": 'aria-label="Energies by table 45nm-fp32: ',
     "sample": 'aria-label="One sample over 3 steps',
     "graph": "Nodes of the network",
+    "resources": "Limits of Loihi 1",
     "seconds": "Seconds per stage",
     "provenance": 'aria-label="Provenance"',
 }
@@ -64,6 +67,7 @@ def full_data(name="lif", channels=2):
         energy_accuracy_by_step=[0.8, 0.9, 0.97],
         sample=SampleView.of(recording, frames, 2, label=1),
         graph=graph,
+        resources=map_resources(random_quantized_network(np.random.default_rng(2)), "loihi1"),
         seconds={"train": 12.3},
     )
 

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from tet_deploy import terminal
+from tet_deploy.chips.limits import CHIPS
+from tet_deploy.chips.resources import map_resources
+from tet_deploy.chips.tables import resource_text
 from tet_deploy.cli.calibration import calibration_table
 from tet_deploy.cli.options import Json, NetworkFile, any_of
 from tet_deploy.cli.results import print_json
@@ -28,10 +31,28 @@ def inspect_file(
         typer.Option(help=f"Say what of it {', '.join(EXPORTERS)} would refuse; exit code 1 if anything.",
                      autocompletion=any_of(EXPORTERS)),
     ] = None,
+    chip: Annotated[
+        str | None,
+        typer.Option(help=f"Say what of a chip it takes, {' or '.join(CHIPS)}, and which rules strike; exit code 1 if it "
+                          "does not fit.", autocompletion=any_of(CHIPS)),
+    ] = None,
+    chips: Annotated[int | None, typer.Option(min=1, help="Chips that there are; with --chip, 1 by default.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print a network as a table; of a quantized one also what no frames can make it do, and latencies."""
+    if chip is None and chips is not None:
+        raise ArgumentError("--chips: says how many chips there are. Say which: --chip.")
+    if chip is not None and target is not None:
+        raise ArgumentError("--chip and --target are two questions. Ask one at a time.")
     graph = load(network)
+    if chip is not None:
+        mapped = map_resources(graph, chip, chips=chips or 1)
+        if as_json:
+            print_json(mapped.to_dict())
+        else:
+            for part in resource_text(mapped, str(network)):
+                terminal.say(part)
+        raise typer.Exit(0 if mapped.fits else 1)
     if target is not None:
         found = faults(graph, target)
         if as_json:

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from tet_deploy import pipeline, terminal
-from tet_deploy.cli.options import EnergyTables, Frames, Json, NetworkFile, Out, Runtimes, Samples, runtimes_of, samples_for
+from tet_deploy.chips.limits import CHIPS
+from tet_deploy.cli.options import (
+    EnergyTables,
+    Frames,
+    Json,
+    NetworkFile,
+    Out,
+    Runtimes,
+    Samples,
+    any_of,
+    runtimes_of,
+    samples_for,
+)
 from tet_deploy.cli.results import print_result, show_energy
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
 from tet_deploy.files import check_writable
@@ -49,6 +61,9 @@ def report(
     samples: Samples = None,
     runtimes: Runtimes = None,
     table: EnergyTables = None,
+    chip: Annotated[
+        str | None, typer.Option(help=f"Say what of a chip it takes: {' or '.join(CHIPS)}.", autocompletion=any_of(CHIPS))
+    ] = None,
     out: Out = Path("report.html"),
     as_json: Json = False,
 ) -> None:
@@ -64,6 +79,7 @@ def report(
             path=out,
             runtimes=runtimes_of(runtimes) or ("reference", "onnx"),
             table=table and table.split(","),
+            chip=chip,
             progress=lambda _: progress,
         )
     print_result(as_json, {"report": str(path), "of": shown.which}, f"wrote {path}, of {shown.which}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tet_deploy.chips.resources import Resources
 from tet_deploy.contracts import Frames, Recording, as_array
 from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
@@ -93,6 +94,8 @@ class ReportData:
         One sample to look at.
     graph
         The deployed network, shown as a table.
+    resources
+        What of a chip it takes.
     ranges
         What left the chip's range, if anything did.
     seconds
@@ -112,6 +115,7 @@ class ReportData:
     energy_accuracy_by_step: Sequence[float] = ()
     sample: SampleView | None = None
     graph: Graph | None = None
+    resources: Resources | None = None
     ranges: RangeTotals = field(default_factory=RangeTotals)
     seconds: Mapping[str, float] = field(default_factory=dict)
     __repr__ = short_repr
@@ -131,6 +135,7 @@ class ReportData:
             "energy_accuracy_by_step": [float(value) for value in self.energy_accuracy_by_step],
             "sample": _sample_dict(self.sample) if self.sample else None,
             "graph": graph_rows(self.graph) if self.graph else None,
+            "resources": self.resources.to_dict() if self.resources else None,
             "ranges": self.ranges.to_state() if self.ranges.said else None,
             "seconds": {name: float(value) for name, value in self.seconds.items()},
         }

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tet_deploy._version import __version__
+from tet_deploy.chips.resources import Resources
+from tet_deploy.chips.tables import limit_table, population_table, rule_table, verdict
 from tet_deploy.counting.conventions import CACHED, ENERGIES
 from tet_deploy.counting.export import LAYERS, notes, write_csv
 from tet_deploy.counting.model import EnergyReport
@@ -104,7 +106,12 @@ def render_page(data: ReportData) -> str:
     source = files("tet_deploy.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
     rows = graph_rows(data.graph) if data.graph else []
     return environment.from_string(source).render(
-        data=data, graph=rows, tiles=_tiles(data), energy=_energy(data.energy), plots=_plots(data)
+        data=data,
+        graph=rows,
+        tiles=_tiles(data),
+        energy=_energy(data.energy),
+        resources=_resources(data.resources),
+        plots=_plots(data),
     )
 
 
@@ -169,6 +176,14 @@ def _plots(data: ReportData) -> dict[str, str]:
     if data.sample:
         drawn["sample"] = sample_plot(data.sample)
     return drawn
+
+
+def _resources(found: Resources | None) -> dict[str, Any] | None:
+    """What the page's section on a chip shows."""
+    if found is None:
+        return None
+    tables = [population_table(found, "The network"), rule_table(found), limit_table(found)]
+    return {"fits": found.fits, "verdict": verdict(found), "tables": tables}
 
 
 def _energy(report: EnergyReport | None) -> dict[str, Any] | None:

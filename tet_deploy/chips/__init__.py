@@ -1,0 +1,1 @@
+"""What a neuromorphic chip holds, whether a network fits it, and which of its rules the network meets."""

@@ -1,0 +1,32 @@
+"""Branches of unequal length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from tet_deploy.chips.limits import Chip
+from tet_deploy.chips.rules.rule import Rule, Strike
+from tet_deploy.exporters.lava_latency import schedule
+from tet_deploy.ir.graph import Graph
+
+
+def _find(graph: Graph, chip: Chip) -> Iterator[Strike]:
+    for name, steps in schedule(graph).waits.items():
+        if steps:
+            neurons = math.prod(graph.shapes[name])
+            relays = "a relay" if steps == 1 else f"{steps} relays"
+            found = f"what it sends is needed {steps} steps late: {relays} of {neurons:,} neurons"
+            yield Strike(node=name, found=found.replace("needed 1 steps", "needed 1 step"))
+
+
+LATENCY = Rule(
+    name="latency",
+    says="Synapses cost one step each, so that a shorter branch waits in relays for a longer one.",
+    why="Spikes of two steps would meet in one neuron, and the network would compute something else without a word.",
+    source="lava-nc 0.10 (order within a step)",
+    published=True,
+    way_out="Nothing: the exporter balances branches. Blocks of fewer layers, or shortcuts with a layer, wait less.",
+    chips=("loihi1", "loihi2"),
+    find=_find,
+)
