@@ -209,7 +209,9 @@ def _(node: LIF | CubaLIF, plan: LavaPlan) -> None:
     units, bias = _units(node, node.quantization), node.bias
     for extreme in (np.min(node.threshold), np.max(node.threshold)):
         _need(node, "threshold mantissa", extreme, 1, dynamics.LARGEST_THRESHOLD)
-    _need(node, "decay (12 bit, of 4096)", dynamics.decay_v(node), 0, dynamics.DECAY_ONE - 1)
+    decay = dynamics.decay_v(node)
+    for extreme in (decay.min(), decay.max()):
+        _need(node, "decay (12 bit, of 4096)", extreme, 0, dynamics.DECAY_ONE - 1)
     _need(node, "bias exponent", units.bias_exponent, 0, dynamics.LARGEST_BIAS_EXPONENT)
     if bias is not None:
         _need_integers(node, "bias", bias)
@@ -224,7 +226,7 @@ def _(node: LIF | CubaLIF, plan: LavaPlan) -> None:
         threshold=plan.store(f"{node.name}.threshold", node.threshold.astype(np.int32))
         if isinstance(node.threshold, np.ndarray)
         else int(node.threshold),
-        decay=dynamics.decay_v(node),
+        decay=plan.store(f"{node.name}.decay", decay.astype(np.int32)) if decay.ndim else int(decay),
         bias=plan.store(f"{node.name}.bias", bias),
         bias_exponent=units.bias_exponent,
         **({"current_decay": dynamics.decay_u(node)} if isinstance(node, CubaLIF) else {}),
@@ -245,7 +247,7 @@ def _(node: Readout | LeakyReadout, plan: LavaPlan) -> None:
         "latency": plan.timing.latency[node.name],
         "shape": list(plan.graph.shapes[node.name]),
         "bias": plan.store(f"{node.name}.bias", node.bias),
-        **({"decay": dynamics.decay_v(node)} if isinstance(node, LeakyReadout) else {}),
+        **({"decay": int(dynamics.decay_v(node))} if isinstance(node, LeakyReadout) else {}),
     }
 
 

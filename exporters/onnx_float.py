@@ -113,13 +113,15 @@ def _(node: LIF | SoftResetLIF | CubaLIF, network: _Network) -> str:
     potentials = name in network.probes.potentials
     outputs = [own(node, "fired"), *([output_of(name, "potentials")] if potentials else [])]
     before, after = _state(name, shape, network)
-    inputs, attributes = [current], {"decay": float(node.decay)}
-    if isinstance(node.threshold, np.ndarray):
-        threshold = node.threshold.astype(np.float32).reshape(-1, *(1,) * (len(shape) - 1))
-        inputs.append(build.constant(own(node, "threshold"), threshold))
-    else:
-        attributes["threshold"] = float(node.threshold)
-    function = _function(node, by_channel="threshold" not in attributes, potentials=potentials, states=network.states)
+    inputs, attributes = [current], dict[str, float]()
+    for key, value in (("decay", node.decay), ("threshold", node.threshold)):
+        if isinstance(value, np.ndarray):
+            by_channel = value.astype(np.float32).reshape(-1, *(1,) * (len(shape) - 1))
+            inputs.append(build.constant(own(node, key), by_channel))
+        else:
+            attributes[key] = float(value)
+    given = [key for key in ("decay", "threshold") if key not in attributes]
+    function = _function(node, given, potentials=potentials, states=network.states)
     build.call(function, [*inputs, *before], [*outputs, *after], **attributes)
     if potentials:
         build.output(outputs[1], TensorProto.FLOAT, ["T", "B", *shape])
@@ -139,10 +141,10 @@ def _state(name: str, shape: Shape, network: _Network) -> tuple[list[str], list[
     return [before], [after]
 
 
-def _function(node: LIF | SoftResetLIF | CubaLIF, **options: bool) -> FunctionProto:
+def _function(node: LIF | SoftResetLIF | CubaLIF, by_channel: list[str], **options: bool) -> FunctionProto:
     if isinstance(node, SoftResetLIF):
-        return soft_reset_function(node.reset, node.comparison, **options)
-    return lif_function(node.comparison, **options)
+        return soft_reset_function(node.reset, node.comparison, by_channel, **options)
+    return lif_function(node.comparison, by_channel, **options)
 
 
 @_emit.register(Readout)

@@ -165,7 +165,7 @@ def _(node: LIF | CubaLIF, network: _Network) -> Messages:
         saturated=bool(saturated),
         shifted=isinstance(node, CubaLIF),
     )
-    share = _kept_share(dynamics.decay_v(node), dynamics.STATE_LIMIT, build)
+    share = _kept_share(dynamics.decay_v(node), dynamics.STATE_LIMIT, own(node, "share"), build)
     inputs, attributes = [sums, build.constant(own(node, "bias"), bias), share], {}
     if threshold.ndim:
         inputs.insert(1, build.constant(own(node, "threshold"), threshold))
@@ -207,22 +207,27 @@ def _through_current(node: CubaLIF, sums: str, bounds: Value, network: _Network)
     counted = [output_of(name, WRAPPED)] if name in network.counted[WRAPPED] else []
     before, after = _state(node, current_of(name), network)
     function = fixed_point_current_function(wraps=not certified.cannot_wrap, counted=bool(counted), states=network.states)
-    build.call(function, [sums, _kept_share(dynamics.decay_u(node), reach, build), *before], [held, *counted, *after])
+    build.call(
+        function,
+        [sums, _kept_share(dynamics.decay_u(node), reach, own(node, "current_share"), build), *before],
+        [held, *counted, *after],
+    )
     for output in counted:
         build.output(output, TensorProto.INT64, ["T", "B"])
     _show_after(after, node, current_of(name), network)
     return held
 
 
-def _kept_share(decay: int, largest: int, build: OnnxBuilder) -> str:
-    """(4096 - decay) / 4096 in a float type that holds its product with a state of that magnitude without rounding.
+def _kept_share(decay: np.ndarray | int, largest: int, name: str, build: OnnxBuilder) -> str:
+    """(4096 - decay) / 4096, one or [C], in a float type that holds its product with such a state without rounding.
 
     A power of two only moves the exponent, so float32 with its 24 bits does for them; any other share of 12 bits makes up
     to 35 of 23, and 43 of 31.
     """
-    kept = dynamics.DECAY_ONE - decay
-    narrow = kept & (kept - 1) == 0 and largest <= 2**24
-    return build.scalar(kept / dynamics.DECAY_ONE, np.float32 if narrow else np.float64)
+    kept = dynamics.DECAY_ONE - np.asarray(decay)
+    dtype = np.float32 if (kept & (kept - 1) == 0).all() and largest <= 2**24 else np.float64
+    share = (kept / dynamics.DECAY_ONE).astype(dtype)
+    return build.constant(name, share) if share.ndim else build.scalar(float(share), dtype)
 
 
 def _wrapped_once(node: LIF, sums: str, bounds: Value, network: _Network) -> str:
@@ -291,7 +296,7 @@ def _integrate(node: LeakyReadout, arriving: str, network: _Network) -> None:
     for state in after:
         build.output(state, TensorProto.INT64, ["B", classes])
     function = fixed_point_integrator_function(states=network.states)
-    build.call(function, [arriving, *before], [READOUT, *after], kept=dynamics.DECAY_ONE - dynamics.decay_v(node))
+    build.call(function, [arriving, *before], [READOUT, *after], kept=dynamics.DECAY_ONE - int(dynamics.decay_v(node)))
 
 
 def _quantization(node: Input | Population) -> Quantization:

@@ -2,9 +2,9 @@
 
 A Scan keeps T and B free, and ONNX Runtime inlines the function. The reset is `u - u * s`: a `Where` costs far more there.
 Before 1.24 a Scan fails at run time where the shape of its input was not inferred, so the exporter states it.
-All functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. The
-threshold is an attribute, or with `by_channel` the second input, which broadcasts against a step. On request they begin with
-a given membrane potential [B, ...] and give the last one, so that a run can go on.
+All functions take [T, B, ...] and give spikes, and on request membrane potentials after the reset, of the same shape. Decay
+and threshold are attributes; those that `by_channel` names are inputs behind the first, which broadcast against a step. On
+request they begin with a given membrane potential [B, ...] and give the last one, so that a run can go on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPSET = 21
 _node = helper.make_node
 
 
-def lif_function(comparison: str, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
+def lif_function(comparison: str, by_channel: Sequence[str], *, potentials: bool, states: bool) -> FunctionProto:
     """`dynamics.lif_step` over time in float32; attributes `decay` and `threshold`; spikes are float32."""
     step = [
         _node("Mul", ["v", "decay"], ["kept"]),
@@ -34,7 +34,9 @@ def lif_function(comparison: str, *, by_channel: bool, potentials: bool, states:
     return _float_function("LIF", step, comparison, by_channel, potentials, states)
 
 
-def soft_reset_function(reset: str, comparison: str, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
+def soft_reset_function(
+    reset: str, comparison: str, by_channel: Sequence[str], *, potentials: bool, states: bool
+) -> FunctionProto:
     """The same of `dynamics.soft_reset_potential` and `soft_reset`."""
     owed = [
         *_reaches("v", comparison, "owed"),
@@ -101,14 +103,12 @@ def _reaches(value: str, comparison: str, output: str) -> list[NodeProto]:
 
 
 def _float_function(
-    name: str, step: Sequence[NodeProto], comparison: str, by_channel: bool, potentials: bool, states: bool
+    name: str, step: Sequence[NodeProto], comparison: str, by_channel: Sequence[str], potentials: bool, states: bool
 ) -> FunctionProto:
-    name, inputs = {">": name, ">=": f"{name}FromThreshold"}[comparison], ["current"]
-    attributes = [_attribute("decay", AttributeProto.FLOAT)]
-    if by_channel:
-        name, inputs = f"{name}ByChannel", [*inputs, "threshold"]
-    else:
-        attributes.append(_attribute("threshold", AttributeProto.FLOAT))
+    name = {">": name, ">=": f"{name}FromThreshold"}[comparison]
+    name += {(): "", ("threshold",): "ByChannel", ("decay",): "DecayByChannel"}.get(tuple(by_channel), "AllByChannel")
+    inputs = ["current", *by_channel]
+    attributes = [_attribute(field, AttributeProto.FLOAT) for field in ("decay", "threshold") if field not in by_channel]
     scan = _Scan("current", TensorProto.FLOAT, _seen(TensorProto.FLOAT, TensorProto.FLOAT, potentials))
     return _function(name, inputs, [*attributes, scan.over(step)], scan, states)
 

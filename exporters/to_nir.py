@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -241,12 +240,12 @@ def _(node: LeakyReadout, network: _Network) -> dict[str, Any]:
     return {"type": "LI" if node.decay < 1 else "I", **constants, "metadata": about}
 
 
-def _leak(decay: float) -> dict[str, Any]:
+def _leak(decay: float | np.ndarray) -> dict[str, Any]:
     """Constants of a potential in units of 1 / (1 - decay); of an integrator without a leak in its own."""
-    if decay == 1:
+    if np.all(np.equal(decay, 1)):
         return {"r": 1 / DT}
     # SpikingJelly refuses tau = dt; that little more is no decay that float32 could tell from 0
-    return {"tau": max(DT / (1 - decay), np.nextafter(DT, 1)), "r": 1, "v_leak": 0}
+    return {"tau": np.maximum(DT / (1 - decay), np.nextafter(DT, 1)), "r": 1, "v_leak": 0}
 
 
 @_fields.register
@@ -326,12 +325,23 @@ def _(node: Flatten, network: _Network) -> dict[str, Any]:
 
 @_fields.register
 def _(node: LIF, network: _Network) -> dict[str, Any]:
-    leaks = node.decay < 1
-    gain = 1 - node.decay if leaks else 1.0
-    neuron = {"v_threshold": _threshold(node, network, gain) * gain, "v_reset": 0, **_leak(node.decay)}
+    decay = np.asarray(node.decay, np.float64)
+    leaks = bool((decay < 1).all())
+    if not leaks and decay.min() < 1:
+        raise GraphError(
+            f"node {node.name!r}: a decay of 1 beside others has no NIR form, which has a LIF or an IF for all neurons of a "
+            "node. Use a decay just below 1."
+        )
+    gain = 1 - decay if leaks else np.ones(())
+    neuron = {"v_threshold": _threshold(node, network, gain) * gain, "v_reset": 0, **_leak(decay)}
     shape = network.graph.shapes[node.name]
     threshold = np.asarray(node.threshold, np.float64)
-    about = {"dt": DT, "decay": node.decay, "threshold": _by_channel(threshold, shape), "comparison": node.comparison}
+    about = {
+        "dt": DT,
+        "decay": _by_channel(decay, shape),
+        "threshold": _by_channel(threshold, shape),
+        "comparison": node.comparison,
+    }
     return {
         "type": "LIF" if leaks else "IF",
         **{name: _per_neuron(value, shape) for name, value in neuron.items()},
@@ -339,7 +349,7 @@ def _(node: LIF, network: _Network) -> dict[str, Any]:
     }
 
 
-def _threshold(node: LIF, network: _Network, gain: float) -> np.ndarray:
+def _threshold(node: LIF, network: _Network, gain: np.ndarray) -> np.ndarray:
     """What to write so that readers whose spike is v > threshold and those whose is v >= threshold spike alike.
 
     In float32, u >= threshold is u > the number before. u > threshold is u >= the number behind, and u > that too where no
@@ -356,13 +366,13 @@ def _threshold(node: LIF, network: _Network, gain: float) -> np.ndarray:
     is_strict = node.comparison == ">"
     near = np.nextafter(threshold, np.float32(np.inf if is_strict else -np.inf)).astype(np.float64)
     wide = threshold.astype(np.float64)
-    is_exact = math.frexp(gain)[0] == 0.5
-    far = near if is_exact else wide * (1 + _ROUNDED if is_strict else 1 - _ROUNDED)
+    is_exact = np.frexp(gain)[0] == 0.5
+    far = np.where(is_exact, near, wide * (1 + _ROUNDED if is_strict else 1 - _ROUNDED))
     bits = total([network.grids[name] for name in node.inputs]).fraction_bits
     step = 0.0 if bits is None else 2.0**-bits
     if step < np.max(abs(near - wide)):  # finer than float32 there: no potential is meant to meet the threshold
         network.loose.append(node.name)
-    has_ties = (step >= abs(far - wide) * (1 if is_exact else 2)) & (wide % (step or 1) == 0)
+    has_ties = (step >= abs(far - wide) * np.where(is_exact, 1, 2)) & (wide % (step or 1) == 0)
     return np.where(has_ties, far, wide if is_strict else near)
 
 

@@ -206,10 +206,11 @@ def _potentials(node: LIFNode | SoftResetLIF | CubaLIF | None, current: Tensor, 
         return torch.from_numpy(_soft_potentials(node, current.cpu().numpy(), spikes.cpu().numpy()))
     found, v = torch.empty_like(current), torch.zeros_like(current[0])
     held = torch.zeros_like(v)
+    decay = torch.as_tensor(dynamics.per_channel(node.decay, v.dim())).to(v)
     for step, presynaptic in enumerate(current):
         if isinstance(node, CubaLIF):
             presynaptic = held = node.current_decay * held + presynaptic
-        v = torch.where(spikes[step] > 0, 0, node.decay * v + presynaptic)
+        v = torch.where(spikes[step] > 0, 0, decay * v + presynaptic)
         found[step] = v
     return found
 

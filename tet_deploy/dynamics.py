@@ -61,10 +61,11 @@ def step(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.n
 @step.register
 def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if node.quantization is None:
-        threshold = per_channel(node.threshold, presynaptic.ndim)
-        return lif_step(v, presynaptic, node.decay, threshold, node.comparison)
+        decay, threshold = (per_channel(each, presynaptic.ndim) for each in (node.decay, node.threshold))
+        return lif_step(v, presynaptic, decay, threshold, node.comparison)
     threshold = per_channel(np.asarray(node.threshold, np.int64), presynaptic.ndim)
-    return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), threshold)
+    decay = per_channel(decay_v(node), presynaptic.ndim)
+    return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay, threshold)
 
 
 @step.register
@@ -127,7 +128,11 @@ def _bias(node: Population, ndim: int) -> np.ndarray | int:
 
 
 def lif_step(
-    v: np.ndarray, current: np.ndarray, decay: float, threshold: float | np.ndarray, comparison: str = ">"
+    v: np.ndarray,
+    current: np.ndarray,
+    decay: float | np.ndarray,
+    threshold: float | np.ndarray,
+    comparison: str = ">",
 ) -> tuple[np.ndarray, np.ndarray]:
     """One step of the leaky integrate-and-fire neuron with hard reset.
 
@@ -138,8 +143,8 @@ def lif_step(
     v, current
         Membrane potential after the last step and presynaptic input of this one; equal shapes, one float dtype, in which
         all arithmetic is done.
-    threshold
-        One number, or an array that broadcasts against v.
+    decay, threshold
+        One number each, or an array that broadcasts against v.
     comparison
         ">" or ">=".
 
@@ -148,7 +153,7 @@ def lif_step(
     spikes, v
         Booleans, and the membrane potential after the reset.
     """
-    u = v * v.dtype.type(decay) + current
+    u = v * np.asarray(decay, v.dtype) + current
     spikes = COMPARISONS[comparison](u, np.asarray(threshold, v.dtype))
     return spikes, np.where(spikes, v.dtype.type(0), u)
 
@@ -184,7 +189,7 @@ def _limit(node: SoftResetLIF, v: np.ndarray) -> np.ndarray:
 
 
 def fixed_point_lif_step(
-    v: np.ndarray, a: np.ndarray, bias: np.ndarray | int, decay_v: int, threshold: np.ndarray | int
+    v: np.ndarray, a: np.ndarray, bias: np.ndarray | int, decay_v: np.ndarray | int, threshold: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray]:
     """One step of the same neuron in a Loihi core's integers.
 
@@ -201,7 +206,7 @@ def fixed_point_lif_step(
     bias
         Bias as the population adds it: mantissa << exponent (see `shifted_bias`).
     decay_v
-        0 (integrate-and-fire) to 4096 (no memory); 2048 halves.
+        0 (integrate-and-fire) to 4096 (no memory); 2048 halves. One number, or an array that broadcasts against v.
     threshold
         Threshold mantissa, 0 to 131071; one number, or an array that broadcasts against v.
 
@@ -214,14 +219,14 @@ def fixed_point_lif_step(
 
 
 def _integrate(
-    v: np.ndarray, u: np.ndarray, bias: np.ndarray | int, decay_v: int, threshold: np.ndarray | int
+    v: np.ndarray, u: np.ndarray, bias: np.ndarray | int, decay_v: np.ndarray | int, threshold: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray]:
     v = np.clip(_decayed(v, decay_v) + u + bias, LOWEST_POTENTIAL, STATE_LIMIT - 1)
     spikes = v > np.left_shift(threshold, FRACTION_BITS)
     return spikes, np.where(spikes, 0, v)
 
 
-def _decayed(state: np.ndarray | int, decay: int) -> np.ndarray:
+def _decayed(state: np.ndarray | int, decay: np.ndarray | int) -> np.ndarray:
     return np.asarray(np.sign(state) * ((np.abs(state) * (DECAY_ONE - decay)) >> 12))  # truncates toward zero
 
 
@@ -249,7 +254,7 @@ def _(node: CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
 
 
 def _is_held(node: LIF | CubaLIF, v: np.ndarray, u: np.ndarray) -> np.ndarray:
-    return np.asarray(_decayed(v, decay_v(node)) + u + _bias(node, u.ndim) < LOWEST_POTENTIAL)
+    return np.asarray(_decayed(v, per_channel(decay_v(node), u.ndim)) + u + _bias(node, u.ndim) < LOWEST_POTENTIAL)
 
 
 def wrap24(a: np.ndarray) -> np.ndarray:
@@ -290,12 +295,13 @@ def shifted_bias(mantissa: np.ndarray | None, exponent: int) -> np.ndarray | int
     return mantissa.astype(np.int16).astype(np.int64) << exponent
 
 
-def decay_v(node: LIF | CubaLIF | LeakyReadout) -> int:
-    """The 12-bit decay that stands for the node's factor: 0.5 gives 2048, 1 gives 0.
+def decay_v(node: LIF | CubaLIF | LeakyReadout) -> np.ndarray:
+    """The 12-bit decay that stands for the node's factor, or those [C] of its factors: 0.5 gives 2048, 1 gives 0.
 
     0 gives 4095, the most that 12 bit hold: a neuron without memory keeps 1/4096 of its potential in a chip.
     """
-    return min(round((1 - node.decay) * DECAY_ONE), DECAY_ONE - 1)
+    exact = (1 - np.asarray(node.decay, np.float64)) * DECAY_ONE
+    return np.minimum(np.rint(exact), DECAY_ONE - 1).astype(np.int64)
 
 
 def decay_u(node: Population) -> int:

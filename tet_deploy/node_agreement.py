@@ -130,7 +130,7 @@ def _neurons_difference(
     node: LIF | SoftResetLIF | CubaLIF, current: np.ndarray, found: np.ndarray, unit: float
 ) -> Difference | None:
     """Spikes that differ though the membrane potential lies farther from the threshold than rounding explains."""
-    threshold = per_channel(node.threshold, current.ndim - 1)
+    decay, threshold = (per_channel(each, current.ndim - 1) for each in (node.decay, node.threshold))
     v = np.zeros(current.shape[1:])
     bound = np.zeros(current.shape[1:])  # on the membrane potential
     held, held_bound = np.zeros_like(v), np.zeros_like(v)  # of a synaptic current
@@ -140,7 +140,7 @@ def _neurons_difference(
             held_bound = node.current_decay * (held_bound + 3 * unit * np.abs(held)) + 3 * unit * np.abs(arriving)
             presynaptic, off = dynamics.synaptic_current(node, held, arriving), held_bound
             held = presynaptic
-        bound = node.decay * bound + off + 3 * unit * (node.decay * np.abs(v) + np.abs(presynaptic))
+        bound = decay * bound + off + 3 * unit * (decay * np.abs(v) + np.abs(presynaptic))
         u = _compared(node, v, presynaptic)
         distance, spikes = u - threshold, dynamics.step(node, v, presynaptic)[0]
         differs = np.not_equal(found[step], spikes)

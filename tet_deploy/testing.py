@@ -277,7 +277,12 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
         decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, 1 / 64]))  # few bits, so that a few steps are exact too
         kind = int(rng.integers(8))
         threshold = _by_channel((0.5, 1.0)[kind >> 2], channels, 1 + (kind >> 1 & 1))
-        return LIF(name=name, decay=decay, threshold=threshold, comparison=(">", ">=")[kind & 1])
+        return LIF(
+            name=name,
+            decay=_decays(decay, channels, several=kind == 5),
+            threshold=threshold,
+            comparison=(">", ">=")[kind & 1],
+        )
     decay = float(rng.choice([0.5, 0.5, 1.0, 0.75, LEAST_DECAY, 1 - LEAST_DECAY]))
     largest, threshold = dynamics.LARGEST_BIAS_MANTISSA, int(rng.integers(20, 60 + 8 * fan_in))
     mantissas, exponent = rng.integers(-500, 1500, channels), int(rng.integers(0, 3))
@@ -289,23 +294,32 @@ def _random_lif(rng: Rng, name: str, channels: int, fan_in: int, integers: str |
     scale = tuple(map(float, thresholds)) if isinstance(thresholds, np.ndarray) else float(threshold)
     return LIF(
         name=name,
-        decay=decay,
+        decay=_decays(decay, channels, several=int(threshold) % 4 == 1),
         threshold=thresholds,
         bias=mantissas.astype(np.int16),
         quantization=Quantization(scale=scale, bits=17, bias_exponent=exponent),
     )
 
 
+def _decays(decay: float, channels: int, several: bool) -> float | np.ndarray:
+    """That of all channels, or of every other one; the rest have 1/4."""
+    if not several or channels == 1 or decay == 1:
+        return decay
+    return np.where(np.arange(channels) % 2, 0.25, decay)
+
+
 def _softened(lif: LIF, rng: Rng) -> LIF | SoftResetLIF:
     """The same neuron with one of the soft resets, or as it is."""
     fields = {field.name: getattr(lif, field.name) for field in dataclasses.fields(lif)}
     reset = str(rng.choice(["zero", *SOFT_RESETS]))
+    fields["decay"] = float(np.max(lif.decay))
     return lif if reset == "zero" else SoftResetLIF(**fields | {"reset": reset})
 
 
 def _with_current(lif: LIF, rng: Rng) -> LIF | CubaLIF:
     """The same neuron with a synaptic current, of few bits where it is of floats, or as it is."""
     fields = {field.name: getattr(lif, field.name) for field in dataclasses.fields(lif) if field.name != "reset"}
+    fields["decay"] = float(np.max(lif.decay))
     decay = float(rng.choice([0.0, 0.25, 0.5, 0.5, 1.0] if lif.quantization is None else [0.0, 0.5, 0.5, 0.75, 0.9]))
     return lif if rng.random() < 0.2 else CubaLIF(**fields, current_decay=decay)
 

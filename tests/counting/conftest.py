@@ -126,16 +126,17 @@ class EventLoop:
             fired |= {at: 1} if u > threshold or (node.comparison == ">=" and u == threshold) else {}
             potentials[at] = Fraction(0) if at in fired else u
             self.counts["neuron_updates"] += 1
-            self.counts["leak_multiplications"] += node.decay not in (0, 1)
+            self.counts["leak_multiplications"] += of_channel(node.decay, at[0]) not in (0, 1)
             self.counts["bias_additions"] += node.bias is not None
         self.counts["spikes"] += len(fired)
         self.spikes[node.name].append(set(fired))
         return fired
 
     def _potential(self, node, at, v, total):
+        decay = float(of_channel(node.decay, at[0]))
         if node.quantization is None:
-            return Fraction(node.decay) * v + total
-        kept = int(v * (4096 - round((1 - node.decay) * 4096)) / 4096)  # int() rounds towards zero, as the chip does
+            return Fraction(decay) * v + total
+        kept = int(v * (4096 - round((1 - decay) * 4096)) / 4096)  # int() rounds towards zero, as the chip does
         bias = 0 if node.bias is None else int(node.bias[at[0]]) * 2**node.quantization.bias_exponent
         u = 64 * total
         if u > 2**23:

@@ -70,17 +70,13 @@ REFUSED = {
     "huge tau": (lambda f: neuron(f, tau=1e300), "node 'n1': tau must hold numbers within float32's range"),
     "no resistance": (lambda f: neuron(f, r=0.0), "node 'n1': r must be positive"),
     "threshold of 0": (lambda f: neuron(f, v_threshold=0.0), "node 'n1': its threshold.*positive and finite; it is 0"),
-    "per neuron": (
-        lambda f: edited(neuron(f), "n1", tau=[2e-4, 4e-4, 8e-4]),
-        "node 'n1': tau must be one number.*from 0.0002 to 0.0008, one for each channel.*Train with one tau",
-    ),
     "thresholds within a channel": (
         lambda f: image(f, f.conv(), f.lif(3, 4, 4) | {"v_threshold": np.arange(1.0, 49).reshape(3, 4, 4)}),
         "node 'n1': v_threshold must be one number for all neurons of a channel.*or for each channel",
     ),
-    "per channel": (
-        lambda f: image(f, f.conv(), f.lif(3, 4, 4) | {"tau": np.repeat([2e-4, 4e-4, 8e-4], 16).reshape(3, 4, 4)}),
-        "node 'n1': tau must be one number.*one for each channel",
+    "within a channel": (
+        lambda f: image(f, f.conv(), f.lif(3, 4, 4) | {"tau": np.linspace(2e-4, 8e-4, 48).reshape(3, 4, 4)}),
+        "node 'n1': tau must be one number for all neurons of a channel.*Train with one tau",
     ),
     "other neurons": (lambda f: edited(neuron(f), "n1", tau=np.full(7, 2e-4)), r"node 'n1': tau has shape \(7,\).*\(3,\)"),
     "unknown field": (lambda f: edited(neuron(f), "n1", reset_mode="soft"), "'reset_mode' is none of the fields"),

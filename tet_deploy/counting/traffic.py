@@ -192,19 +192,21 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
 def _population_row(graph: Graph, node: Spiking, spikes: np.ndarray) -> _Row:
     neurons = int(np.prod(graph.shapes[node.name], dtype=np.int64))
     kind, leaks = _neuron(node)
-    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": neurons * leaks}
+    multiplied = neurons // np.size(leaks) * int(np.sum(leaks))
+    per_step = {"outputs": neurons, "neuron_updates": neurons, "leak_multiplications": multiplied}
     return _Row(node.name, kind, False, {"spikes": total(spikes)}, per_step)
 
 
 @singledispatch
-def _neuron(node: Spiking) -> tuple[str, int]:
-    """One of `NEURON_KINDS`, and what each neuron multiplies by a decay in every step."""
+def _neuron(node: Spiking) -> tuple[str, int | np.ndarray]:
+    """One of `NEURON_KINDS`, and what each neuron, or one of each channel, multiplies by a decay in every step."""
     raise GraphError(f"node {node.name!r}: nothing is known of what a {node.kind} costs.")
 
 
 @_neuron.register
-def _(node: LIF) -> tuple[str, int]:
-    return "lif", int(0 < node.decay < 1)
+def _(node: LIF) -> tuple[str, int | np.ndarray]:
+    decays = np.asarray(node.decay)
+    return "lif", (decays > 0) & (decays < 1)
 
 
 @_neuron.register

@@ -196,9 +196,9 @@ def _decay(node: Population, before: np.ndarray) -> np.ndarray:
         return np.zeros_like(before)
     if isinstance(node, (*ON_CHIP, LeakyReadout)) and node.quantization is not None:
         scale = along(unit(node), before.ndim)
-        share = (dynamics.DECAY_ONE - dynamics.decay_v(node)) / dynamics.DECAY_ONE
+        share = along(1 - dynamics.decay_v(node) / dynamics.DECAY_ONE, before.ndim)
         return np.asarray(np.trunc(np.rint(before * scale) * share) / scale)
-    kept = np.asarray(before * node.decay)
+    kept = np.asarray(before * along(node.decay, before.ndim))
     if not isinstance(node, SoftResetLIF) or node.reset == "subtract":
         return kept
     limit = along(threshold(node), before.ndim)

@@ -132,7 +132,7 @@ def _(node: LIF | CubaLIF, least_sum: int) -> float:
     assert node.quantization is not None
     bias = dynamics.shifted_bias(node.bias, node.quantization.bias_exponent)
     x = (least_sum << dynamics.FRACTION_BITS) + min(0, int(bias if isinstance(bias, int) else bias.min()))
-    leak = dynamics.decay_v(node) / dynamics.DECAY_ONE
+    leak = float(dynamics.decay_v(node).min()) / dynamics.DECAY_ONE
     if x >= 0:
         return 0.0
     return x / leak if leak else -math.inf

@@ -187,11 +187,11 @@ class Spiking(Population):
 class LIF(Spiking):
     """u = decay * v + I ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.  v(0) = 0.
 
-    An integrate-and-fire neuron has decay 1. `threshold` is one number, or an array [C], one for each channel. `comparison`
-    is ">" or ">=", as the network was trained; the integers of a chip know ">" alone.
+    An integrate-and-fire neuron has decay 1. `decay` and `threshold` are one number each, or an array [C], one for each
+    channel. `comparison` is ">" or ">=", as the network was trained; the integers of a chip know ">" alone.
     """
 
-    decay: float = 0.5
+    decay: float | np.ndarray = 0.5
     threshold: float | np.ndarray = 1.0
     reset: str = "zero"
     comparison: str = ">"
@@ -210,7 +210,7 @@ class SoftResetLIF(Spiking):
                                                               has to reach twice as far to fire again
 
     The first is SpikingJelly's with v_reset=None, the second snnTorch's default, the third its reset_delay=False. The other
-    fields are those of `LIF`.
+    fields are those of `LIF`, with one decay.
     """
 
     decay: float = 0.5

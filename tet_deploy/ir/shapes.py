@@ -152,12 +152,14 @@ def _(node: Add, *inputs: Shape) -> Shape:
 @_shape.register(CubaLIF)
 def _(node: LIF | SoftResetLIF | CubaLIF, x: Shape, *others: Shape) -> Shape:
     thresholds = np.asarray(node.threshold, np.float64)
-    if not 0 <= node.decay <= 1 or not (np.isfinite(thresholds) & (thresholds > 0)).all():
+    decays = np.asarray(node.decay, np.float64)
+    if not ((decays >= 0) & (decays <= 1)).all() or not (np.isfinite(thresholds) & (thresholds > 0)).all():
         raise GraphError(
             f"node {node.name!r}: decay must lie in [0, 1] and threshold be positive; got {node.decay} and {node.threshold}."
         )
-    if isinstance(node.threshold, np.ndarray):
-        _need_vector(node, "threshold", node.threshold, x[0])
+    for field, values in (("decay", node.decay), ("threshold", node.threshold)):
+        if isinstance(values, np.ndarray):
+            _need_vector(node, field, values, x[0])
     _need_reset(node)
     if node.comparison not in (">", ">="):
         raise GraphError(f"node {node.name!r}: comparison must be '>' or '>='; got {node.comparison!r}.")

@@ -117,11 +117,16 @@ def with_one_quantized(graph: Graph, quantized: Graph, population: str) -> Graph
     changes: dict[str, Node | None] = {**layers}
     if isinstance(node, ON_CHIP) and isinstance(held, ON_CHIP):
         level, decay = threshold(held), 1 - dynamics.decay_v(held) / dynamics.DECAY_ONE
-        rounded = dataclasses.replace(node, threshold=level if level.ndim else float(level), decay=decay)
+        constants: dict[str, Any] = {"threshold": _plain(level), "decay": _plain(decay)}
+        rounded = dataclasses.replace(node, **constants)
         if isinstance(rounded, CubaLIF):
             rounded = dataclasses.replace(rounded, current_decay=1 - dynamics.decay_u(held) / dynamics.DECAY_ONE)
         changes[population] = rounded
     return graph.replace(changes)
+
+
+def _plain(values: np.ndarray) -> float | np.ndarray:
+    return values if values.ndim else float(values)
 
 
 def _layer(graph: Graph, quantized: Graph, name: str) -> Conv | Linear:

@@ -38,16 +38,16 @@ class FixedPointNeuron:
         Half width of the surrogate gradient's triangle, in units of the float network.
     """
 
-    decay_v: int
+    decay_v: int | Tensor
     threshold: Tensor
     scale: Tensor
     decay_u: int = dynamics.DECAY_ONE
     gamma: float = 1.0
 
     @property
-    def kept(self) -> int:
+    def kept(self) -> Tensor:
         """What a step keeps of the membrane potential, in 4096ths."""
-        return dynamics.DECAY_ONE - self.decay_v
+        return torch.as_tensor(dynamics.DECAY_ONE - self.decay_v)
 
     @property
     def kept_current(self) -> int:
@@ -60,7 +60,8 @@ class FixedPointNeuron:
 
         A current, wrapped once, may have more than 24.
         """
-        return torch.float64 if self.kept & (self.kept - 1) or self.kept_current else torch.float32
+        kept = self.kept.long()
+        return torch.float64 if (kept & (kept - 1)).any() or self.kept_current else torch.float32
 
 
 def fixed_point_lif(sums: Tensor, bias: Tensor | None, neuron: FixedPointNeuron) -> tuple[Tensor, Tensor]:
@@ -95,13 +96,13 @@ class _FixedPointLIF(torch.autograd.Function):
     def forward(ctx: Any, sums: Tensor, bias: Tensor, neuron: FixedPointNeuron) -> tuple[Tensor, Tensor]:
         dtype, limit = neuron.dtype, dynamics.STATE_LIMIT - 1
         threshold, added = (neuron.threshold * UNIT).to(dtype), bias.to(dtype)
-        v = torch.zeros_like(sums[0], dtype=dtype)
+        v, kept = torch.zeros_like(sums[0], dtype=dtype), (neuron.kept / dynamics.DECAY_ONE).to(dtype)
         current, kept_current = torch.zeros_like(v), neuron.kept_current / dynamics.DECAY_ONE
         spikes, potentials = torch.empty_like(sums, dtype=torch.float32), torch.empty_like(sums, dtype=torch.float32)
         for step, a in enumerate(sums):
             arriving = a.to(dtype) * UNIT
             current = _wrap_once(current.mul_(kept_current).trunc_().add_(arriving) if kept_current else arriving)
-            v.mul_(neuron.kept / dynamics.DECAY_ONE).trunc_()
+            v.mul_(kept).trunc_()
             v.add_(current).add_(added).clamp_(-limit, limit)
             potentials[step] = v
             torch.gt(v, threshold, out=spikes[step])
@@ -116,7 +117,7 @@ class _FixedPointLIF(torch.autograd.Function):
     def backward(ctx: Any, grad_spikes: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None]:
         potentials, spikes = ctx.saved_tensors
         neuron: FixedPointNeuron = ctx.neuron
-        scale, kept = neuron.scale.to(potentials.dtype), neuron.kept / dynamics.DECAY_ONE
+        scale, kept = (each.to(potentials.dtype) for each in (neuron.scale, neuron.kept / dynamics.DECAY_ONE))
         threshold, unit = neuron.threshold.to(potentials.dtype) / scale, 1 / (UNIT * scale)
         grad_sums = torch.empty_like(potentials)
         grad_v = torch.zeros_like(potentials[0])  # of the potential after the reset, in units of the float network

@@ -54,7 +54,7 @@ def ties(node: Population, presynaptic: np.ndarray, seen: Trajectory) -> int:
 @ties.register(CubaLIF)
 def _(node: LIF | CubaLIF, presynaptic: np.ndarray, seen: Trajectory) -> int:
     before = np.concatenate([np.zeros_like(seen.potentials[:1]), seen.potentials[:-1]])
-    reached = before * node.decay + through_current(node, presynaptic)
+    reached = before * dynamics.per_channel(node.decay, before.ndim - 1) + through_current(node, presynaptic)
     return int(np.count_nonzero(reached == dynamics.per_channel(node.threshold, before.ndim - 1)))
 
 

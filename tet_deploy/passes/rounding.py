@@ -57,10 +57,16 @@ class Rounding:
 def rounding(trained: LIF | CubaLIF, held: LIF | CubaLIF, bias: np.ndarray | None, steps: int) -> Rounding:
     """What rounding makes of a float neuron's parameters, at worst; its bias is given as `fit.held_bias` makes it.
 
+    Of decays that differ between channels it is that of the worst.
+
     The neuron has one threshold; the integers that hold it may have one for each channel.
     """
+    if isinstance(trained.decay, np.ndarray):
+        each = [dataclasses.replace(trained, decay=float(decay)) for decay in np.unique(trained.decay)]
+        found = [(node.decay, rounding(node, held, bias, steps)) for node in each]
+        return max(found, key=lambda pair: (pair[0] != pair[1].decay == 1.0, pair[1].error))[1]
     assert held.quantization is not None
-    scale, decay = np.asarray(held.quantization.scale), 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
+    scale, decay = np.asarray(held.quantization.scale), 1 - int(dynamics.decay_v(trained)) / dynamics.DECAY_ONE
     current_decay = 1 - dynamics.decay_u(trained) / dynamics.DECAY_ONE
     gain, kept_gain = _gain(trained_current_decay(trained), trained.decay, steps), _gain(current_decay, decay, steps)
     alone = _gain(0.0, decay, steps)  # of what the potential is given by itself
@@ -82,6 +88,16 @@ def rounding(trained: LIF | CubaLIF, held: LIF | CubaLIF, bias: np.ndarray | Non
     )
 
 
+def _trained_decay(node: LIF | CubaLIF | LeakyReadout, found: Rounding) -> float:
+    """The decay that was rounded so; of several the farthest from it that is."""
+    decays = np.unique(node.decay)
+    same = decays[
+        np.minimum(np.rint((1 - decays) * dynamics.DECAY_ONE), dynamics.DECAY_ONE - 1)
+        == round((1 - found.decay) * dynamics.DECAY_ONE)
+    ]
+    return float(same[np.argmax(np.abs(same - found.decay))])
+
+
 def trained_current_decay(node: LIF | CubaLIF | LeakyReadout) -> float:
     """0 where there is no current: what arrives lives one step."""
     return node.current_decay if isinstance(node, CubaLIF) else 0.0
@@ -94,7 +110,7 @@ def _gain(current_decay: float, decay: float, steps: int) -> float:
 
 def readout_rounding(trained: LeakyReadout, steps: int) -> Rounding:
     """The same of a leaky readout, of which only the decay is rounded: a share of the potential itself."""
-    decay = 1 - dynamics.decay_v(trained) / dynamics.DECAY_ONE
+    decay = 1 - int(dynamics.decay_v(trained)) / dynamics.DECAY_ONE
     error = abs(_gain(0.0, decay, steps) / _gain(0.0, trained.decay, steps) - 1)
     return Rounding(steps=steps, decay=decay, current_decay=0.0, decay_error=error, threshold_error=0.0, bias_error=0.0)
 
@@ -113,7 +129,9 @@ def check_rounding(node: LIF | CubaLIF | LeakyReadout, found: Rounding, limit: f
     GraphError
         The error exceeds the limit.
     """
-    became = (found.decay != node.decay and found.decay == 1.0) or found.current_decay < trained_current_decay(node) == 1.0
+    became = (
+        found.decay != _trained_decay(node, found) and found.decay == 1.0
+    ) or found.current_decay < trained_current_decay(node) == 1.0
     if not became and found.error <= min(TOLD, limit):
         return
     shares = {"decay": found.decay_error, "threshold": found.threshold_error, "bias": found.bias_error}
@@ -131,7 +149,10 @@ def check_rounding(node: LIF | CubaLIF | LeakyReadout, found: Rounding, limit: f
 def _change(node: LIF | CubaLIF | LeakyReadout, found: Rounding, worst: str) -> str:
     if worst != "decay":
         return f"its {worst} is coarse in the chip's integers"
-    decays = {"decay": (node.decay, found.decay), "current_decay": (trained_current_decay(node), found.current_decay)}
+    decays = {
+        "decay": (_trained_decay(node, found), found.decay),
+        "current_decay": (trained_current_decay(node), found.current_decay),
+    }
     name, (trained, held) = max(decays.items(), key=lambda decay: abs(decay[1][0] - decay[1][1]))
     change = f"{name} {trained:g} is {round(held * dynamics.DECAY_ONE)}/{dynamics.DECAY_ONE} in the chip's 12 bit"
     if trained != held == 1.0:

@@ -49,7 +49,7 @@ def currents(node: LIF | SoftResetLIF | CubaLIF, shape: Shape) -> np.ndarray:
             away = np.where(generator.random(size) < 0.25, 2.0, away)
             kept = dynamics.soft_reset_potential(node, v, np.zeros(size))
         else:
-            kept = node.decay * v
+            kept = dynamics.per_channel(node.decay, len(size)) * v
         needed = threshold * (1 + away) - kept
         _, v = dynamics.step(node, v, needed)
         if isinstance(node, CubaLIF):

@@ -178,6 +178,7 @@ class PopulationLayer(nn.Module):
 class Neurons(PopulationLayer):
     """Sums to spikes."""
 
+    decay_v: Tensor
     threshold: Tensor
     scale: Tensor
 
@@ -186,7 +187,8 @@ class Neurons(PopulationLayer):
         assert node.quantization is not None
         self.register_buffer("threshold", channels(node.threshold, self.axes), persistent=False)
         self.register_buffer("scale", channels(node.quantization.scale, self.axes), persistent=False)
-        self.decay_v, self.decay_u = dynamics.decay_v(node), dynamics.decay_u(node)
+        self.register_buffer("decay_v", channels(dynamics.decay_v(node), self.axes), persistent=False)
+        self.decay_u = dynamics.decay_u(node)
 
     def _run(self, total: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         neuron = FixedPointNeuron(self.decay_v, self.threshold, self.scale, self.decay_u)
@@ -205,7 +207,7 @@ class ReadoutLayer(PopulationLayer):
 
     def __init__(self, node: Readout | LeakyReadout, shape: tuple[int, ...], bias: np.ndarray | None) -> None:
         super().__init__(node, shape, bias, float(np.iinfo(np.int32).max))
-        self.kept = 1 - dynamics.decay_v(node) / dynamics.DECAY_ONE if isinstance(node, LeakyReadout) else None
+        self.kept = 1 - int(dynamics.decay_v(node)) / dynamics.DECAY_ONE if isinstance(node, LeakyReadout) else None
 
     def forward(self, ports: list[Tensor], steps: int) -> Tensor:
         sent, bias = self.total(ports).double() * UNIT, self.added()

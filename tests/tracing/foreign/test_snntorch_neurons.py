@@ -71,6 +71,16 @@ def test_thresholds_of_channels_are_kept(shape, learn):
     np.testing.assert_array_equal(graph.of_kind(LIF)[0].threshold, threshold.ravel())
 
 
+@pytest.mark.parametrize("shape", [(30,), (30, 1, 1)])
+@pytest.mark.parametrize("learn", [True, False])
+def test_betas_of_channels_are_kept(shape, learn):
+    """One for each, learned or not, clipped as the layer does."""
+    torch.manual_seed(1)
+    beta = torch.linspace(-0.1, 1.1, 30).reshape(shape)
+    graph, _ = check_spikes(lively(single(shape, beta=beta, learn_beta=learn)), by_step=True)
+    np.testing.assert_array_equal(graph.of_kind(LIF)[0].decay, beta.ravel().clamp(0, 1))
+
+
 def test_numbers_that_training_left_are_read():
     """A learned beta and threshold, and arrays of one number."""
     model = single(learn_beta=True, learn_threshold=True, beta=torch.full((30,), 0.5))
@@ -106,7 +116,10 @@ REFUSED = {
         "graded_spikes_factor must be 1; got 1.5",
     ),
     "soft spikes": (lambda: single(spike_grad=torch.sigmoid), "spike_grad must give 1 above 0 and else 0"),
-    "betas": (lambda: single(beta=torch.linspace(0, 1, 30)), "beta must be one number; got 30 that differ"),
+    "betas": (
+        lambda: single(beta=torch.linspace(0, 1, 30), reset_mechanism="subtract"),
+        "beta must be one number where",
+    ),
     "thresholds elsewhere": (
         lambda: single((30, 1, 1), threshold=torch.ones(8)),
         r"threshold must be one number, or one for each channel, of shape \(30, 1, 1\); got shape \(8,\)",

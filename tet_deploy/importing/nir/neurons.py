@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def leaky(building: Building, node: NirNode, x: str) -> str:
     source = _source(building, node)
     reset = _reset(building, node, source)
     shape = building.shape_in_file(x)
-    decay, gain = _leak(building, node, shape, source)
+    decay, gain = _leaks(building, node, shape, source)
     rest = node.constant("v_leak", shape)
     if rest != _reset_potential(node, shape):
         raise node.refused(
@@ -33,8 +34,22 @@ def leaky(building: Building, node: NirNode, x: str) -> str:
     return _neuron(building, node, x, source, reset, decay, gain)
 
 
-def _leak(building: Building, node: NirNode, shape: Shape, source: Source) -> Leak:
-    tau, r = (_positive(node, name, shape) for name in ("tau", "r"))
+def _leaks(building: Building, node: NirNode, shape: Shape, source: Source) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """Decay and gain of all neurons, or [C] of those of each channel."""
+    tau, r = (np.asarray(_positive_by_channel(node, name, shape)) for name in ("tau", "r"))
+    if not tau.ndim and not r.ndim:
+        return _leak(building, node, float(tau), float(r), source)
+    pairs = list(zip(*(values.tolist() for values in np.broadcast_arrays(tau, r)), strict=True))
+    known = {pair: _leak(building, node, pair[0], pair[1], source) for pair in set(pairs)}
+    decays, gains = (np.array(values) for values in zip(*map(known.__getitem__, pairs), strict=True))
+    return _one_or_all(decays), _one_or_all(gains)
+
+
+def _one_or_all(values: np.ndarray) -> float | np.ndarray:
+    return values if (values != values[0]).any() else float(values[0])
+
+
+def _leak(building: Building, node: NirNode, tau: float, r: float, source: Source) -> Leak:
     dt = source.dt if building.dt is None else building.dt
     leak = source.leak(node, tau, r, dt)
     if not 0 <= leak.decay <= 1:
@@ -48,7 +63,8 @@ def _leak(building: Building, node: NirNode, shape: Shape, source: Source) -> Le
 def leaky_integrator(building: Building, node: NirNode, x: str) -> str:
     """The readout: v' = decay * v + gain * I, where v is measured in gains."""
     source, shape = _source(building, node), building.shape_in_file(x)
-    decay, gain = _leak(building, node, shape, source)
+    tau, r = (_positive(node, name, shape) for name in ("tau", "r"))
+    decay, gain = _leak(building, node, tau, r, source)
     rest = node.constant("v_leak", shape)
     if rest or not gain > 0:
         raise node.refused(f"v_leak must be 0 and its input arrive; they are {rest:g} and {gain:g} times the input")
@@ -121,7 +137,15 @@ def without_memory(building: Building, node: NirNode, x: str) -> str:
     return building.add(LIF(name=node.name, inputs=(x,), decay=0.0, threshold=_float32(node, threshold)))
 
 
-def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: str, decay: float, gain: float) -> str:
+def _neuron(
+    building: Building,
+    node: NirNode,
+    x: str,
+    source: Source,
+    reset: str,
+    decay: float | np.ndarray,
+    gain: float | np.ndarray,
+) -> str:
     shape = building.shape_in_file(x)
     rest = _reset_potential(node, shape)
     if rest and reset != "zero":
@@ -132,12 +156,17 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
         raise node.refused(
             f"v_reset = {rest:g} must be 0, as its first potential is not said", "Train with neurons that reset to 0."
         )
-    threshold = _float32(node, (node.by_channel("v_threshold", shape) - rest) / gain if gain else math.inf)
+    threshold = _float32(node, (node.by_channel("v_threshold", shape) - rest) / gain if np.all(gain) else math.inf)
     if source.says_neurons:
         if reset != "zero":
             raise node.refused("the neurons of this file reset to 0, as its metadata say", "Say reset='zero', or nothing.")
         return building.add(_as_said(node, x, shape, decay, threshold))
-    kind = LIF if reset == "zero" else SoftResetLIF
+    if isinstance(decay, np.ndarray) and reset != "zero":
+        raise node.refused(
+            "tau must be one number for all neurons where a spike subtracts the threshold",
+            "Train with one tau for the layer.",
+        )
+    kind: Any = LIF if reset == "zero" else SoftResetLIF
     return building.add(
         kind(
             name=node.name,
@@ -150,7 +179,7 @@ def _neuron(building: Building, node: NirNode, x: str, source: Source, reset: st
     )
 
 
-def _as_said(node: NirNode, x: str, shape: Shape, decay: float, threshold: float | np.ndarray) -> LIF:
+def _as_said(node: NirNode, x: str, shape: Shape, decay: float | np.ndarray, threshold: float | np.ndarray) -> LIF:
     """The neuron of which our exporter made these constants: they are off by the rounding that it allows other readers."""
     about = _said(node)
     if about.fields.get("comparison") not in (">", ">="):
@@ -160,14 +189,14 @@ def _as_said(node: NirNode, x: str, shape: Shape, decay: float, threshold: float
     said = LIF(
         name=node.name,
         inputs=(x,),
-        decay=about.constant("decay", shape),
+        decay=about.by_channel("decay", shape),
         threshold=about.by_channel("threshold", shape),
         comparison=about.fields["comparison"],
     )
-    if abs(said.decay - decay) > _SAID_DECAY or np.max(np.abs(said.threshold / threshold - 1)) > 1e-6:
+    if np.max(np.abs(said.decay - decay)) > _SAID_DECAY or np.max(np.abs(said.threshold / threshold - 1)) > 1e-6:
         raise node.refused(
-            f"its constants give a decay of {decay:g} and a threshold from {np.min(threshold):g}, and its metadata say "
-            f"{said.decay:g} and {np.min(said.threshold):g}",
+            f"its constants give a decay of {np.min(decay):g} and a threshold from {np.min(threshold):g}, and its "
+            f"metadata say {np.min(said.decay):g} and {np.min(said.threshold):g}",
             _EDITED,
         )
     return said
@@ -221,6 +250,13 @@ def _reset(building: Building, node: NirNode, source: Source) -> str:
 
 def _reset_potential(node: NirNode, shape: Shape) -> float:
     return node.constant("v_reset", shape) if "v_reset" in node else 0.0
+
+
+def _positive_by_channel(node: NirNode, name: str, shape: Shape) -> float | np.ndarray:
+    found = node.by_channel(name, shape)
+    if np.min(found) <= 0:
+        raise node.refused(f"{name} must be positive; got {np.min(found):g}")
+    return found
 
 
 def _positive(node: NirNode, name: str, shape: Shape) -> float:

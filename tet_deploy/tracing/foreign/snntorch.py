@@ -118,7 +118,7 @@ def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...
             "quantize the network with td.quantize."
         )
     if computed == "none":
-        return (LeakyReadout(name=name, inputs=(source.name,), decay=_decay(layer, shape, what)),)
+        return (LeakyReadout(name=name, inputs=(source.name,), decay=_one_decay(layer, shape, what)),)
     if layer.inhibition:
         raise GraphError(f"{what}: inhibition must be False; no node lets one neuron of a layer spike and holds the others.")
     if not bool((layer.graded_spikes_factor == 1).all()):
@@ -134,15 +134,30 @@ def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...
         raise GraphError(f"{what}: threshold must be above 0; got {float(np.min(threshold))}.")
     if computed == "zero":
         return (LIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold),)
+    if isinstance(decay, np.ndarray):
+        raise _many_betas(decay, what)
     reset = "subtract-delayed" if layer.reset_delay else "subtract-twice"
     return (SoftResetLIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold, reset=reset),)
 
 
-def _decay(layer: nn.Module, shape: Shape, what: str) -> float:
-    beta = _numbers(layer, "beta", shape, what)
-    if isinstance(beta, np.ndarray):
-        raise GraphError(f"{what}: beta must be one number; got {len(beta)} that differ. Train with one beta per layer.")
-    return min(max(beta, 0.0), 1.0)
+def _decay(layer: nn.Module, shape: Shape, what: str) -> float | np.ndarray:
+    """Beta, clipped as the layer clips it."""
+    clipped = np.clip(_numbers(layer, "beta", shape, what), 0.0, 1.0)
+    return clipped if np.ndim(clipped) and (clipped != clipped[0]).any() else float(np.min(clipped))
+
+
+def _one_decay(layer: nn.Module, shape: Shape, what: str) -> float:
+    decay = _decay(layer, shape, what)
+    if isinstance(decay, np.ndarray):
+        raise _many_betas(decay, what)
+    return decay
+
+
+def _many_betas(decays: np.ndarray, what: str) -> GraphError:
+    return GraphError(
+        f"{what}: beta must be one number where reset_mechanism is not 'zero'; got {len(decays)} that differ. Train with "
+        "one beta per layer, or with reset_mechanism='zero'."
+    )
 
 
 def _numbers(layer: nn.Module, field: str, shape: Shape, what: str) -> float | np.ndarray:

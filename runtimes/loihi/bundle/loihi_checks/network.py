@@ -176,14 +176,14 @@ def _population(here: str, node: Mapping[str, Any], unused: dict[str, np.ndarray
     if _CURRENT_DECAY in node:
         _integer(here, node, _CURRENT_DECAY, 1, _LIVES_ONE_STEP)
     shape = _ports(here, node, wires)
-    if isinstance(node["threshold"], str):
-        threshold = _array(here, node["threshold"], unused, 1)
-        good = threshold.dtype == np.int32 and threshold.shape == shape[-1:]
-        good = good and threshold.min() >= 1 and threshold.max() <= _LARGEST_THRESHOLD
-        _need(f"{here}: threshold", f"{shape[-1]} int32 within 1..{_LARGEST_THRESHOLD}", str(threshold.dtype), good)
-    else:
-        _integer(here, node, "threshold", 1, _LARGEST_THRESHOLD)
-    _integer(here, node, "decay", 0, _LARGEST_DECAY)
+    for key, low, high in (("threshold", 1, _LARGEST_THRESHOLD), ("decay", 0, _LARGEST_DECAY)):
+        if isinstance(node[key], str):
+            values = _array(here, node[key], unused, 1)
+            good = values.dtype == np.int32 and values.shape == shape[-1:]
+            good = good and values.min() >= low and values.max() <= high
+            _need(f"{here}: {key}", f"{shape[-1]} int32 within {low}..{high}", str(values.dtype), good)
+        else:
+            _integer(here, node, key, low, high)
     _integer(here, node, "bias_exponent", 0, _LARGEST_BIAS_EXPONENT)
     if node["bias"] is not None:
         bias = _array(here, node["bias"], unused, 1)

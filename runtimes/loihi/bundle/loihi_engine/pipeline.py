@@ -171,11 +171,11 @@ class _Population:
 
     def __init__(self, node: Node, arrays: Mapping[str, np.ndarray], ports: list[_Synapses], records: Records) -> None:
         self.name, self.ports = node["name"], ports
-        threshold = node["threshold"]
+        threshold, decay = (arrays[each] if isinstance(each, str) else each for each in (node["threshold"], node["decay"]))
         self.neurons = Population(
             shape=tuple(node["shape"][::-1]),
-            threshold=arrays[threshold] if isinstance(threshold, str) else threshold,
-            dv=node["decay"],
+            threshold=threshold,
+            dv=decay,
             du=current_decay(node),
             bias=arrays[node["bias"]] if node["bias"] else 0,
             bias_exponent=node["bias_exponent"],
@@ -222,10 +222,11 @@ def _batches(populations: Iterable[_Population]) -> list[list[_Population]]:
     for population in populations:
         neurons = population.neurons
         more = math.prod(neurons.shape)
-        if batches and decays == (neurons.dv, neurons.du) and size + more <= _TOGETHER:
+        alike = isinstance(neurons.dv, int) and decays == (neurons.dv, neurons.du)  # those of channels go by themselves
+        if batches and alike and size + more <= _TOGETHER:
             batches[-1].append(population)
             size += more
         else:
             batches.append([population])
-            size, decays = more, (neurons.dv, neurons.du)
+            size, decays = more, (neurons.dv if isinstance(neurons.dv, int) else None, neurons.du)
     return batches

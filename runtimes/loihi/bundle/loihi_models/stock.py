@@ -116,13 +116,16 @@ class StockNodes:
         return graded.s_out
 
     def _population(self, node: Node) -> Any:
-        name, threshold, shape = node["name"], node["threshold"], _lava_shape(node["shape"])
+        name, shape = node["name"], _lava_shape(node["shape"])
+        by_channel = {
+            key: self._arrays[node[key]] if isinstance(node[key], str) else node[key] for key in ("threshold", "decay")
+        }
         neurons = self._add(
             LIFReset(
                 shape=shape,
                 du=current_decay(node),
-                dv=node["decay"],
-                vth=self._arrays[threshold] if isinstance(threshold, str) else threshold,  # [C]: Lava speaks of a number
+                dv=by_channel["decay"],  # [C], as vth: Lava speaks of a number
+                vth=by_channel["threshold"],
                 bias_mant=self._arrays[node["bias"]] if node["bias"] else 0,  # [C]: broadcasts over Lava's [W, H, C]
                 bias_exp=node["bias_exponent"],
                 reset_interval=self._steps,
