@@ -133,7 +133,7 @@ def _work(graph: Graph, frames: Path) -> tuple[float, float]:
     steps = np.load(frames, mmap_mode="r").shape[0]
     records = Records(frames.parent, content, (steps, 1), {}, {})
     regions = cut(all_nodes(content), plan.arrays, None)
-    pipelines = [Pipeline(region.nodes, plan.arrays, str(frames), steps, records) for region in regions]
+    pipelines = [Pipeline(region.nodes, plan.arrays, str(frames), records) for region in regions]
     convolving, busy = [], []
     original, spent = Convolution.__call__, 0.0
 

@@ -37,6 +37,7 @@ EXPORTERS = {
         suffix="",
         quantized=True,
         rules={"integers": "tet_deploy.exporters.lava_plan:_describe"},
+        options={"period": "steps between resets, a power of two: silent steps are added to each sample"},
     ),
     "nir": ExporterEntry(
         location="tet_deploy.exporters.to_nir:to_nir",

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from tet_deploy._version import __version__
+from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.exporters.bundle_folder import write_bundle
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ranges import possible
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import ARRAYS, FORMAT, README, VERSION
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.network import LONGEST_PERIOD
 
 LAVA_VERSION = "0.10.0"
 
@@ -33,10 +35,11 @@ _README = """# A spiking network for Lava
 
 `frames.npy` holds numbers [T, B, {frame_layout}]: T steps of B samples. `recording.npz` then holds `readout`
 [T, B, {classes}] (sum it over T, the largest is the decision), and `spikes/<name>` and `potentials/<name>` for each
-population. All samples stream through the network in one run. `--probes none` records the readout only; `--stock` uses
-Lava's own process models, which give the same integers much slower; `--engine numpy` gives them without Lava, in any
-CPython from 3.10 on and on any system, numpy alone installed; `--help` says the rest. Where messages are clipped, sums
-wrap or potentials are held at the chip's limit, a line says so, and `ranges/<kind>/<name>` [T, B] hold how many.
+population. All samples stream through the network in one run{silence}. `--probes none` records the readout
+only; `--stock` uses Lava's own process models, which give the same integers much slower; `--engine numpy` gives them
+without Lava, in any CPython from 3.10 on and on any system, numpy alone installed; `--help` says the rest. Where messages
+are clipped, sums wrap or potentials are held at the chip's limit, a line says so, and `ranges/<kind>/<name>` [T, B] hold
+how many.
 
 plan.json lists the bundle's files with their SHA-256 and has a checksum over itself: a bundle that was changed does not run.
 Exporting again replaces these files, unless you changed them, and leaves whatever else you put here.
@@ -46,7 +49,7 @@ SHA-256 {digest}. Its integers equal those of Lava's fixed-point simulator; no c
 """
 
 
-def to_lava(graph: Graph, path: Path) -> Path:
+def to_lava(graph: Graph, path: Path, period: int | None = None) -> Path:
     """Write a quantized, deployable network as a Lava bundle.
 
     Parameters
@@ -55,6 +58,9 @@ def to_lava(graph: Graph, path: Path) -> Path:
         The network, from `td.quantize`.
     path
         Folder to write. An older bundle there is replaced file by file; whatever else lies in it stays as it is.
+    period
+        Steps between resets, a power of two, as hardware wants it: each sample gets silent steps up to it, of which nothing
+        is recorded. None: as many as a sample has frames.
 
     Returns
     -------
@@ -63,6 +69,8 @@ def to_lava(graph: Graph, path: Path) -> Path:
 
     Raises
     ------
+    ArgumentError
+        A period that is no power of two, or too long.
     GraphError
         The network is not quantized, or something in it does not fit a Loihi core; the message names the node.
     ArtifactError
@@ -72,6 +80,7 @@ def to_lava(graph: Graph, path: Path) -> Path:
     --------
     >>> to_lava(int8, Path("out/net.lava"))  # doctest: +SKIP
     """
+    _check_period(period)
     plan, path = lava_plan(graph), Path(path)
     content = {
         "format": FORMAT,
@@ -80,6 +89,7 @@ def to_lava(graph: Graph, path: Path) -> Path:
         "versions": {"tet_deploy": __version__, "lava-nc": LAVA_VERSION, "numpy": np.__version__},
         "metadata": dict(graph.metadata),
         "input": plan.input,
+        **({} if period is None else {"period": int(period)}),
         "nodes": plan.nodes,
         "readout": plan.readout,
         "ranges": {kind: list(names) for kind, names in possible(graph).items()},
@@ -87,6 +97,16 @@ def to_lava(graph: Graph, path: Path) -> Path:
     files = {**_code(), ARRAYS: _npz(plan.arrays), README: _readme(content).encode()}
     write_bundle(path, content, files)
     return path
+
+
+def _check_period(period: int | None) -> None:
+    if period is None:
+        return
+    whole = isinstance(period, int | np.integer) and not isinstance(period, bool)
+    if not whole or not 1 <= period <= LONGEST_PERIOD or period & (period - 1):
+        raise ArgumentError(
+            f"period: must be a power of two up to {LONGEST_PERIOD:,}, as a chip resets its neurons; got {shown(period)}."
+        )
 
 
 def _code() -> dict[str, bytes]:
@@ -109,6 +129,7 @@ def _readme(content: dict[str, Any]) -> str:
         encoding=content["input"]["encoding"],
         classes=content["readout"]["shape"][0],
         frame_layout=", ".join(map(str, shape)),
+        silence=f", each with silent steps up to {content['period']}" if "period" in content else "",
         version=__version__,
         digest=content["digest"],
     )

@@ -33,6 +33,8 @@ class BundlePlan:
         Mantissa of each population's threshold, or those of its channels.
     metadata
         That of the network.
+    period
+        The most steps that a sample may have; None where there is no such limit.
     """
 
     input_shape: tuple[int, ...]
@@ -43,6 +45,7 @@ class BundlePlan:
     digest: str
     thresholds: Mapping[str, int | tuple[int, ...]]
     metadata: Mapping[str, str]
+    period: int | None
 
 
 def read_plan(bundle: Path) -> BundlePlan:
@@ -70,6 +73,7 @@ def read_plan(bundle: Path) -> BundlePlan:
             if node["kind"] == "lif"
         },
         metadata=_texts(plan.get("metadata")),
+        period=plan.get("period"),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import ProbeNames, Probes, Progress, Recording, check_frames, probe_names
-from tet_deploy.errors import ArtifactError, ExecutionError, cut
+from tet_deploy.errors import ArtifactError, DataError, ExecutionError, cut
 from tet_deploy.mapped import map_array, stored_at
 from tet_deploy.ranges import Ranges
 from tet_deploy.runtimes.loihi.child import run_child
@@ -41,7 +41,7 @@ class _BundleRuntime:
         """Run the network over frames [T, B, *shape]; see `contracts.Runtime`.
 
         Spikes are uint8 and potentials int32, [T, B, *shape] in the layout of torch; the readout is int64 [T, B, K].
-        `progress` counts time steps of Lava: T for each sample and one for each layer.
+        `progress` counts time steps of Lava: T, or the bundle's period, for each sample and one for each layer.
 
         Raises
         ------
@@ -51,6 +51,7 @@ class _BundleRuntime:
             The run failed, was killed, or fell silent; nothing of it is left behind.
         """
         frames = check_frames(frames, self.plan.input_shape, self.plan.encoding)
+        self._check_steps(len(frames))
         names = probe_names(tuple(self.plan.populations), probes)
         return self._recording(self.execute(frames, probes, progress), names)
 
@@ -63,6 +64,7 @@ class _BundleRuntime:
         is more than 8 GB, the samples go through in several runs.
         """
         names = probe_names(tuple(self.plan.populations), probes)
+        self._check_steps(frames.steps)
         for part in frames.batches(self._samples_of_a_run(frames, names)):
             with tempfile.TemporaryDirectory(prefix="tet-deploy-lava-") as folder:
                 scratch = Path(folder)
@@ -84,6 +86,13 @@ class _BundleRuntime:
             np.save(scratch / "frames.npy", frames)
             log = self._run(scratch, probes, progress)
             return {name: np.array(array) for name, array in _mapped(self.bundle, scratch / "recording.npz", log).items()}
+
+    def _check_steps(self, steps: int) -> None:
+        if self.plan.period is not None and steps > self.plan.period:
+            raise DataError(
+                f"frames: have {steps} steps a sample; {self.bundle} resets its neurons every {self.plan.period}. "
+                "Export the network again with a longer period."
+            )
 
     def _samples_of_a_run(self, frames: FrameBatches, names: ProbeNames) -> int:
         sizes = {name: math.prod(shape) for name, shape in self.plan.populations.items()}

@@ -28,6 +28,7 @@ CASES = [  # rule, chip, network, node, words, whether it breaks
     ("weights", LOIHI2, small(fc1={"weight": weight(4, 3).astype(np.int16) * 128}), "fc1", "128 of 127", True),
     ("decays", LOIHI2, small(**lif(decay=0.3)), "fc1.lif", "1229/4096", False),
     ("decays", LOIHI2, small(**lif(decay=0.0)), "fc1.lif", "1/4096", False),
+    ("decays", LOIHI2, small(**lif(decay=np.array([0.5, 0.3, 0.5, 0.7]))), "fc1.lif", "2 channels are rounded", False),
     ("thresholds", LOIHI2, small(**lif(threshold=2**17)), "fc1.lif", "131,072", True),
     ("biases", LOIHI2, small(**lif(bias=np.array([0, 5000, 0, 0], np.int16))), "fc1.lif", "5,000", True),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -160,6 +160,10 @@ def export(
     probes: Annotated[
         str, typer.Option(help="Outputs of the file besides the readout, where it has such: none, spikes, all, or names.")
     ] = "none",
+    period: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a Lava bundle: steps between resets, a power of two; samples are padded with silence."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as an ONNX file, a Lava bundle or a NIR file."""
@@ -168,7 +172,8 @@ def export(
         runs = any(entry.form == to for entry in RUNTIMES.values())
         why = "takes --probes when it runs" if runs else "has no outputs but the readout"
         raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
-    options = {"probes": probes_of(probes)} if probes != "none" else {}
+    options: dict[str, Any] = {"probes": probes_of(probes)} if probes != "none" else {}
+    options |= {} if period is None else {"period": period}
     path = deployment.export(load(network), out, to=to, **options)
     hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
     print_result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")

@@ -45,10 +45,7 @@ def build(
     nodes = all_nodes(plan)
     regions = cut(nodes, arrays, processes)
     shapes = {node["name"]: tuple(reversed(node["shape"])) for node in nodes if "shape" in node}
-    steps = np.load(frames, mmap_mode="r").shape[0]
-    built = [
-        RegionProcess(region, shapes, arrays=arrays, frames=str(frames), steps=steps, records=records) for region in regions
-    ]
+    built = [RegionProcess(region, shapes, arrays=arrays, frames=str(frames), records=records) for region in regions]
     exits = {name: port for process in built for name, port in process.exits.items()}
     for process in built:
         for name, port in process.entries.items():

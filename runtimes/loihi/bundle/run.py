@@ -2,9 +2,10 @@
 
 frames.npy holds numbers [T, B, *shape], time first, in the layout of torch. recording.npz then holds `readout` [T, B, K]
 (int64), `spikes/<name>` (uint8) and `potentials/<name>` (int32) [T, B, *shape] of the probed populations, and `clock`, the
-second at which each step ended. All samples stream through the network back to back in one run. Of each node whose values
-may leave the chip's range it holds how many did, int64 [T, B]: `ranges/clipped/<name>`, `ranges/wrapped/<name>` and
-`ranges/saturated/<name>`; a line says so where any did.
+second at which each step ended. All samples stream through the network in one run, back to back, or each with silent steps
+up to the bundle's period, of which nothing is recorded. Of each node whose values may leave the chip's range it holds how
+many did, int64 [T, B]: `ranges/clipped/<name>`, `ranges/wrapped/<name>` and `ranges/saturated/<name>`; a line says so where
+any did.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from loihi_checks.bundle import read_bundle
-from loihi_checks.frames import check_frames
+from loihi_checks.frames import check_frames, check_period
 from loihi_checks.reading import Refused, opened, said
 from loihi_engine.records import Records
 from loihi_engine.simulation import simulate
@@ -84,6 +85,7 @@ def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:
     probes = _probes(options.probes, names)
     _check_replaceable(options.recording)
     steps, samples = check_frames(options.frames, plan["input"])
+    check_period(options.frames, steps, plan)
     possible = plan.get("ranges", {})
     counted = {kind: names for kind, names in possible.items() if kind == "clipped" or not options.stock}
     records = Records(supervisor.scratch, plan, (steps, samples), probes, counted)

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from tet_deploy import dynamics
 from tet_deploy.chips.limits import Chip
 from tet_deploy.chips.rules.rule import Rule, Strike
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import LIF, CubaLIF
+from tet_deploy.ir.nodes import LIF, CubaLIF, LeakyReadout
 
 
 def _find(graph: Graph, chip: Chip) -> Iterator[Strike]:
     for node in graph:
-        if not isinstance(node, (LIF, CubaLIF)):
-            continue
-        kept = [("potential", node.decay, dynamics.decay_v(node))]
+        if isinstance(node, (LIF, CubaLIF, LeakyReadout)):
+            yield from _rounded(node.name, "potential", node.decay, dynamics.decay_v(node))
         if isinstance(node, CubaLIF):
-            kept.append(("current", node.current_decay, dynamics.decay_u(node)))
-        for what, wanted, decay in kept:
-            got = dynamics.DECAY_ONE - decay
-            if got != wanted * dynamics.DECAY_ONE:
-                yield Strike(
-                    node=node.name, found=f"its {what} keeps {wanted:.6g} a step in the network, {got}/4096 on the chip"
-                )
+            yield from _rounded(node.name, "current", node.current_decay, dynamics.decay_u(node))
+
+
+def _rounded(name: str, what: str, wanted: float | np.ndarray, decay: int | np.ndarray) -> Iterator[Strike]:
+    kept, factors = dynamics.DECAY_ONE - np.atleast_1d(decay), np.atleast_1d(np.asarray(wanted, np.float64))
+    differing = np.flatnonzero(kept != factors * dynamics.DECAY_ONE)
+    if differing.size:
+        first = differing[0]
+        found = f"its {what} keeps {factors[first]:.6g} a step in the network, {kept[first]}/4096 on the chip"
+        others = f"; {differing.size} channels are rounded" if differing.size > 1 else ""
+        yield Strike(node=name, found=f"{found}{others}")
 
 
 DECAYS = Rule(

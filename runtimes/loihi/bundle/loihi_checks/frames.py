@@ -58,6 +58,23 @@ def check_frames(path: Path, entry: Mapping[str, Any]) -> tuple[int, int]:
     return header.shape[0], header.shape[1]
 
 
+def check_period(path: Path, steps: int, plan: Mapping[str, Any]) -> None:
+    """Check that so many steps of a sample fit into the period of a plan, if it has one.
+
+    Raises
+    ------
+    Refused
+        They do not.
+    """
+    period = plan.get("period", steps)
+    if steps > period:
+        needed = 1 << (steps - 1).bit_length()
+        raise Refused(
+            f"{path}: has {steps} steps a sample; the bundle's neurons are reset every {period}",
+            f"Export the network again with period={needed} (--period {needed}).",
+        )
+
+
 def _problem(values: np.ndarray, events: bool) -> tuple[str, str]:
     """What is wrong with the first block that is wrong, and the way out."""
     for start in range(0, len(values), _VALUES_AT_A_TIME):

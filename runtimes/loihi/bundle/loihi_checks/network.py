@@ -27,6 +27,7 @@ _LIVES_ONE_STEP = 4096  # that of all others
 _LONGEST_NAME = 220  # a node's 200, and what a relay adds
 _LARGEST_MAP = 2**28  # values of one population
 _LARGEST_LATENCY = 2**20
+LONGEST_PERIOD = 2**20
 _LARGEST_SCALE = float(np.finfo(np.float32).max)
 _PAIRS = {"stride": 1, "padding": 0, "dilation": 1}  # and their least value
 _KEYS = {
@@ -81,6 +82,9 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         taken |= set(_sources(here, node, wires))
         check = {"conv": _synapses, "dense": _synapses, "sum": _sum, "lif": _population}[kind]
         wires[name] = check(here, node, unused, wires)
+    if "period" in plan:
+        period = _integer("plan", plan, "period", 1, LONGEST_PERIOD)
+        _need("plan: period", "a power of two", period, period & (period - 1) == 0)
     taken |= set(_readout(plan.get("readout"), unused, wires))
     _need("nodes", "without any that nothing takes", sorted(wires.keys() - taken), taken == wires.keys())
     _ranges(plan.get("ranges", {}), {"input": [entry], **{kind: _of_kind(nodes, kind) for kind in _KEYS}})

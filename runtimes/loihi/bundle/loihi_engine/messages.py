@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Messages:
-    """message = clip(round(y * scale), -limit, limit), samples back to back, then zeros.
+    """message = clip(round(y * scale), -limit, limit), samples back to back, each with zeros up to its period, then zeros.
 
     y = (frame - mean) / deviation, or the frame where the plan's input has no mean and no deviation.
 
@@ -19,6 +19,8 @@ class Messages:
         File of frames [T, B, *shape], the layout of torch, read a frame at a time.
     entry
         The plan's "input".
+    period
+        Steps that a sample takes, T or more.
 
     Attributes
     ----------
@@ -26,21 +28,22 @@ class Messages:
         How many messages of the last frame were held at the limit.
     """
 
-    def __init__(self, path: str, entry: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, entry: Mapping[str, Any], period: int) -> None:
         self._frames = np.load(path, mmap_mode="r").view(np.ndarray)  # whose slices cost less
         self._scale, self._limit = np.float32(entry["scale"]), 2 ** (entry["bits"] - 1) - 1
         sides = (1,) * (self._frames.ndim - 3)
         self._normal = [
             np.array(entry[key], np.float32).reshape(-1, *sides) for key in ("mean", "deviation") if key in entry
         ]
+        self._period = period
         self.clipped = 0
 
     def at(self, time: int) -> np.ndarray:
-        """int32 messages in Lava's layout: frame n*T + k in step n*T + k + 1."""
+        """int32 messages in Lava's layout: frame k of sample n in step n*period + k + 1."""
         steps, samples, *shape = self._frames.shape
-        sample, step = divmod(time - 1, steps)
+        sample, step = divmod(time - 1, self._period)
         self.clipped = 0
-        if sample >= samples:  # the last samples are still on their way through the layers
+        if step >= steps or sample >= samples:  # a silent step, or the last samples are on their way through the layers
             return np.zeros(shape[::-1], np.int32)
         scaled = self._frames[step, sample].astype(np.float32)
         if self._normal:

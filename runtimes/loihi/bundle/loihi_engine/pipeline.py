@@ -37,15 +37,11 @@ class Pipeline:
         Content of arrays.npz.
     frames
         File of frames [T, B, *shape].
-    steps
-        T.
     records
-        Where to write what.
+        Where to write what, and the period of resets.
     """
 
-    def __init__(
-        self, nodes: Sequence[Node], arrays: Mapping[str, np.ndarray], frames: str, steps: int, records: Records
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], arrays: Mapping[str, np.ndarray], frames: str, records: Records) -> None:
         made: dict[str, _Synapses] = {}
         self._source: list[_Source] = []
         self._sums: list[_Sum] = []
@@ -63,7 +59,7 @@ class Pipeline:
                 self._readout.append(_Readout(node, [made[source] for source in node["sources"]], records))
             else:
                 made[node["name"]] = _Synapses(node, arrays, records)
-        self._groups = [_Group(together, steps) for together in _batches(populations)]
+        self._groups = [_Group(together, records.period) for together in _batches(populations)]
         self._taking: list[_Synapses | _Sum] = [*made.values(), *self._sums]
 
     def fire(self, time: int) -> Fired:
@@ -94,7 +90,7 @@ def current_decay(node: Node) -> int:
 class _Source:
     def __init__(self, node: Node, frames: str, records: Records) -> None:
         self.name = node["name"]
-        self._messages = Messages(frames, node)
+        self._messages = Messages(frames, node, records.period)
         self._clipped = optional_record(records.where("clipped", self.name))
 
     def fire(self, time: int) -> np.ndarray:
@@ -189,9 +185,9 @@ class _Population:
 class _Group:
     """Populations whose neurons are computed together."""
 
-    def __init__(self, populations: list[_Population], steps: int) -> None:
+    def __init__(self, populations: list[_Population], period: int) -> None:
         self._populations = populations
-        self._neurons = Neurons([population.neurons for population in populations], steps)
+        self._neurons = Neurons([population.neurons for population in populations], period)
 
     def fire(self, time: int) -> Fired:
         sums = [[port.sums for port in population.ports] for population in self._populations]

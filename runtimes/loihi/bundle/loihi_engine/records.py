@@ -21,19 +21,20 @@ class Record:
     ----------
     path
         The file.
-    latency
-        Steps until the first frame gets there: frame n*T + k does in Lava step n*T + k + 1 + latency.
+    latency, period
+        Steps until the first frame gets there, and that a sample takes: frame k of sample n does in Lava step
+        n*period + k + 1 + latency.
     """
 
-    def __init__(self, path: str, latency: int) -> None:
+    def __init__(self, path: str, latency: int, period: int) -> None:
         self._array = np.load(path, mmap_mode="r+").view(np.ndarray)  # whose slices cost less
-        self._latency = latency
+        self._latency, self._period = latency, period
         self._steps, self._samples = self._array.shape[:2]
 
     def write(self, time_step: int, data: np.ndarray | int) -> None:
-        """Store the data of a Lava step at [k, n]; what comes while the pipeline fills and empties is dropped."""
-        sample, step = divmod(time_step - 1 - self._latency, self._steps)
-        if 0 <= sample < self._samples:
+        """Store the data of a Lava step at [k, n]; what comes of silence, before, between and after samples, is dropped."""
+        sample, step = divmod(time_step - 1 - self._latency, self._period)
+        if 0 <= sample < self._samples and step < self._steps:
             self._array[step, sample] = data
 
 
@@ -67,6 +68,15 @@ class Records:
         Names of populations under "spikes" and "potentials".
     counted
         Names of nodes whose values are counted, under "clipped", "wrapped" and "saturated", where they leave their range.
+
+    Attributes
+    ----------
+    period
+        Steps that a sample takes, after which all neurons are reset: as many as it has frames, if the plan says no more.
+    clock
+        File of a `Clock`.
+    steps
+        Of the whole run: until the last sample's last frame has become a readout.
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class Records:
         counted: Mapping[str, Collection[str]],
     ) -> None:
         self._folder, self._layout = folder, layout
+        self.period = int(plan.get("period", layout[0]))
         self._places: dict[tuple[str, str], Where] = {}
         nodes = {node["name"]: node for node in [plan["input"] | {"latency": 0}, *plan["nodes"], plan["readout"]]}
         for kind, names in {**probes, **counted}.items():
@@ -95,7 +106,7 @@ class Records:
         readout = plan["readout"]
         self._new(("readout", readout["name"]), "readout.npy", np.int32, tuple(readout["shape"]), readout["latency"])
         self.clock = str(folder / "clock.npy")
-        self.steps = layout[0] * layout[1] + readout["latency"]
+        self.steps = (layout[1] - 1) * self.period + layout[0] + readout["latency"]
         _new_file(self.clock, np.float64, (self.steps,))
 
     def where(self, kind: str, name: str) -> Where | None:
@@ -114,7 +125,7 @@ class Records:
     def _new(self, key: tuple[str, str], file: str, dtype: type, shape: tuple[int, ...], latency: int) -> None:
         path = str(self._folder / file)
         _new_file(path, dtype, (*self._layout, *shape))
-        self._places[key] = {"path": path, "latency": latency}
+        self._places[key] = {"path": path, "latency": latency, "period": self.period}
 
 
 def optional_record(where: Where | None) -> Record | None:

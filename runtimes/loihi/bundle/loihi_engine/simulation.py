@@ -25,8 +25,7 @@ def simulate(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray], frames: 
     records
         Where to write what.
     """
-    steps = np.load(frames, mmap_mode="r").shape[0]
-    pipeline = Pipeline(all_nodes(plan), arrays, str(frames), steps, records)
+    pipeline = Pipeline(all_nodes(plan), arrays, str(frames), records)
     for time in range(1, records.steps + 1):
         pipeline.take(time, pipeline.fire(time))
     print(f"progress {records.steps} {records.steps}", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ from loihi_engine.records import optional_record
 
 
 class FrameSource(AbstractProcess):
-    """Sends the messages that stand for frames; `path` and `entry` are those of `Messages`.
+    """Sends the messages that stand for frames; `path`, `entry` and `period` are those of `Messages`.
 
     Parameters
     ----------
@@ -29,8 +29,10 @@ class FrameSource(AbstractProcess):
         Where to write how many messages of each frame were held at the limit, see `Record`; None to count none.
     """
 
-    def __init__(self, *, path: str, shape: tuple[int, ...], entry: Mapping[str, Any], clipped: Any = None) -> None:
-        super().__init__(path=path, entry=entry, clipped=clipped, name="frames")
+    def __init__(
+        self, *, path: str, shape: tuple[int, ...], entry: Mapping[str, Any], period: int, clipped: Any = None
+    ) -> None:
+        super().__init__(path=path, entry=entry, period=period, clipped=clipped, name="frames")
         self.s_out = OutPort(shape=shape)
 
 
@@ -38,13 +40,13 @@ class FrameSource(AbstractProcess):
 @requires(CPU)
 @tag("fixed_pt")
 class FrameSourceModel(PyLoihiProcessModel):
-    """Sends frame n*T + k as message of step n*T + k + 1."""
+    """Sends frame k of sample n as message of step n*period + k + 1."""
 
     s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._messages = Messages(proc_params["path"], proc_params["entry"])
+        self._messages = Messages(proc_params["path"], proc_params["entry"], proc_params["period"])
         self._clipped = optional_record(proc_params["clipped"])
 
     def run_spk(self) -> None:

@@ -26,23 +26,25 @@ class OutputRecorder(AbstractProcess):
         a Lava variable back would cost tens of microseconds per element.
     shape
         Shape of one step, in Lava's layout.
-    latency
-        Steps until the first frame's result arrives.
+    latency, period
+        Steps until the first frame's result arrives, and that a sample takes.
     clock
         An existing .npy file [all steps] that receives the second at which each step's data arrived. This recorder then
         also reports progress.
     """
 
-    def __init__(self, *, name: str, path: str, shape: tuple[int, ...], latency: int, clock: str | None = None) -> None:
-        super().__init__(name=name, path=path, latency=latency, clock=clock)
+    def __init__(
+        self, *, name: str, path: str, shape: tuple[int, ...], latency: int, period: int, clock: str | None = None
+    ) -> None:
+        super().__init__(name=name, path=path, latency=latency, period=period, clock=clock)
         self.a_in = InPort(shape=shape)
 
 
 class PotentialRecorder(AbstractProcess):
     """Writes the variable that `v` refers to at the end of each step; parameters as for `OutputRecorder`."""
 
-    def __init__(self, *, name: str, path: str, shape: tuple[int, ...], latency: int) -> None:
-        super().__init__(name=name, path=path, latency=latency)
+    def __init__(self, *, name: str, path: str, shape: tuple[int, ...], latency: int, period: int) -> None:
+        super().__init__(name=name, path=path, latency=latency, period=period)
         self.v = RefPort(shape=shape)
 
 
@@ -56,7 +58,7 @@ class OutputRecorderModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._record = Record(proc_params["path"], proc_params["latency"])
+        self._record = Record(proc_params["path"], proc_params["latency"], proc_params["period"])
         self._clock = Clock(proc_params["clock"]) if proc_params["clock"] else None
 
     def run_spk(self) -> None:
@@ -76,7 +78,7 @@ class PotentialRecorderModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._record = Record(proc_params["path"], proc_params["latency"])
+        self._record = Record(proc_params["path"], proc_params["latency"], proc_params["period"])
 
     def post_guard(self) -> bool:
         """Take part in the management phase of each step."""

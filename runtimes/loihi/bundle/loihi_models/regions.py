@@ -34,7 +34,7 @@ class RegionProcess(AbstractProcess):
         Its nodes and wires.
     shapes
         Of the messages on each wire, in Lava's layout.
-    arrays, frames, steps, records
+    arrays, frames, records
         As for `Pipeline`.
     """
 

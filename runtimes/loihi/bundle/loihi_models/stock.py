@@ -1,7 +1,7 @@
 """Nodes of a plan as Lava's own processes, with recorders beside them.
 
-Timing, with T steps per sample: a synapse sends the sums of the step before, an LIF answers in the same step. So an LIF of
-latency l sees local step k of sample n in Lava step n*T + k + 1 + l and is reset where k = 0. The plan says every latency;
+Timing, with P steps per sample: a synapse sends the sums of the step before, an LIF answers in the same step. So an LIF of
+latency l sees local step k of sample n in Lava step n*P + k + 1 + l and is reset where k = 0. The plan says every latency;
 where branches of different length meet, it makes the shorter one wait.
 """
 
@@ -41,12 +41,11 @@ class StockNodes:
         wires: dict[str, Any],
         arrays: Mapping[str, np.ndarray],
         frames: str,
-        steps: int,
         records: Records,
     ) -> None:
         self.processes: list[AbstractProcess] = []
         self.wires = wires
-        self._arrays, self._frames, self._steps, self._records = arrays, frames, steps, records
+        self._arrays, self._frames, self._records = arrays, frames, records
         makers = {
             "input": self._source,
             "conv": self._conv,
@@ -69,6 +68,7 @@ class StockNodes:
             path=self._frames,
             shape=_lava_shape(node["shape"]),
             entry=node,
+            period=self._records.period,
             clipped=self._records.where("clipped", node["name"]),
         )
         return self._add(source).s_out
@@ -128,7 +128,7 @@ class StockNodes:
                 vth=by_channel["threshold"],
                 bias_mant=self._arrays[node["bias"]] if node["bias"] else 0,  # [C]: broadcasts over Lava's [W, H, C]
                 bias_exp=node["bias_exponent"],
-                reset_interval=self._steps,
+                reset_interval=self._records.period,
                 reset_offset=node["latency"] + 1,
                 name=name,
             )
