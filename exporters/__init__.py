@@ -37,7 +37,10 @@ EXPORTERS = {
         suffix="",
         quantized=True,
         rules={"integers": "tet_deploy.exporters.lava_plan:_describe"},
-        options={"period": "steps between resets, a power of two: silent steps are added to each sample"},
+        options={
+            "period": "steps between resets, a power of two: silent steps are added to each sample",
+            "encoder": "host: run.py computes the first layer and sends its spikes",
+        },
     ),
     "nir": ExporterEntry(
         location="tet_deploy.exporters.to_nir:to_nir",

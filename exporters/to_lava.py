@@ -18,6 +18,7 @@ import numpy as np
 from tet_deploy._version import __version__
 from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.exporters.bundle_folder import write_bundle
+from tet_deploy.exporters.lava_host import host_part
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ranges import possible
@@ -35,7 +36,7 @@ _README = """# A spiking network for Lava
 
 `frames.npy` holds numbers [T, B, {frame_layout}]: T steps of B samples. `recording.npz` then holds `readout`
 [T, B, {classes}] (sum it over T, the largest is the decision), and `spikes/<name>` and `potentials/<name>` for each
-population. All samples stream through the network in one run{silence}. `--probes none` records the readout
+population. All samples stream through the network in one run{silence}.{encoder} `--probes none` records the readout
 only; `--stock` uses Lava's own process models, which give the same integers much slower; `--engine numpy` gives them
 without Lava, in any CPython from 3.10 on and on any system, numpy alone installed; `--help` says the rest. Where messages
 are clipped, sums wrap or potentials are held at the chip's limit, a line says so, and `ranges/<kind>/<name>` [T, B] hold
@@ -49,7 +50,7 @@ SHA-256 {digest}. Its integers equal those of Lava's fixed-point simulator; no c
 """
 
 
-def to_lava(graph: Graph, path: Path, period: int | None = None) -> Path:
+def to_lava(graph: Graph, path: Path, period: int | None = None, encoder: str | None = None) -> Path:
     """Write a quantized, deployable network as a Lava bundle.
 
     Parameters
@@ -61,6 +62,8 @@ def to_lava(graph: Graph, path: Path, period: int | None = None) -> Path:
     period
         Steps between resets, a power of two, as hardware wants it: each sample gets silent steps up to it, of which nothing
         is recorded. None: as many as a sample has frames.
+    encoder
+        "host": `run.py` computes the first layer in integers and sends its spikes, for a chip whose messages are one bit.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def to_lava(graph: Graph, path: Path, period: int | None = None) -> Path:
     Raises
     ------
     ArgumentError
-        A period that is no power of two, or too long.
+        A period that is no power of two, or too long; an encoder that there is not.
     GraphError
         The network is not quantized, or something in it does not fit a Loihi core; the message names the node.
     ArtifactError
@@ -82,6 +85,7 @@ def to_lava(graph: Graph, path: Path, period: int | None = None) -> Path:
     """
     _check_period(period)
     plan, path = lava_plan(graph), Path(path)
+    on_host = host_part(plan.graph, encoder)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -90,6 +94,7 @@ def to_lava(graph: Graph, path: Path, period: int | None = None) -> Path:
         "metadata": dict(graph.metadata),
         "input": plan.input,
         **({} if period is None else {"period": int(period)}),
+        **({"host": list(on_host)} if on_host else {}),
         "nodes": plan.nodes,
         "readout": plan.readout,
         "ranges": {kind: list(names) for kind, names in possible(graph).items()},
@@ -129,6 +134,7 @@ def _readme(content: dict[str, Any]) -> str:
         encoding=content["input"]["encoding"],
         classes=content["readout"]["shape"][0],
         frame_layout=", ".join(map(str, shape)),
+        encoder=f" The host computes {', '.join(content['host'])} and sends its spikes." if "host" in content else "",
         silence=f", each with silent steps up to {content['period']}" if "period" in content else "",
         version=__version__,
         digest=content["digest"],

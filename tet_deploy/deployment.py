@@ -43,7 +43,7 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
         "onnx", "lava" or "nir".
     options
         For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; `states` and
-        `ranges`, see `exporters.to_onnx`. For Lava `period`, see `exporters.to_lava`.
+        `ranges`, see `exporters.to_onnx`. For Lava `period` and `encoder`, see `exporters.to_lava`.
 
     Returns
     -------

@@ -6,7 +6,7 @@ are neurons with identity synapses there, and so is the readout, which some core
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +78,10 @@ class Demand:
         return channels * rows * columns
 
 
-def demands(plan: LavaPlan) -> tuple[Demand, ...]:
-    """All populations of a plan, in its order."""
+def demands(plan: LavaPlan, on_host: Collection[str] = ()) -> tuple[Demand, ...]:
+    """All populations of a plan, in its order, but those that the host computes."""
     entries = {node["name"]: node for node in plan.nodes}
-    return tuple(_demands(plan, entries))
+    return tuple(demand for demand in _demands(plan, entries) if demand.name not in on_host)
 
 
 def _demands(plan: LavaPlan, entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Demand]:

@@ -13,6 +13,7 @@ from tet_deploy.chips.remedies import Problem, problems
 from tet_deploy.chips.rules import RULES, Strike, strikes
 from tet_deploy.chips.splitting import Share, split
 from tet_deploy.errors import ArgumentError, GraphError
+from tet_deploy.exporters.lava_host import host_part
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
@@ -27,6 +28,8 @@ class Resources:
     ----------
     chip
         Its limits, each with its source.
+    on_host
+        Names of the nodes that the host computes, if it does any.
     shares
         Each population on its cores, by its name, those that the Lava plan adds included.
     problems
@@ -36,6 +39,7 @@ class Resources:
     """
 
     chip: Chip
+    on_host: tuple[str, ...]
     shares: Mapping[str, Share]
     problems: tuple[Problem, ...]
     strikes: Mapping[str, tuple[Strike, ...]]
@@ -69,6 +73,7 @@ class Resources:
             "cores": self.cores,
             "chips": self.chips,
             "estimated": self.estimated,
+            "on_host": list(self.on_host),
             "populations": [_row(share, self.chip) for share in self.shares.values()],
             "problems": [dataclasses.asdict(problem) for problem in self.problems],
             "limits": {name: dataclasses.asdict(limit) for name, limit in self.chip.limits.items()},
@@ -102,7 +107,7 @@ def _row(share: Share, chip: Chip) -> dict[str, Any]:
     }
 
 
-def map_resources(graph: Graph, chip: str, *, chips: int = 1) -> Resources:
+def map_resources(graph: Graph, chip: str, *, chips: int = 1, encoder: str | None = None) -> Resources:
     """What a network takes of a chip's cores, whether it fits, which limit binds, and which rules strike.
 
     Parameters
@@ -113,6 +118,8 @@ def map_resources(graph: Graph, chip: str, *, chips: int = 1) -> Resources:
         "loihi1" or "loihi2".
     chips
         How many there are.
+    encoder
+        "host" where the first layer is the host's, as `td.export` takes it; its populations then need no core.
 
     Returns
     -------
@@ -125,7 +132,7 @@ def map_resources(graph: Graph, chip: str, *, chips: int = 1) -> Resources:
     GraphError
         A float network, or one that no Lava bundle can be made of; the message names the node.
     ArgumentError
-        No chip of that name, or none at all.
+        No chip of that name, or none at all, or no such encoder.
 
     Examples
     --------
@@ -141,6 +148,9 @@ def map_resources(graph: Graph, chip: str, *, chips: int = 1) -> Resources:
             "how many bits its weights have decides what a network takes of a chip, and this one holds floats. "
             "Quantize it: td.quantize, or tet-deploy quantize."
         )
-    wanted = demands(lava_plan(graph))
-    shares, found = split(wanted, kind), strikes(graph, kind)
-    return Resources(chip=kind, shares=shares, problems=problems(wanted, kind, chips, shares, found), strikes=found)
+    plan, on_host = lava_plan(graph), host_part(graph, encoder)
+    wanted = demands(plan, on_host)
+    shares, found = split(wanted, kind), strikes(graph, kind, on_host)
+    return Resources(
+        chip=kind, on_host=on_host, shares=shares, problems=problems(wanted, kind, chips, shares, found), strikes=found
+    )

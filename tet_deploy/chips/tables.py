@@ -19,7 +19,10 @@ def resource_text(found: Resources, name: str) -> list[str | Table]:
 def population_table(found: Resources, name: str) -> Table:
     """What each population takes."""
     what = "memory and axons are estimates" if found.estimated else "memory by nengo-loihi's rule"
-    title = f"{name} on {found.chip.title}, of the fullest core of each population; {what}, the split over cores is ours"
+    host = f" without {', '.join(found.on_host)}, which the host computes" if found.on_host else ""
+    title = (
+        f"{name} on {found.chip.title}{host}, of the fullest core of each population; {what}, the split over cores is ours"
+    )
     classes = ("Vth",) if CLASSES in found.chip.limits else ()
     columns = ("node", "neurons", "cores", "each holds", "words", "axons in", "out", *classes, "bits in", "fullest")
     rows = [_row(found, share) for share in found.shares.values()]

@@ -26,6 +26,7 @@ from tet_deploy.deployment import check_named
 from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
+from tet_deploy.exporters.lava_host import ENCODERS
 from tet_deploy.files import check_apart, check_writable
 from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.artifact import NETWORK, load, save
@@ -164,6 +165,13 @@ def export(
         int | None,
         typer.Option(min=1, help="Of a Lava bundle: steps between resets, a power of two; samples are padded with silence."),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a Lava bundle: host, so that run.py computes the first layer and sends its spikes (Loihi 1).",
+            autocompletion=any_of(ENCODERS),
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as an ONNX file, a Lava bundle or a NIR file."""
@@ -173,7 +181,7 @@ def export(
         why = "takes --probes when it runs" if runs else "has no outputs but the readout"
         raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
     options: dict[str, Any] = {"probes": probes_of(probes)} if probes != "none" else {}
-    options |= {} if period is None else {"period": period}
+    options |= {name: value for name, value in (("period", period), ("encoder", encoder)) if value is not None}
     path = deployment.export(load(network), out, to=to, **options)
     hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
     print_result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")

@@ -17,6 +17,7 @@ from tet_deploy.cli.options import Json, NetworkFile, any_of
 from tet_deploy.cli.results import print_json
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
+from tet_deploy.exporters.lava_host import ENCODERS
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.certificates import certificate_rows, certificate_table
@@ -37,16 +38,20 @@ def inspect_file(
                           "does not fit.", autocompletion=any_of(CHIPS)),
     ] = None,
     chips: Annotated[int | None, typer.Option(min=1, help="Chips that there are; with --chip, 1 by default.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="With --chip: host, where the host computes the first layer.", autocompletion=any_of(ENCODERS)),
+    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print a network as a table; of a quantized one also what no frames can make it do, and latencies."""
-    if chip is None and chips is not None:
-        raise ArgumentError("--chips: says how many chips there are. Say which: --chip.")
+    if chip is None and (chips is not None or encoder is not None):
+        raise ArgumentError("--chips and --encoder say how a network lies on chips. Say which: --chip.")
     if chip is not None and target is not None:
         raise ArgumentError("--chip and --target are two questions. Ask one at a time.")
     graph = load(network)
     if chip is not None:
-        mapped = map_resources(graph, chip, chips=chips or 1)
+        mapped = map_resources(graph, chip, chips=chips or 1, encoder=encoder)
         if as_json:
             print_json(mapped.to_dict())
         else:

@@ -35,7 +35,7 @@ def build(
     processes
         How many regions, see `cut`.
     stock
-        Whether Lava's own models compute.
+        Whether Lava's own models compute, of all that the host does not.
 
     Returns
     -------
@@ -43,12 +43,15 @@ def build(
         One of the processes, from which Lava finds the others, and the configuration to run it with.
     """
     nodes = all_nodes(plan)
-    regions = cut(nodes, arrays, processes)
+    regions = cut(nodes, arrays, processes, plan.get("host", ()))
     shapes = {node["name"]: tuple(reversed(node["shape"])) for node in nodes if "shape" in node}
     built = [RegionProcess(region, shapes, arrays=arrays, frames=str(frames), records=records) for region in regions]
     exits = {name: port for process in built for name, port in process.exits.items()}
     for process in built:
         for name, port in process.entries.items():
             exits[name].connect(port)
-    models = {process: StockRegion if stock else fast_model(region) for process, region in zip(built, regions, strict=True)}
+    models = {
+        process: StockRegion if stock and not region.on_host else fast_model(region)
+        for process, region in zip(built, regions, strict=True)
+    }
     return built[0], Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)

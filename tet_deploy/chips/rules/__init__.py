@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tet_deploy.chips.limits import Chip
 from tet_deploy.chips.rules.biases import BIASES
 from tet_deploy.chips.rules.decays import DECAYS
@@ -21,8 +23,13 @@ __all__ = ["RULES", "Rule", "Strike", "strikes"]
 RULES = (RESET_INTERVAL, MESSAGES, WEIGHTS, DECAYS, THRESHOLDS, BIASES, LATENCY, DELAYS)
 
 
-def strikes(graph: Graph, chip: Chip) -> dict[str, tuple[Strike, ...]]:
+def strikes(graph: Graph, chip: Chip, on_host: Collection[str] = ()) -> dict[str, tuple[Strike, ...]]:
     """Where each rule of a chip strikes in a quantized network, by the rule's name; most strike nowhere.
+
+    Parameters
+    ----------
+    on_host
+        Names of nodes that the host computes, in front of the chip: no rule strikes there, nor at the input.
 
     Raises
     ------
@@ -32,4 +39,9 @@ def strikes(graph: Graph, chip: Chip) -> dict[str, tuple[Strike, ...]]:
     if not graph.is_quantized:
         raise GraphError("a chip's rules are about integers; this network holds floats. Quantize it: td.quantize.")
     check(graph, DEPLOYABLE)
-    return {rule.name: tuple(rule.find(graph, chip)) for rule in RULES if chip.name in rule.chips}
+    free = {*on_host, graph.input.name} if on_host else set()
+    return {
+        rule.name: tuple(strike for strike in rule.find(graph, chip) if strike.node not in free)
+        for rule in RULES
+        if chip.name in rule.chips
+    }

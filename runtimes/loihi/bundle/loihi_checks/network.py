@@ -86,6 +86,8 @@ def check_network(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         period = _integer("plan", plan, "period", 1, LONGEST_PERIOD)
         _need("plan: period", "a power of two", period, period & (period - 1) == 0)
     taken |= set(_readout(plan.get("readout"), unused, wires))
+    if "host" in plan:
+        _host(plan["host"], entry["name"], plan["nodes"], plan["readout"])
     _need("nodes", "without any that nothing takes", sorted(wires.keys() - taken), taken == wires.keys())
     _ranges(plan.get("ranges", {}), {"input": [entry], **{kind: _of_kind(nodes, kind) for kind in _KEYS}})
     _need("arrays.npz", "without arrays that nothing uses", list(unused), not unused)
@@ -228,6 +230,21 @@ def _readout(node: Any, unused: dict[str, np.ndarray], wires: Mapping[str, _Wire
     if leaky:
         _integer("readout", node, "decay", 0, _LARGEST_DECAY)
     return sources
+
+
+def _host(names: Any, first: str, nodes: list[Any], readout: Mapping[str, Any]) -> None:
+    """Check that what the host computes is a first layer: all that frames flow into, of which others take spikes alone."""
+    good = isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    _need("host", "a list of different names", names, good)
+    part = {node["name"]: node for node in nodes if node["name"] in names}
+    kinds = [node["kind"] for node in part.values()]
+    _need("host", "synapses and populations", names, len(part) == len(names) and "lif" in kinds and "sum" not in kinds)
+    silent = {first, *(name for name, node in part.items() if node["kind"] != "lif")}
+    for node in (*nodes, readout):
+        sources = set(node["sources"] if "sources" in node else [node["source"]])
+        inside = node["name"] in part
+        fits = sources <= silent if inside else not sources & silent
+        _need(f"node {node['name']!r}", "fed by the host's part alone, or by its spikes", sorted(sources), fits)
 
 
 def _ranges(value: Any, nodes: Mapping[str, list[Any]]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,15 +34,20 @@ class Region:
         In the plan's order.
     incoming, outgoing
         Names of the nodes of other regions whose messages it takes, and of its own that others take.
+    on_host
+        Whether no chip has a part in it.
     """
 
     name: str
     nodes: tuple[Node, ...]
     incoming: tuple[str, ...]
     outgoing: tuple[str, ...]
+    on_host: bool = False
 
 
-def cut(nodes: Sequence[Node], arrays: Mapping[str, np.ndarray], count: int | None) -> list[Region]:
+def cut(
+    nodes: Sequence[Node], arrays: Mapping[str, np.ndarray], count: int | None, on_host: Collection[str] = ()
+) -> list[Region]:
     """The nodes in so many regions, in their order, the largest region's work as small as can be.
 
     Parameters
@@ -53,11 +58,15 @@ def cut(nodes: Sequence[Node], arrays: Mapping[str, np.ndarray], count: int | No
         Content of arrays.npz.
     count
         Regions, if the network has so many parts; None for one on each processor, or fewer where that would not pay.
+    on_host
+        Names of nodes that the host computes: together with the input they are one more region, the first.
     """
-    groups = _groups(nodes)
+    host = [node for node in nodes if on_host and (node["kind"] == "input" or node["name"] in on_host)]
+    groups = _groups([node for node in nodes if all(node is not other for other in host)])
     works = [sum(_work(node, arrays) for node in group) for group in groups]
     parts = balanced(works, count or max(1, min(processors(), int(sum(works) / _LEAST_WORK))))
-    return _linked([[node for group in groups[start:stop] for node in group] for start, stop in parts])
+    linked = _linked([*([host] if host else []), *([node for group in groups[a:b] for node in group] for a, b in parts)])
+    return [replace(linked[0], on_host=True), *linked[1:]] if host else linked
 
 
 def processors() -> int:
