@@ -80,22 +80,22 @@ def _command_output(command: list[str]) -> str:
 def _watched(command: list[str], kill: bool) -> tuple[dict[str, object], float, float, str]:
     """What a command prints, its seconds, the most megabytes that it and its processes had, and which one was killed."""
     start, most, killed = time.monotonic(), 0.0, "no"
-    answer = tempfile.TemporaryFile("w+")  # a pipe would fill up while nobody reads it
-    child = subprocess.Popen(command, stdout=answer, stderr=subprocess.DEVNULL, start_new_session=True)
-    while child.poll() is None:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-        family = _family(child.pid)
-        most = max(most, sum(_megabytes(pid) for pid in family))
-        workers = [pid for pid in family if _is_worker(pid)]
-        if kill and killed == "no" and workers and time.monotonic() - start > _SECONDS_TO_THE_KILL:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(workers[0], signal.SIGKILL)
-                killed = f"worker {workers[0]} after {time.monotonic() - start:.0f} s"
-    seconds = time.monotonic() - start
-    if child.returncode:
-        sys.exit(f"{' '.join(command)}: ended with exit code {child.returncode}")
-    answer.seek(0)
-    return json.load(answer), seconds, most, killed
+    with tempfile.TemporaryFile("w+") as answer:  # a pipe would fill up while nobody reads it
+        child = subprocess.Popen(command, stdout=answer, stderr=subprocess.DEVNULL, start_new_session=True)
+        while child.poll() is None:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            family = _family(child.pid)
+            most = max(most, sum(_megabytes(pid) for pid in family))
+            workers = [pid for pid in family if _is_worker(pid)]
+            if kill and killed == "no" and workers and time.monotonic() - start > _SECONDS_TO_THE_KILL:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(workers[0], signal.SIGKILL)
+                    killed = f"a worker after {time.monotonic() - start:.0f} s"
+        seconds = time.monotonic() - start
+        if child.returncode:
+            sys.exit(f"{' '.join(command)}: ended with exit code {child.returncode}")
+        answer.seek(0)
+        return json.load(answer), seconds, most, killed
 
 
 def _family(pid: int) -> list[int]:

@@ -15,6 +15,7 @@ import numpy as np
 
 Pair = tuple[int, int]
 _EXACT_IN_FLOAT32 = 2**24
+_FEW_PLACES = 64  # where BLAS spends its time on sorting the weights, less so if they come first
 _LARGEST_SUM = 2**23  # 24 bit signed: sums from here on wrap
 
 
@@ -120,13 +121,18 @@ class _Workspace:
         windows = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=(0, 1))
         windows = windows[:: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]].transpose(0, 1, 3, 4, 2)
         self._windows = np.split(windows, len(matrices), axis=-1)  # [X', Y', kx, ky, I/groups] each
-        self._matrices: list[np.ndarray] = [np.ascontiguousarray(matrix, dtype) for matrix in matrices]
+        few = windows.shape[0] * windows.shape[1] <= _FEW_PLACES
+        self._matrices: list[np.ndarray] = [
+            np.ascontiguousarray(matrix.T, dtype).T if few else np.ascontiguousarray(matrix, dtype) for matrix in matrices
+        ]
+        self._few = few
 
     def multiply(self, data: np.ndarray) -> np.ndarray:
         """Sums [X'*Y', O] for inputs [X, Y, I]."""
         self._inside[...] = data
         products = [
-            windows.reshape(-1, len(matrix)) @ matrix for windows, matrix in zip(self._windows, self._matrices, strict=True)
+            (matrix.T @ windows.reshape(-1, len(matrix)).T).T if self._few else windows.reshape(-1, len(matrix)) @ matrix
+            for windows, matrix in zip(self._windows, self._matrices, strict=True)
         ]
         return products[0] if len(products) == 1 else np.concatenate(products, axis=1)
 
