@@ -58,6 +58,15 @@ def test_inspect_says_whether_a_network_fits_a_chip(folder):
     out, _ = command("inspect", "int8.safetensors", "--chip", "loihi1", "--json", cwd=folder, expect=1)
     found = json.loads(out)
     assert not found["fits"] and found["problems"][0]["limit"] == "message bits"
+    out, _ = command("inspect", "int8.safetensors", "--chip", "loihi1", "--encoder", "host", cwd=folder)
+    assert "layer0.lif, which the host computes" in " ".join(out.split())
+    words = ("--to", "lava", "--out", "hosted", "--encoder", "host", "--period", "8")
+    command("export", "int8.safetensors", *words, cwd=folder)
+    plan = json.loads((folder / "hosted" / "plan.json").read_text())
+    assert plan["host"] == ["layer0.conv", "layer0.lif"] and plan["period"] == 8
+    words = ("--frames", "frames.npz", "--out", "chip.html", "--runtimes", "reference", "--chip", "loihi2")
+    command("report", "int8.safetensors", *words, cwd=folder)
+    assert json.loads((folder / "chip.json").read_text())["resources"]["chip"] == "loihi2"
     _, error = command("inspect", "int8.safetensors", "--chips", "2", cwd=folder, expect=2)
     assert "--chip" in error
     _, error = command("inspect", "net.safetensors", "--chip", "loihi2", cwd=folder, expect=2)
@@ -216,6 +225,16 @@ MISTAKES = {
         "a NIR file has no outputs but the readout",
         2,
     ),
+    "period of an ONNX file": (
+        ["export", "int8.safetensors", "--to", "onnx", "--out", "x.onnx", "--period", "8"],
+        "has no option 'period'",
+        2,
+    ),
+    "period": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--period", "6"], "power of two", 2),
+    "encoder": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--encoder", "chip"], "must be 'host'", 2),
+    "chip": (["inspect", "int8.safetensors", "--chip", "loihi3"], "Use one of loihi1, loihi2", 2),
+    "chip and target": (["inspect", "int8.safetensors", "--chip", "loihi1", "--target", "lava"], "two questions", 2),
+    "encoder without a chip": (["inspect", "int8.safetensors", "--encoder", "host"], "--chip", 2),
     "unknown table": (["energy", "int8.safetensors", "--frames", "frames.npz", "--table", "7nm"], "45nm-fp32", 2),
     "no folder": (["export", "net.safetensors", "--to", "onnx", "--out", "no/where.onnx"], "cannot be written", 2),
     "steps": (["train", "--data", "digits", "--steps", "0"], "--steps", 2),

@@ -17,7 +17,6 @@ from tet_deploy.exporters.lava_host import host_part
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
-from tet_deploy.reprs import short_repr
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +42,10 @@ class Resources:
     shares: Mapping[str, Share]
     problems: tuple[Problem, ...]
     strikes: Mapping[str, tuple[Strike, ...]]
-    __repr__ = short_repr
+
+    def __repr__(self) -> str:
+        found = "fits" if self.fits else f"does not fit, {len(self.problems)} problems"
+        return f"<Resources: {self.chip.title}, {self.cores:,} cores, chips {self.chips}: {found}>"
 
     @property
     def fits(self) -> bool:

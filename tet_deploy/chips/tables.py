@@ -13,7 +13,8 @@ _LIMITS = (NEURONS, MEMORY, INPUT_AXONS, OUTPUT_AXONS, CLASSES)
 
 def resource_text(found: Resources, name: str) -> list[str | Table]:
     """All that is to be said, part by part: populations, the verdict, rules, limits."""
-    return [population_table(found, name), *verdict(found), rule_table(found), limit_table(found)]
+    details = "\n".join([*struck(found), ""])
+    return [population_table(found, name), *verdict(found), rule_table(found), *filter(None, [details]), limit_table(found)]
 
 
 def population_table(found: Resources, name: str) -> Table:
@@ -61,17 +62,22 @@ def verdict(found: Resources) -> list[str]:
 
 
 def rule_table(found: Resources) -> Table:
-    """Each rule of the chip, and where it strikes."""
-    rows = []
+    """Each rule of the chip, and at how many nodes it strikes."""
+    rows = [(rule.name, rule.says, len(found.strikes[rule.name])) for rule in RULES if rule.name in found.strikes]
+    return Table(f"Rules of {found.chip.title}", ("rule", "it says", "strikes"), rows, text=("it says",))
+
+
+def struck(found: Resources) -> list[str]:
+    """Of each rule that strikes the reason, the way out and the source; then where it does, and what was found."""
+    lines = []
     for rule in RULES:
-        struck = found.strikes.get(rule.name)
-        if struck is None:
-            continue
-        rows.append((rule.name, rule.says, "" if struck else "nowhere", ""))
-        for strike in struck:
-            rows.append(("", "", f"{strike.node or 'the network'}: {strike.found}", strike.way_out or rule.way_out))
-    columns = ("rule", "it says", "strikes", "way out")
-    return Table(f"Rules of {found.chip.title}", columns, rows, text=columns[1:])
+        strikes = found.strikes.get(rule.name, ())
+        if strikes:
+            standing = "published" if rule.published else "inferred"
+            lines.append(f"{rule.name}: {rule.why} Way out: {rule.way_out} ({rule.source}; {standing}.)")
+        for strike in strikes:
+            lines.append(f"  {strike.node or 'the network'}: {strike.found}. {strike.way_out}".rstrip())
+    return lines
 
 
 def limit_table(found: Resources) -> Table:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tet_deploy._version import __version__
 from tet_deploy.chips.resources import Resources
-from tet_deploy.chips.tables import limit_table, population_table, rule_table, verdict
+from tet_deploy.chips.tables import limit_table, population_table, rule_table, struck, verdict
 from tet_deploy.counting.conventions import CACHED, ENERGIES
 from tet_deploy.counting.export import LAYERS, notes, write_csv
 from tet_deploy.counting.model import EnergyReport
@@ -183,7 +183,7 @@ def _resources(found: Resources | None) -> dict[str, Any] | None:
     if found is None:
         return None
     tables = [population_table(found, "The network"), rule_table(found), limit_table(found)]
-    return {"fits": found.fits, "verdict": verdict(found), "tables": tables}
+    return {"fits": found.fits, "verdict": verdict(found), "struck": struck(found), "tables": tables}
 
 
 def _energy(report: EnergyReport | None) -> dict[str, Any] | None:

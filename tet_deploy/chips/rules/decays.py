@@ -37,7 +37,7 @@ DECAYS = Rule(
     why="Another factor is rounded, so that the integers follow the float network less closely the longer a sample is.",
     source="lava-nc 0.10 (LIF)",
     published=True,
-    way_out="Nothing, if `tet-deploy quantize` said nothing of it; else train with a decay of k/4096, such as 0.5.",
+    way_out="None is needed if `tet-deploy quantize` said nothing of it. Else train with a decay of k/4096, such as 0.5.",
     chips=("loihi1", "loihi2"),
     find=_find,
 )

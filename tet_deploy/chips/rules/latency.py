@@ -26,7 +26,7 @@ LATENCY = Rule(
     why="Spikes of two steps would meet in one neuron, and the network would compute something else without a word.",
     source="lava-nc 0.10 (order within a step)",
     published=True,
-    way_out="Nothing: the exporter balances branches. Blocks of fewer layers, or shortcuts with a layer, wait less.",
+    way_out="None is needed: the exporter balances branches. Blocks of fewer layers, or shortcuts with a layer, wait less.",
     chips=("loihi1", "loihi2"),
     find=_find,
 )

@@ -38,7 +38,7 @@ MESSAGES = Rule(
     why="Images, event counts above one and sums of spikes (SEW) cannot enter or pass a chip that knows spikes alone.",
     source="Davies et al., IEEE Micro 38(1), 2018; lava-nc 0.10 for the 24 bits of Loihi 2",
     published=True,
-    way_out="See each node.",
+    way_out="Use Loihi 2, or bring spikes alone to the chip.",
     chips=("loihi1", "loihi2"),
     find=_find,
 )
