@@ -22,7 +22,7 @@ from tet_deploy.exporters.lava_host import host_part
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ranges import possible
-from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import ARRAYS, FORMAT, README, VERSION
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import ARRAYS, FORMAT, README, VECTORS, VERSION
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.network import LONGEST_PERIOD
 
 LAVA_VERSION = "0.10.0"
@@ -33,7 +33,7 @@ _README = """# A spiking network for Lava
 `pip install lava-nc==0.10.0 numpy==1.26.4`, and nothing else:
 
     python run.py frames.npy recording.npz
-
+{check}
 `frames.npy` holds numbers [T, B, {frame_layout}]: T steps of B samples. `recording.npz` then holds `readout`
 [T, B, {classes}] (sum it over T, the largest is the decision), and `spikes/<name>` and `potentials/<name>` for each
 population. All samples stream through the network in one run{silence}.{encoder} `--probes none` records the readout
@@ -50,7 +50,22 @@ SHA-256 {digest}. Its integers equal those of Lava's fixed-point simulator; no c
 """
 
 
-def to_lava(graph: Graph, path: Path, period: int | None = None, encoder: str | None = None) -> Path:
+_CHECK = """    python run.py --check
+
+The second runs the inputs in vectors.npz and compares every spike, membrane potential and readout with what must come out:
+the first value that differs is named, and the exit code is 1. With `--engine numpy` or `--stock` it checks these.
+`--check recording.npz` compares what something else recorded of the same `frames`, a chip perhaps: an .npz of
+`numpy.savez` with as many of `readout`, `spikes/<name>` and `potentials/<name>` as it can record, laid out as below.
+"""
+
+
+def to_lava(
+    graph: Graph,
+    path: Path,
+    period: int | None = None,
+    encoder: str | None = None,
+    vectors: bytes | None = None,
+) -> Path:
     """Write a quantized, deployable network as a Lava bundle.
 
     Parameters
@@ -64,6 +79,8 @@ def to_lava(graph: Graph, path: Path, period: int | None = None, encoder: str | 
         is recorded. None: as many as a sample has frames.
     encoder
         "host": `run.py` computes the first layer in integers and sends its spikes, for a chip whose messages are one bit.
+    vectors
+        Content of its vectors.npz, see `tet_deploy.vectors`.
 
     Returns
     -------
@@ -73,7 +90,7 @@ def to_lava(graph: Graph, path: Path, period: int | None = None, encoder: str | 
     Raises
     ------
     ArgumentError
-        A period that is no power of two, or too long; an encoder that there is not.
+        A period that is no power of two, too long, or shorter than the vectors' samples; an encoder that there is not.
     GraphError
         The network is not quantized, or something in it does not fit a Loihi core; the message names the node.
     ArtifactError
@@ -83,7 +100,7 @@ def to_lava(graph: Graph, path: Path, period: int | None = None, encoder: str | 
     --------
     >>> to_lava(int8, Path("out/net.lava"))  # doctest: +SKIP
     """
-    _check_period(period)
+    _check_period(period, 1 if vectors is None else len(np.load(io.BytesIO(vectors))["frames"]))
     plan, path = lava_plan(graph), Path(path)
     on_host = host_part(plan.graph, encoder)
     content = {
@@ -99,12 +116,13 @@ def to_lava(graph: Graph, path: Path, period: int | None = None, encoder: str | 
         "readout": plan.readout,
         "ranges": {kind: list(names) for kind, names in possible(graph).items()},
     }
-    files = {**_code(), ARRAYS: _npz(plan.arrays), README: _readme(content).encode()}
+    golden = {} if vectors is None else {VECTORS: vectors}
+    files = {**_code(), ARRAYS: _npz(plan.arrays), **golden, README: _readme(content, bool(golden)).encode()}
     write_bundle(path, content, files)
     return path
 
 
-def _check_period(period: int | None) -> None:
+def _check_period(period: int | None, steps: int) -> None:
     if period is None:
         return
     whole = isinstance(period, int | np.integer) and not isinstance(period, bool)
@@ -112,6 +130,8 @@ def _check_period(period: int | None) -> None:
         raise ArgumentError(
             f"period: must be a power of two up to {LONGEST_PERIOD:,}, as a chip resets its neurons; got {shown(period)}."
         )
+    if steps > period:
+        raise ArgumentError(f"period: must be as long as the vectors' samples, of {steps} steps; got {period}.")
 
 
 def _code() -> dict[str, bytes]:
@@ -126,9 +146,10 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     return stream.getvalue()
 
 
-def _readme(content: dict[str, Any]) -> str:
+def _readme(content: dict[str, Any], checks: bool) -> str:
     shape = content["input"]["shape"]
     return _README.format(
+        check=_CHECK if checks else "",
         synapses=sum(node["kind"] in ("conv", "dense") for node in content["nodes"]),
         input_shape=" x ".join(map(str, shape)),
         encoding=content["input"]["encoding"],

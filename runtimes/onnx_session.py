@@ -79,6 +79,8 @@ class OnnxRuntime:
         What the frames of one step and sample are.
     populations
         Names of the LIF nodes.
+    population_shapes
+        Of each of them, whether or not the file offers what it does.
     shapes
         Of one step and sample: each output that the file offers, see `onnx_file.output_of`.
     is_quantized
@@ -119,6 +121,7 @@ class OnnxRuntime:
             ) from error
         self.digest, self.input_shape, self.encoding = about.digest, about.input_shape, about.encoding
         self.populations, self.metadata, self._format = tuple(about.populations), about.metadata, about.format
+        self.population_shapes = dict(about.populations)
         self.is_quantized = any(value.name == READOUT and "int64" in value.type for value in self._session.get_outputs())
         self._states, self._keeps = _states(self._session, about), bool(about.populations) or about.leaky_readout
         self._messages = about.messages

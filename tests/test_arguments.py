@@ -43,7 +43,7 @@ WRONG = {  # what is called, and what the message says
     "one runtime to compare": (lambda: td.validate(FLOAT, FRAMES, runtimes=["reference"]), "two or more"),
     "runtimes as one word": (lambda: td.validate(FLOAT, FRAMES, runtimes="onnx"), "as a list; got 'onnx'"),
     "exporter": (lambda: td.export(FLOAT, "x", to="tflite"), "exporter 'tflite'.* Use one of onnx, lava"),
-    "exporter option": (lambda: td.export(INT8, "x", to="lava", probes="all"), "no option 'probes'; it takes none"),
+    "exporter option": (lambda: td.export(INT8, "x", to="lava", probes="all"), "no option 'probes'; it takes period"),
     "bits": (lambda: td.quantize(FLOAT, FRAMES, bits=9), "bits: must lie in 2..8.*got 9"),
     "bits of a wrong type": (lambda: td.quantize(FLOAT, FRAMES, bits="8"), "got '8'"),
     "bits as a float": (lambda: td.quantize(FLOAT, FRAMES, bits=8.0), "got 8.0"),

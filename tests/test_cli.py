@@ -377,3 +377,36 @@ def test_convert_tells_options_of_another_format(tmp_path):
     save_file({"a": np.zeros(1)}, tmp_path / "net.safetensors", metadata={"tet_deploy_checkpoint": "{}"})
     _, err = command("convert", "net.safetensors", "--source", "nir", "--out", "x.safetensors", cwd=tmp_path, expect=2)
     assert "a training's checkpoint: has no option 'source'" in err
+
+
+def test_export_writes_vectors_and_validate_runs_them(folder):
+    """export --vectors --frames, then validate --vectors of a bundle and of an ONNX file, here with the bundle's."""
+    for to, name in (("onnx", "golden.onnx"), ("lava", "golden")):
+        words = ("--to", to, "--out", name, "--vectors", "2", "--frames", "frames.npz")
+        command("export", "int8.safetensors", *words, cwd=folder)
+    out, _ = command("validate", "golden", "--vectors", "--runtime", "lava-numpy", cwd=folder)
+    assert "2 samples of 4 steps, runtime lava-numpy; inputs: the first 2 of 12 samples of frames.npz" in out
+    out, _ = command("validate", "golden.onnx", "golden/vectors.npz", "--vectors", "--json", cwd=folder)
+    found = json.loads(out)
+    assert found["differ"] == 0 < found["compared"] and found["first"] == "" and found["runtime"] == "onnx"
+
+
+def test_vectors_that_differ_or_are_another_networks_are_told(folder):
+    """Exit code 1 for a value that differs, and an error for what is not the file's, or would be ignored."""
+    command("export", "int8.safetensors", "--to", "onnx", "--out", "told.onnx", "--vectors", "1", cwd=folder)
+    with np.load(folder / "told.vectors.npz") as arrays:
+        arrays = dict(arrays)
+    arrays["readout"][1, 0, 0] += 1
+    np.savez(folder / "other.npz", **arrays)
+    out, _ = command("validate", "told.onnx", "other.npz", "--vectors", cwd=folder, expect=1)
+    assert "first: readout, sample 0, step 1, position (0,): expected" in out and "1 of " in out
+    command("export", "net.safetensors", "--to", "onnx", "--out", "float.onnx", "--vectors", "1", cwd=folder)
+    _, said = command("validate", "told.onnx", "float.vectors.npz", "--vectors", cwd=folder, expect=2)
+    assert "is of the network" in said
+    for words in (["--frames", "frames.npz"], ["--samples", "3"], ["--workers", "2"], ["--runtime", "lava"]):
+        _, said = command("validate", "told.onnx", "--vectors", *words, cwd=folder, expect=2)
+        assert said.startswith("error: ") and len(said.splitlines()) == 1
+    _, said = command(
+        "export", "int8.safetensors", "--to", "onnx", "--out", "n.onnx", "--frames", "digits", cwd=folder, expect=2
+    )
+    assert "--vectors 4" in said

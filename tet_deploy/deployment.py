@@ -16,21 +16,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from tet_deploy.batches import FrameBatches, recordings
-from tet_deploy.contracts import Probes, Progress, Recording, Runtime, populations, probe_names
+from tet_deploy.arguments import whole
+from tet_deploy.batches import FrameBatches, Source, recordings
+from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, populations, probe_names
 from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.file_kinds import FileKind, expected
+from tet_deploy.files import check_writable, written_whole
 from tet_deploy.importing import IMPORTERS
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.runtimes import RUNTIMES, TORCH_MODEL
+from tet_deploy.vectors import VECTORS_FILE, golden_vectors, vectors_path
 
 _AT_ONCE = 2**25  # bytes of frames and of one runtime's recording that are held at a time
 
 
-def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: Any) -> Path:
+def export(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    to: str,
+    vectors: int = 0,
+    frames: Frames | Source | None = None,
+    inputs: str = "given frames",
+    **options: Any,
+) -> Path:
     """Write a network in another tool's format.
 
     Parameters
@@ -41,6 +53,13 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
         File (ONNX, NIR) or folder (Lava) to write; nothing is left half-written.
     to
         "onnx", "lava" or "nir".
+    vectors
+        Number of inputs that are written with every spike, potential and readout that belongs to them: into a Lava bundle,
+        whose `run.py --check` then proves that they come out, or beside the file, as NAME.vectors.npz.
+    frames
+        [T, B, *shape], or a source of them, of which the first are these inputs; by default they are random.
+    inputs
+        In words, what these frames are.
     options
         For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; `states` and
         `ranges`, see `exporters.to_onnx`. For Lava `period` and `encoder`, see `exporters.to_lava`.
@@ -64,7 +83,19 @@ def export(graph: Graph, path: str | os.PathLike[str], *, to: str, **options: An
     >>> td.export(int8, "out/net.onnx", to="onnx")  # doctest: +SKIP
     """
     check_named("exporter", to, EXPORTERS)
-    return Path(_made(f"exporter {to!r}", EXPORTERS[to].location, need_graph(graph), Path(path), **options))
+    entry, path, what = EXPORTERS[to], Path(path), f"exporter {to!r}"
+    if not whole("vectors", vectors, least=0):
+        if frames is not None:
+            raise ArgumentError("frames: are what vectors are made of. Say how many: vectors=4.")
+        return Path(_made(what, entry.location, need_graph(graph), path, **options))
+    golden = golden_vectors(need_graph(graph), vectors, frames, inputs)
+    if not entry.suffix:
+        return Path(_made(what, entry.location, graph, path, vectors=golden, **options))
+    check_writable(vectors_path(path), VECTORS_FILE)
+    _made(what, entry.location, graph, path, **options)
+    with written_whole(vectors_path(path), VECTORS_FILE) as temporary:
+        temporary.write_bytes(golden)
+    return path
 
 
 def imported(path: str | os.PathLike[str], **options: Any) -> Any:
@@ -114,7 +145,7 @@ def deployed(
         yield cast(Runtime, make(graph))
         return
     exporter = EXPORTERS[form]
-    asked = {"probes": probes, "states": states, "ranges": True}
+    asked: dict[str, Any] = {"probes": probes, "states": states, "ranges": True}
     with tempfile.TemporaryDirectory(prefix="tet_deploy-") as folder:
         path = Path(folder) / f"network{exporter.suffix}"
         yield cast(Runtime, make(export(graph, path, to=form, **{k: v for k, v in asked.items() if k in exporter.options})))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import ON_CHIP
 from tet_deploy.layout import Table
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import first_place
 from tet_deploy.units import ByChannel, by_channel, of_channel
 
 
@@ -303,16 +304,6 @@ def first_spike(
     """The first of the spikes of these populations that differ, with both potentials where both were recorded."""
     spikes = {name: reference.spikes[name] != other.spikes[name] for name in names}
     return _first(reference, other, spikes, {}, np.zeros(0, bool), thresholds, start)
-
-
-def first_place(differs: Iterable[tuple[str, np.ndarray]]) -> tuple[str, tuple[int, ...]] | None:
-    """The earliest step at which any mask [T, ...] holds, in it the first of the masks: its name, and the index there."""
-    places = [
-        (name, tuple(int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape)))  # steps are the slowest axis
-        for name, where in differs
-        if where.any()
-    ]
-    return min(places, key=lambda place: place[1][0], default=None)
 
 
 def _shown(recording: Recording, name: str, index: tuple[int, ...]) -> float | None:

@@ -32,16 +32,18 @@ from tet_deploy.data.event_pipeline import EventPipeline
 from tet_deploy.data.frames import load_frames
 from tet_deploy.errors import ArtifactError
 from tet_deploy.ir import artifact
-from tet_deploy.ir.nodes import from_record
+from tet_deploy.ir.nodes import Spiking, from_record
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.models import build
 from tet_deploy.nn import LIF, TimeMajor
-from tet_deploy.runtimes.loihi.bundle.loihi_checks import bundle
+from tet_deploy.runtimes.loihi.bundle.loihi_checks import bundle, vectors
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.frames import check_frames
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.reading import Refused
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import Network
 from tet_deploy.runtimes.loihi.plan import read_plan
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
 from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, checkpoints, recipes, run, session, state_dicts
+from tet_deploy.vectors import golden_vectors
 from tet_deploy.work import Work
 
 OLD = Path(__file__).resolve().parent.parent / "versions"
@@ -164,6 +166,40 @@ def read_bundle(folder: Path) -> object:
     try:
         plan, _ = bundle.read_bundle(folder)
         return check_frames(folder / FRAMES, plan["input"])
+    except Refused as error:
+        raise ArtifactError(str(error)) from error
+
+
+_GOLDEN = _networks()["int8"]
+_VECTORS_FIT = Network(
+    _GOLDEN.digest(),
+    _GOLDEN.input.shape,
+    {node.name: _GOLDEN.shapes[node.name] for node in _GOLDEN.of_kind(Spiking)},
+    _GOLDEN.shapes[_GOLDEN.readout.name][0],
+)
+
+
+def damage_vectors(content: bytes, rng: Random) -> bytes:
+    """A member, or what they say of themselves."""
+    if rng.random() < 0.6:
+        return damage_zip(content, rng)
+    with np.load(io.BytesIO(content)) as arrays:
+        members = dict(arrays)
+    about = damage_json(members["about"].tobytes().decode(), rng).encode("utf-8", "surrogatepass")
+    stream = io.BytesIO()
+    np.savez(stream, **{**members, "about": np.frombuffer(about, np.uint8)})
+    return stream.getvalue()
+
+
+def write_vectors(folder: Path) -> None:
+    (folder / "net.vectors.npz").write_bytes(golden_vectors(_GOLDEN, 2))
+
+
+def read_vectors(path: Path) -> object:
+    """As both sides do: vectors, and a recording that is compared with them; here with themselves."""
+    try:
+        golden = vectors.read_vectors(path, _VECTORS_FIT)
+        return vectors.compare(golden, vectors.read_recording(path), str(path))
     except Refused as error:
         raise ArtifactError(str(error)) from error
 
@@ -335,6 +371,7 @@ TARGETS = {
         Target("network", write_networks, _of_one_file(damage_network), read_network),
         Target("onnx", write_onnx, _of_one_file(damage_onnx), read_onnx),
         Target("bundle", write_bundles, damage_bundle, read_bundle),
+        Target("vectors", write_vectors, _of_one_file(damage_vectors), read_vectors),
         Target("checkpoint", write_checkpoints, _of_one_file(damage_safetensors), read_checkpoint),
         Target("pth", write_pth, _of_one_file(damage_pth), read_pth),
         Target("state", write_states, _of_one_file(damage_safetensors), read_state),

@@ -34,6 +34,7 @@ from tet_deploy.layout import Table
 from tet_deploy.links.link import fast_runtime, of_graph
 from tet_deploy.passes.threshold_classes import MOST_CLASSES
 from tet_deploy.runtimes import RUNTIMES
+from tet_deploy.vectors import vectors_path
 
 
 def _meaning(option: str) -> str:
@@ -172,16 +173,32 @@ def export(
             autocompletion=any_of(ENCODERS),
         ),
     ] = None,
+    vectors: Annotated[
+        int,
+        typer.Option(min=0, help="Write so many inputs too, and every spike, potential and readout that belongs to them."),
+    ] = 0,
+    frames: Annotated[
+        str | None, typer.Option(help="Inputs of --vectors: the first samples of an .npz or a data set; else random ones.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a network as an ONNX file, a Lava bundle or a NIR file."""
     check_named("exporter", to, EXPORTERS)
+    if frames is not None and not vectors:
+        raise ArgumentError("--frames: are the inputs of --vectors. Say how many: --vectors 4.")
     if probes != "none" and "probes" not in EXPORTERS[to].options:
         runs = any(entry.form == to for entry in RUNTIMES.values())
         why = "takes --probes when it runs" if runs else "has no outputs but the readout"
         raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
     options: dict[str, Any] = {"probes": probes_of(probes)} if probes != "none" else {}
     options |= {name: value for name, value in (("period", period), ("encoder", encoder)) if value is not None}
-    path = deployment.export(load(network), out, to=to, **options)
+    graph = load(network)
+    if frames is not None:
+        shown = samples_for(graph, frames, vectors)
+        options |= {"frames": shown.frames, "inputs": shown.which}
+    path = deployment.export(graph, out, to=to, vectors=vectors, **options)
     hint = f"; {path / 'README.md'} says how to run it" if path.is_dir() else ""
-    print_result(as_json, {"path": str(path), "to": to}, f"wrote {path}{hint}")
+    golden = str(vectors_path(path)) if vectors else None
+    print_result(as_json, {"path": str(path), "to": to, "vectors": golden}, f"wrote {path}{hint}")
+    if golden and not as_json:
+        terminal.say(f"wrote {golden}; `tet-deploy validate {path} --vectors` compares every value")

@@ -13,6 +13,7 @@ from tet_deploy import counting, terminal
 from tet_deploy.debugging import Diagnosis, cause_table
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.tables import deviation_tables, deviation_values
+from tet_deploy.links.vectors import Checked
 from tet_deploy.passes.snap_to_grid import OFF_GRID
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Agreement, agreement_table
@@ -76,6 +77,14 @@ def show_compare(done: Done, as_json: bool, why: Diagnosis | None = None) -> Non
             terminal.say(line)
     tell_ranges(found.ranges)
     raise typer.Exit(1 if found.same_network and not found.equal else 0)
+
+
+def show_vectors(checked: Checked, as_json: bool) -> None:
+    """What `validate --vectors` prints; exit code 1 if a value differs."""
+    found, (steps, samples) = checked.comparison, checked.vectors.frames.shape[:2]
+    values = {"runtime": checked.runtime, "inputs": checked.vectors.inputs, "samples": samples, "steps": steps}
+    print_result(as_json, values | found._asdict(), str(checked))
+    raise typer.Exit(1 if found.differ else 0)
 
 
 def show_energy(done: Done, as_json: bool) -> None:

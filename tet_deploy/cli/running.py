@@ -10,7 +10,7 @@ import typer
 
 from tet_deploy import pipeline, terminal
 from tet_deploy.cli.options import Frames, Json, NetworkFile, Runtimes, Samples, any_of, probes_of, runtimes_of
-from tet_deploy.cli.results import show_compare, show_run, show_validate
+from tet_deploy.cli.results import show_compare, show_run, show_validate, show_vectors
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
 from tet_deploy.contracts import populations, probe_names, ranges_untold
 from tet_deploy.debugging import Diagnosis
@@ -23,6 +23,7 @@ from tet_deploy.links.diagnosing import can_be_diagnosed, diagnosed
 from tet_deploy.links.link import of_graph
 from tet_deploy.links.pair import Pair
 from tet_deploy.links.recording_file import RECORDING, fingerprints, save_recording
+from tet_deploy.links.vectors import opened_vectors
 from tet_deploy.runtimes import RUNTIMES
 from tet_deploy.work import Done, Span, Work
 
@@ -83,6 +84,10 @@ def validate(
     frames: Frames = None,
     runtimes: Runtimes = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Use the first N samples only, by default 64.")] = None,
+    vectors: Annotated[
+        bool,
+        typer.Option("--vectors", help="NETWORK is a bundle, ONNX or NIR file: run its vectors, or those in OTHER."),
+    ] = False,
     why: Annotated[bool, typer.Option("--why/--no-why", help="Beside OTHER: find out what makes them differ.")] = True,
     snap_frames: Annotated[
         bool,
@@ -98,8 +103,19 @@ def validate(
     """Prove that runtimes agree: every spike, every membrane potential, every step. Exit code 1 if a value differs.
 
     Without --runtimes, all that can run the network are compared with the reference. With OTHER, two links of the chain are
-    compared: values that must be equal are proved so, and what is lossy is measured and traced back to its causes.
+    compared: values that must be equal are proved so, and what is lossy is measured and traced back to its causes. With
+    --vectors an exported file's own inputs are run, and compared with what was written beside them.
     """
+    if vectors:
+        ignored = {"--frames": frames, "--samples": samples, "--no-why": not why, "--snap-frames": snap_frames}
+        ignored["--range, --workers and the like"] = Split(range_, part, workers, cluster, resume) != Split()
+        if given := next((name for name, value in ignored.items() if value), None):
+            raise ArgumentError(f"{given}: --vectors runs what the vectors hold. Leave it out.")
+        check = opened_vectors(network, other, runtime=runtimes)
+        with terminal.progress_bar("running the vectors") as progress:
+            checked = check.run(progress)
+        show_vectors(checked, as_json)
+        return
     if other is not None:
         if runtimes is not None:
             raise ArgumentError("OTHER: is run as it is. Leave out --runtimes; see NETWORK:onnx.")

@@ -12,8 +12,8 @@ from tet_deploy.debugging.observed import Flow, Steps
 from tet_deploy.debugging.synapses import bias, ports
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import ON_CHIP, Population, Spiking
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import first_place
 from tet_deploy.units import MANTISSA, along, of_channel, threshold, unit
-from tet_deploy.validation import first_place
 
 
 @dataclass(frozen=True, kw_only=True)

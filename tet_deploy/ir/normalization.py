@@ -20,9 +20,20 @@ def normalized(node: Input, frames: np.ndarray) -> np.ndarray:
         return frames
     if node.quantization is not None:
         frames = frames.astype(np.float32, copy=False)
-    sides = (1,) * (len(node.shape) - 1)
-    mean, deviation = (array.astype(frames.dtype).reshape(-1, *sides) for array in (node.mean, node.deviation))
+    mean, deviation = (_by_channel(array, node, frames) for array in (node.mean, node.deviation))
     return np.asarray((frames - mean) / deviation)
+
+
+def raw(node: Input, values: np.ndarray) -> np.ndarray:
+    """Frames [..., *shape] of which a network makes about these values."""
+    if node.mean is None or node.deviation is None:
+        return values
+    mean, deviation = (_by_channel(array, node, values) for array in (node.mean, node.deviation))
+    return np.asarray(values * deviation + mean)
+
+
+def _by_channel(array: np.ndarray, node: Input, frames: np.ndarray) -> np.ndarray:
+    return array.astype(frames.dtype).reshape(-1, *(1,) * (len(node.shape) - 1))
 
 
 def normalizing(node: Input, mean: np.ndarray, deviation: np.ndarray) -> Input:

@@ -6,6 +6,9 @@ second at which each step ended. All samples stream through the network in one r
 up to the bundle's period, of which nothing is recorded. Of each node whose values may leave the chip's range it holds how
 many did, int64 [T, B]: `ranges/clipped/<name>`, `ranges/wrapped/<name>` and `ranges/saturated/<name>`; a line says so where
 any did.
+
+    python run.py --check                  runs the bundle's vectors and compares every value; exit code 1 if one differs
+    python run.py --check recording.npz    compares what something else recorded of the vectors' frames, a chip perhaps
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import contextlib
 import errno
 import logging
 import sys
+import tempfile
 import traceback
 import zipfile
 from collections.abc import Mapping
@@ -27,9 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loihi_checks.bundle import read_bundle
+from loihi_checks.bundle import bundle_vectors, read_bundle
 from loihi_checks.frames import check_frames, check_period
 from loihi_checks.reading import Refused, opened, said
+from loihi_checks.vectors import compare, read_recording
 from loihi_engine.records import Records
 from loihi_engine.simulation import simulate
 from supervision import FAILED, FULL, Supervisor, find_failure
@@ -38,14 +43,17 @@ BUNDLE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Parse the command line, run, and leave through the supervisor."""
-    options = _options()
+    """Parse the command line, run or check, and leave through the supervisor."""
+    options, code = _options(), 0
     try:
         supervisor = Supervisor(options.recording, options.shared_memory_prefix)
     except OSError as error:
         sys.exit(f"error: {options.recording}: cannot write there: {error.strerror}.")
     try:
-        _run(options, supervisor)
+        if options.check is None:
+            _run(options, supervisor)
+        else:
+            code = _check(options, supervisor)
     except Refused as error:
         supervisor.end(FAILED, str(error))
     except OSError as error:
@@ -57,16 +65,19 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         supervisor.end(FAILED, f"{type(error).__name__}: {said(error)}")
-    supervisor.end(0)
+    supervisor.end(code)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("frames", type=Path, help="numbers [T, B, *shape] in a .npy file")
-    parser.add_argument("recording", type=Path, help="the .npz file to write")
+    parser.add_argument("frames", type=Path, nargs="?", help="numbers [T, B, *shape] in a .npy file")
+    parser.add_argument("recording", type=Path, nargs="?", help="the .npz file to write")
+    parser.add_argument(
+        "--check", type=Path, nargs="?", const=True, metavar="RECORDING", help="the vectors, run here or recorded elsewhere"
+    )
     parser.add_argument("--probes", nargs="+", default=["all"], help="all, spikes, none, or names of populations")
     parser.add_argument(
-        "--engine", choices=["lava", "numpy"], default="lava", help="numpy: the same integers without Lava, in any Python"
+        "--engine", choices=["lava", "numpy"], help="numpy: the same integers without Lava, in any Python; lava by default"
     )
     parser.add_argument("--stock", action="store_true", help="Lava's own process models: the same integers, much slower")
     parser.add_argument("--processes", type=int, metavar="N", help="of the network; by default as many as pay")
@@ -76,7 +87,31 @@ def _options() -> argparse.Namespace:
         parser.error("--stock asks for Lava's own process models, which --engine numpy does without")
     if options.processes is not None and options.processes < 1:
         parser.error("--processes must be 1 or more")
+    how = options.engine or options.stock or options.processes or options.probes != ["all"]
+    if isinstance(options.check, Path) and how:
+        parser.error("--check RECORDING compares what was recorded already; leave out how to run")
+    if options.check is not None and options.frames:
+        parser.error("--check takes the bundle's own frames; leave out frames and recording")
+    if options.check is None and not options.recording:
+        parser.error("needs frames and recording, or --check alone")
+    options.engine = options.engine or "lava"
+    options.recording = options.recording or Path(tempfile.gettempdir()) / "recording.npz"
     return options
+
+
+def _check(options: argparse.Namespace, supervisor: Supervisor) -> int:
+    """Compare the bundle's vectors with what runs here, or with a recording of them; 1 if a value differs."""
+    vectors = bundle_vectors(BUNDLE, read_bundle(BUNDLE)[0])
+    if options.check is True:
+        options.frames, options.recording = (supervisor.scratch / name for name in ("frames.npy", "checked.npz"))
+        np.save(options.frames, vectors.frames)
+        _run(options, supervisor)
+        where, by = options.recording, f"engine {options.engine}{' with its own models' if options.stock else ''}"
+    else:
+        where, by = options.check, f"recording {options.check}"
+    comparison = compare(vectors, read_recording(where), str(where))
+    print("\n".join(comparison.lines(vectors, by)), flush=True)
+    return 1 if comparison.differ else 0
 
 
 def _run(options: argparse.Namespace, supervisor: Supervisor) -> None:

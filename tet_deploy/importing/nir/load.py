@@ -6,6 +6,7 @@ import math
 import numbers
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,20 @@ def load_nir(
         return Graph(tuple(building.nodes), about)
     except (GraphError, ArgumentError) as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def exported_digest(path: Path) -> str | None:
+    """Digest of the network that tet_deploy wrote to a NIR file; None of a file that does not say it.
+
+    Raises
+    ------
+    ArtifactError, MissingDependencyError
+        See `load_nir`.
+    """
+    tree: Any = read_hdf5(path)
+    metadata = tree["node"].get("metadata")
+    digest = metadata.get("graph_digest") if isinstance(metadata, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def _check_arguments(source: Any, reset: Any, dt: Any) -> None:

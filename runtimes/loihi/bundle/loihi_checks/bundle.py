@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,13 +15,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .network import check_network
-from .reading import Refused, npy_header, opened, said
+from .reading import Refused, npz_arrays, opened, said
+from .vectors import EXPORT_WITH_VECTORS, LARGEST_FILE, Network, Vectors, read_vectors
 
 FORMAT = "tet_deploy lava bundle"
 VERSION = 2
-PLAN, ARRAYS, README = "plan.json", "arrays.npz", "README.md"
+PLAN, ARRAYS, VECTORS, README = "plan.json", "arrays.npz", "vectors.npz", "README.md"
 UNFINISHED = "unfinished"  # instead of a network: an export that has begun and not ended
 _LARGEST_PLAN, _LARGEST_CODE, _LARGEST_ARRAYS = 2**24, 2**20, 2**32  # bytes
+_LARGEST = {ARRAYS: _LARGEST_ARRAYS, VECTORS: LARGEST_FILE}
 _LONGEST_INTEGER = 20  # digits
 _MODELS = ("convolution", "fast_models", "frames", "recorders")
 _FILES_OF_VERSION_1 = (
@@ -54,11 +54,11 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         path = folder / name
         if name == README:
             continue  # it may be written in
-        with opened(path, _LARGEST_ARRAYS if name == ARRAYS else _LARGEST_CODE) as file:
+        with opened(path, _LARGEST.get(name, _LARGEST_CODE)) as file:
             if digests and sha256(file) not in digests:
                 raise Refused(f"{path}: is not the file that was exported", "Move it away and export the network again.")
             if name == ARRAYS:
-                arrays = _arrays(path, file)
+                arrays = npz_arrays(path, file)
     try:
         check_network(plan, arrays)
     except ValueError as error:
@@ -95,6 +95,19 @@ def read_plan(folder: Path) -> tuple[dict[str, Any], dict[str, set[str]]]:
     if type(plan.get("version")) is not int or (plan["version"] != 1 and plan.get("checksum") != checked):
         raise Refused(f"{path}: is not as it was exported: its checksum differs")
     return plan, _own_files(path, plan)
+
+
+def bundle_vectors(folder: Path, plan: Mapping[str, Any]) -> Vectors:
+    """The vectors of a bundle whose plan and files `read_bundle` has checked.
+
+    Raises
+    ------
+    Refused
+        It was exported without, or they do not fit its network.
+    """
+    if VECTORS not in plan["files"]:
+        raise Refused(f"{folder}: was exported without vectors", EXPORT_WITH_VECTORS)
+    return read_vectors(folder / VECTORS, Network.of_plan(plan))
 
 
 def checksum(plan: Mapping[str, Any]) -> str:
@@ -158,29 +171,3 @@ def sha256(file: BinaryIO) -> str:
     for block in iter(lambda: file.read(2**20), b""):
         sha.update(block)
     return sha.hexdigest()
-
-
-def _arrays(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
-    """Arrays of an uncompressed .npz file, in no more memory than it has bytes, whatever it claims."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if sum(member.file_size for member in members) > file.seek(0, 2):
-                raise ValueError("its parts claim to be larger than the whole")
-            arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
-    except Exception as error:  # a zip file can be wrong in any way
-        raise Refused(f"{path}: cannot be read: {said(error)}") from error
-    if len(arrays) != len(members):
-        raise Refused(f"{path}: holds an array twice")
-    return arrays
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    if member.compress_type != zipfile.ZIP_STORED:
-        raise ValueError("it is compressed")
-    content = archive.read(member)
-    header = npy_header(content)
-    if header.size != len(content):
-        raise ValueError(f"an array claims {header.size} bytes and has {len(content)}")
-    values = np.frombuffer(content, header.dtype, math.prod(header.shape), header.offset)
-    return values.reshape(header.shape, order="F" if header.fortran_order else "C")

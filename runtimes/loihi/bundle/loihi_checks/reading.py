@@ -7,6 +7,7 @@ import io
 import math
 import os
 import stat
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,3 +90,35 @@ def npy_header(start: bytes) -> Npy:
     if dtype.kind not in "fiub" or any(type(axis) is not int or axis < 0 for axis in shape):  # numpy takes True for 1
         raise ValueError(f"it must hold numbers; it claims {f'{dtype} {shape}':.{_CHARACTERS_SHOWN}}")
     return Npy(shape, fortran_order, dtype, stream.tell())
+
+
+def npz_arrays(path: Path, file: BinaryIO, way_out: str = EXPORT_AGAIN) -> dict[str, np.ndarray]:
+    """Arrays of an uncompressed .npz file, in no more memory than it has bytes, whatever it claims.
+
+    Raises
+    ------
+    Refused
+        Another file, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > file.seek(0, 2):
+                raise ValueError("its parts claim to be larger than the whole")
+            arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+    except Exception as error:  # a zip file can be wrong in any way
+        raise Refused(f"{path}: cannot be read: {said(error)}", way_out) from error
+    if len(arrays) != len(members):
+        raise Refused(f"{path}: holds an array twice", way_out)
+    return arrays
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("it is compressed")
+    content = archive.read(member)
+    header = npy_header(content)
+    if header.size != len(content):
+        raise ValueError(f"an array claims {header.size} bytes and has {len(content)}")
+    values = np.frombuffer(content, header.dtype, math.prod(header.shape), header.offset)
+    return values.reshape(header.shape, order="F" if header.fortran_order else "C")
