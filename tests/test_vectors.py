@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tet_deploy as td
 from tet_deploy import testing
@@ -10,7 +12,7 @@ from tet_deploy.errors import ArgumentError, DataError, GraphError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import Input, Linear, Readout
 from tet_deploy.links.vectors import opened_vectors
-from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import Network, read_vectors
+from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import Network, Vectors, compare, read_vectors
 from tet_deploy.vectors import golden_vectors
 
 
@@ -97,3 +99,27 @@ def test_sums_that_depend_on_their_order_have_no_vectors(tmp_path):
     with pytest.raises(GraphError, match=r"depend on their order .* Export what td.lower"):
         td.export(chain(nodes), tmp_path / "net.nir", to="nir", vectors=1)
     assert not list(tmp_path.iterdir())
+
+
+@given(data=st.data(), shape=st.tuples(*[st.integers(1, 4)] * 3), flips=st.integers(0, 3))
+def test_the_first_is_the_earliest_and_nearest_to_the_input(data, shape, flips):
+    """Of values changed anywhere: all are counted, and the first is by step, then population, then place."""
+    names = ["spikes/a", "potentials/a", "spikes/b", "potentials/b", "readout"]
+    expected = {name: np.zeros(shape, np.int32) for name in names}
+    found = {name: array.copy() for name, array in expected.items()}
+    places = {
+        (data.draw(st.integers(0, shape[0] - 1)), data.draw(st.integers(0, len(names) - 1)), sample, neuron)
+        for sample, neuron in ((data.draw(st.integers(0, n - 1)) for n in shape[1:]) for _ in range(flips))
+    }
+    for step, index, sample, neuron in places:
+        found[names[index]][step, sample, neuron] = 5
+    comparison = compare(Vectors("", np.zeros(shape, np.float32), expected), found, "it")
+    assert (comparison.differ, comparison.compared) == (len(places), 5 * np.prod(shape))
+    if not places:
+        assert comparison.first == ""
+        return
+    step, index, sample, neuron = min(places)
+    kind, _, name = names[index].partition("/")
+    what = f"{kind.removesuffix('s')} of {name!r}" if name else kind
+    said = f"{what}, sample {sample}, step {step}, position ({neuron},): expected 0, found 5"
+    assert comparison.first == said

@@ -88,10 +88,11 @@ def export(
         if frames is not None:
             raise ArgumentError("frames: are what vectors are made of. Say how many: vectors=4.")
         return Path(_made(what, entry.location, need_graph(graph), path, **options))
-    golden = golden_vectors(need_graph(graph), vectors, frames, inputs)
     if not entry.suffix:
+        golden = golden_vectors(need_graph(graph), vectors, frames, inputs)
         return Path(_made(what, entry.location, graph, path, vectors=golden, **options))
     check_writable(vectors_path(path), VECTORS_FILE)
+    golden = golden_vectors(need_graph(graph), vectors, frames, inputs)
     _made(what, entry.location, graph, path, **options)
     with written_whole(vectors_path(path), VECTORS_FILE) as temporary:
         temporary.write_bytes(golden)

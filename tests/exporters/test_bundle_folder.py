@@ -89,7 +89,7 @@ def test_what_a_newer_bundle_no_longer_has_is_removed(tmp_path):
     to_lava(network(1), bundle)
     assert seed_of(bundle) == 1
     assert set(snapshot(bundle)) - {"plan.json", *digests} == {
-        *("loihi_checks", "loihi_models", "older_models"),
+        *("loihi_checks", "loihi_engine", "loihi_models", "older_models"),
         "older_models/mine.py",
     }
 

@@ -134,7 +134,7 @@ def read_onnx(path: Path) -> object:
 def write_bundles(folder: Path) -> None:
     for name, graph in _networks().items():
         if graph.is_quantized:
-            td.export(graph, folder / name, to="lava")
+            td.export(graph, folder / name, to="lava", vectors=1)
             np.save(folder / name / FRAMES, np.zeros((2, 1, *graph.input.shape), np.float32))
     for path in OLD.glob("v*/*.lava.zip"):
         bundle_folder = folder / f"{ODD}{path.parent.name}-{path.stem}"
@@ -165,6 +165,8 @@ def read_bundle(folder: Path) -> object:
         read_plan(folder)
     try:
         plan, _ = bundle.read_bundle(folder)
+        if bundle.VECTORS in plan["files"]:
+            bundle.bundle_vectors(folder, plan)
         return check_frames(folder / FRAMES, plan["input"])
     except Refused as error:
         raise ArtifactError(str(error)) from error

@@ -108,7 +108,8 @@ def _file(path: Path) -> _File:
     for kind, of in ((file_kinds.ONNX, _onnx), (file_kinds.HDF5, _nir)):
         if path.is_file() and kind.test(path):
             return of(path)
-    raise ArtifactError(f"{path}: has no vectors. Give a Lava bundle, an ONNX file or a NIR file.")
+    found = "has no vectors" if path.exists() else "no such file"
+    raise ArtifactError(f"{path}: {found}. Give a Lava bundle, an ONNX file or a NIR file.")
 
 
 def _bundle(path: Path) -> _File:
