@@ -92,6 +92,16 @@ def test_inputs_that_are_given_are_the_first_of_them(tmp_path):
         td.export(graph, tmp_path / "net.onnx", to="onnx", vectors=True)
 
 
+@pytest.mark.parametrize("words", ["a\nb", "\udce4.npz", "x" * 10_000, ""])
+def test_whatever_the_inputs_are_called_the_vectors_can_be_read(tmp_path, words):
+    """Names of files may hold anything; what is written of them is a line."""
+    graph = quantized()
+    frames = testing.random_frames(graph, np.random.default_rng(0), 1, 1)
+    path = td.export(graph, tmp_path / "net.onnx", to="onnx", vectors=1, frames=frames, inputs=words)
+    said = opened_vectors(path).vectors.inputs
+    assert said.isprintable() and len(said) < 500
+
+
 def test_sums_that_depend_on_their_order_have_no_vectors(tmp_path):
     """A float network whose weights lie on no grid is refused, with the way out."""
     weight = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)

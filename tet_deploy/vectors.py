@@ -64,7 +64,8 @@ def golden_vectors(graph: Graph, count: int, frames: Frames | Source | None = No
     count = whole("vectors", count, greatest=_MOST)
     shown, words = _random(graph, count) if frames is None else _given(graph, count, frames, inputs)
     recording = ReferenceRuntime(graph).run(shown)
-    about = {"format": FORMAT, "digest": graph.digest(), "inputs": cut(words)}
+    line = "".join(character if character.isprintable() else "?" for character in cut(words))
+    about = {"format": FORMAT, "digest": graph.digest(), "inputs": line}
     arrays = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), "frames": shown, "readout": recording.readout}
     for name in recording.spikes:
         arrays |= {f"spikes/{name}": recording.spikes[name], f"potentials/{name}": recording.potentials[name]}
