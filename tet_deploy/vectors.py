@@ -64,8 +64,7 @@ def golden_vectors(graph: Graph, count: int, frames: Frames | Source | None = No
     count = whole("vectors", count, greatest=_MOST)
     shown, words = _random(graph, count) if frames is None else _given(graph, count, frames, inputs)
     recording = ReferenceRuntime(graph).run(shown)
-    line = "".join(character if character.isprintable() else "?" for character in cut(words))
-    about = {"format": FORMAT, "digest": graph.digest(), "inputs": line}
+    about = {"format": FORMAT, "digest": graph.digest(), "inputs": cut(words)}
     arrays = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8), "frames": shown, "readout": recording.readout}
     for name in recording.spikes:
         arrays |= {f"spikes/{name}": recording.spikes[name], f"potentials/{name}": recording.potentials[name]}
@@ -103,10 +102,7 @@ def _random(graph: Graph, count: int) -> tuple[np.ndarray, str]:
         if firing == len(spikes):
             break
     if best is None:
-        raise GraphError(
-            f"vectors: the float sums of this network depend on their order ({problem}) Export what td.lower(graph, frames) "
-            "gives, or what td.quantize does."
-        )
+        raise GraphError(f"vectors: the float sums of this network depend on their order; {problem}")
     return best[1:]
 
 
