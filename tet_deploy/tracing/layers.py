@@ -24,7 +24,7 @@ from tet_deploy.tracing.foreign import snntorch, spikingjelly
 Converter = Callable[[Any, str, Node, Shape], "tuple[Node, ...]"]  # see `convert`
 
 
-def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+def convert(layer: nn.Module, name: str, source: Node, shape: Shape, *, lines: bool = False) -> tuple[Node, ...]:
     """The nodes of a torch layer in eval mode, the last of them called `name`; none where it passes its input on.
 
     Parameters
@@ -35,6 +35,8 @@ def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[No
         Name of the new node, and the node that feeds it.
     shape
         What feeds it, for one sample: (C, H, W) or (N,).
+    lines
+        Whether the layer itself is given samples [C, L] for those of (C, 1, L).
 
     Raises
     ------
@@ -43,7 +45,8 @@ def convert(layer: nn.Module, name: str, source: Node, shape: Shape) -> tuple[No
     """
     converter = converter_of(layer)
     assert converter is not None, type(layer)
-    return converter(layer, name, source, shape)
+    own = (shape[0], shape[-1]) if lines and snntorch.is_layer(layer) and len(shape) == 3 else shape
+    return converter(layer, name, source, own)
 
 
 def converter_of(layer: nn.Module) -> Converter | None:

@@ -26,7 +26,7 @@ from tet_deploy.tracing.layers import spikes
 _PIXELS = 64  # that each weight is seen to meet, where a layer has as many; comparing more of large frames proves no more
 
 
-def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, nn.Module]) -> None:
+def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, nn.Module], *, lines: bool = False) -> None:
     """Compare each node with the layer that it stands for.
 
     Parameters
@@ -38,6 +38,8 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
         nodes) is computed.
     neurons
         By name of a node, the neurons that gave seeded spikes.
+    lines
+        Whether they take samples [C, L] for those of (C, 1, L).
 
     Raises
     ------
@@ -50,7 +52,7 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
             continue
         shape = graph.shapes[node.name]
         if node.name in neurons:
-            difference = _neurons_difference(node, neurons[node.name], shape)
+            difference = _neurons_difference(node, neurons[node.name], shape, lines)
         else:
             within_layer = node.name not in values
             part = _part(shape, all_steps=within_layer or isinstance(node, (*LEAKY, LeakyReadout)))
@@ -66,10 +68,11 @@ def prove(graph: Graph, given: Mapping[str, np.ndarray], neurons: Mapping[str, n
             )
 
 
-def _neurons_difference(node: Node, layer: nn.Module, shape: Shape) -> Difference | None:
+def _neurons_difference(node: Node, layer: nn.Module, shape: Shape, lines: bool) -> Difference | None:
     assert isinstance(node, LEAKY), node
     currents = stimuli.currents(node, shape)
-    return node_difference(node, [currents], spikes(layer, torch.from_numpy(currents)).numpy())
+    given = currents[:, :, :, 0] if lines and len(shape) == 3 else currents
+    return node_difference(node, [currents], spikes(layer, torch.from_numpy(given)).numpy().reshape(currents.shape))
 
 
 def _part(shape: Shape, *, all_steps: bool) -> tuple[slice, slice]:

@@ -114,7 +114,7 @@ def trace_calls(model: nn.Module, input_shape: Sequence[int], encoding: str = "a
         graph = check(Graph(tuple(translation.nodes), {"source": type(model).__name__}), TRACED)
         if verify:
             translation.check_normalization()
-            prove(graph, translation.values(), translation.neurons)
+            prove(graph, translation.values(), translation.neurons, lines=lines)
     calls = {node.name: translation.calls[node.name] for node in graph.of_kind(Spiking) if node.name in translation.calls}
     shown = captured.steps if captured.frames.op != "placeholder" else None
     return Traced(graph, calls, translation.readout, captured.by_step, shown, translation.calls_per_step, lines)

@@ -186,7 +186,7 @@ class Translation:
             layout = "step"
         if (layout_needed(layer), layout) not in [(None, layout), (layout, layout), ("merged", "step")]:
             raise _wrong_layout(layer, path, layout)
-        nodes = convert(layer, self._unique(path), self._node(source), shape)
+        nodes = convert(layer, self._unique(path), self._node(source), shape, lines=self.captured.lines)
         if nodes and isinstance(nodes[-1], Output):
             nodes = (*nodes[:-1], dataclasses.replace(nodes[-1], name="readout"))
         self._append(call, nodes, source)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, LeakyReadout, Node, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.tracing.normalization import of_channels
 
 REMEDY = "Of snnTorch's neurons, Leaky can."
 SPIKES_ALONE = (
@@ -156,7 +157,7 @@ def _one_decay(layer: nn.Module, shape: Shape, what: str) -> float:
 def _many_betas(decays: np.ndarray, what: str) -> GraphError:
     return GraphError(
         f"{what}: beta must be one number where reset_mechanism is not 'zero'; got {len(decays)} that differ. Train with "
-        "one beta per layer, or with reset_mechanism='zero'."
+        "one beta for the layer; neurons of reset_mechanism='zero' may have one for each channel."
     )
 
 
@@ -164,8 +165,8 @@ def _numbers(layer: nn.Module, field: str, shape: Shape, what: str) -> float | n
     """The number that a field holds in float32; or [C], one for each channel, where they differ."""
     tensor: Tensor = getattr(layer, field)
     numbers = tensor.detach().cpu().float().numpy()
-    channels = (shape[0], *(1 for _ in shape[1:]))
-    if numbers.size != 1 and numbers.shape != channels:
+    if numbers.size != 1 and of_channels(numbers, shape) is None:
+        channels = (shape[0], *(1 for _ in shape[1:]))
         raise GraphError(
             f"{what}: {field} must be one number, or one for each channel, of shape {channels}; got shape {numbers.shape}."
         )
