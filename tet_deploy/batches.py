@@ -130,8 +130,8 @@ class FrameBatches:
 
     @property
     def shape(self) -> Shape:
-        """Shape of one frame."""
-        return tuple(self.source.shape)
+        """Shape of one frame, as the network takes it."""
+        return _as_images(self.source.shape)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -187,8 +187,13 @@ def check_layout(source: Any, shape: Sequence[int]) -> None:
     """
     if not len(source) or source.steps < 1:
         raise DataError(f"frames: need at least one step and one sample; the source has {len(source)} samples.")
-    if tuple(source.shape) != tuple(shape):
+    if _as_images(source.shape) != tuple(shape):
         raise DataError(f"frames: the network takes frames {tuple(shape)}; the source gives {shown(tuple(source.shape))}.")
+
+
+def _as_images(shape: Sequence[int]) -> Shape:
+    """Lines [C, L] are images of height 1."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else tuple(shape)
 
 
 @runtime_checkable

@@ -51,7 +51,8 @@ def run(
     frames
         [T, B, C, H, W], or [T, B, N] for a network without convolutions; or a source of such samples, as `data.load` gives.
     runtime
-        "reference", "onnx" or "lava"; or the torch model that the network was made from, which runs in its place.
+        "reference", "onnx", "lava" or "lava-numpy"; or the torch model that the network was made from, which runs in its
+        place.
     probes
         "all" (spikes and membrane potentials of every LIF), "spikes", "none", or names of LIF nodes.
     progress

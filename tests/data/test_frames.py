@@ -41,7 +41,7 @@ def test_labels_may_be_missing(tmp_path):
     [
         ({"images": FRAMES, "labels": LABELS}, ArtifactError, r"no array 'frames', but images, labels\. Write it with"),
         (dict.fromkeys("xytp", LABELS), ArtifactError, r"but x, y, t, p\..*Recordings of events are loaded as a folder"),
-        ({"frames": FRAMES[0]}, DataError, r"\[T, B, C, H, W\].*\(3, 1, 4, 5\)"),
+        ({"frames": FRAMES[0, 0, 0]}, DataError, r"\[T, B, C, H, W\].*\(4, 5\)"),
         ({"frames": FRAMES[:0]}, DataError, r"\(0, 3, 1, 4, 5\)"),
         ({"frames": np.array([["a"]])}, DataError, "must be numbers"),
         ({"frames": FRAMES.astype(object)}, ArtifactError, "Python objects"),

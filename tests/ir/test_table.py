@@ -34,6 +34,22 @@ def test_rows_say_kind_shape_parameters_bits_and_fan_out():
     assert rows["flatten"]["bits"] is None
 
 
+def test_numbers_of_channels_and_a_normalizing_input_are_told():
+    """Arrays by their range, and that frames go in raw."""
+    ones = np.ones(2, dtype=np.float32)
+    graph = chain(
+        [
+            Input(name="input", shape=(2,), mean=ones, deviation=ones),
+            Linear(name="fc", weight=np.eye(2, dtype=np.float32)),
+            LIF(name="lif", decay=np.array([0.25, 0.5]), threshold=np.array([1.0, 2.0])),
+            Readout(name="readout"),
+        ]
+    )
+    rows = {row["node"]: row["settings"] for row in graph_rows(graph)}
+    assert rows["input"] == "encoding analog, normalizes its frames"
+    assert rows["lif"] == "decays 0.25 to 0.5, thresholds 1 to 2"
+
+
 def test_a_float_network_shows_the_width_of_its_floats():
     """Without quantization, bits are those of the arrays."""
     weight = np.ones((2, 3), dtype=np.float32)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import tet_deploy as td
+from tet_deploy.batches import ArraySource
+from tet_deploy.data.opened import open_samples
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.nn import LIF, TimeMajor
 from tet_deploy.tracing import trace
@@ -50,6 +52,20 @@ def test_all_runtimes_take_lines():
     for wrong in (x[..., :30], x[0], x.swapaxes(2, 3)):
         with pytest.raises(DataError, match=r"takes \[T, B, 2, 1, 32\], time first"):
             td.run(int8, wrong)
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
+def test_files_and_sources_hold_lines_too(tmp_path, save):
+    """Frames [T, B, C, L] in a file, mapped or not, and a source of such; those of another network are refused."""
+    graph, x = td.lower(trace(lines(), SHAPE), frames()), frames()
+    path = tmp_path / ("frames.npy" if save is np.save else "frames.npz")
+    save(path, x) if save is np.save else save(path, frames=x)
+    source, expected = open_samples(str(path), {}).source, td.run(graph, x).readout
+    assert source.shape == SHAPE
+    np.testing.assert_array_equal(td.run(graph, source).readout, expected)
+    np.testing.assert_array_equal(td.run(graph, td.snap_frames(graph, source)).readout, expected)
+    with pytest.raises(DataError, match=r"takes frames \(2, 1, 32\); the source gives \(2, 30\)"):
+        td.run(graph, ArraySource(x[..., :30]))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch warns of the very case that we refuse

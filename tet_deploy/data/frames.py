@@ -43,7 +43,7 @@ def load_frames(path: str | os.PathLike[str], *, mapped: bool = False) -> Labell
     ArtifactError
         No such file, not of this kind, damaged, too large, or without `frames`.
     DataError
-        Frames that are not numbers [T, B, C, H, W] (or [T, B, N]), or labels that do not fit them.
+        Frames that are not numbers [T, B, C, H, W] (or [T, B, C, L], [T, B, N]), or labels that do not fit them.
     """
     path = file_kinds.expected(path, file_kinds.FRAMES, "Give an .npz with the array 'frames' [T, B, C, H, W].")
     found, kind = identify(path)
@@ -59,9 +59,10 @@ def load_frames(path: str | os.PathLike[str], *, mapped: bool = False) -> Labell
             "Write it with np.savez(path, frames=..., labels=...)."
         ) from error
     frames, labels = arrays["frames"], arrays.get("labels")
-    if frames.dtype.kind not in "fiub" or frames.ndim not in (3, 5) or 0 in frames.shape:
+    if frames.dtype.kind not in "fiub" or frames.ndim not in (3, 4, 5) or 0 in frames.shape:
         raise DataError(
-            f"{path}: frames must be numbers [T, B, C, H, W] or [T, B, N], time first; got {frames.dtype} {frames.shape}."
+            f"{path}: frames must be numbers [T, B, C, H, W], [T, B, C, L] or [T, B, N], time first; got {frames.dtype} "
+            f"{frames.shape}."
         )
     return LabelledFrames(frames=frames, labels=None if labels is None else check_labels(labels, samples=frames.shape[1]))
 

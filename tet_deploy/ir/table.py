@@ -66,8 +66,11 @@ def _settings(node: Node) -> str:
         if name in ("kind", "name", "inputs", "shape", "quantization") or usual.get(name) == value:
             continue
         parts.append(f"{name} {'x'.join(map(str, value)) if isinstance(value, list) else value}")
-    if "threshold" in arrays:
-        parts.append(f"thresholds {arrays['threshold'].min():g} to {arrays['threshold'].max():g}")
+    for name in ("decay", "threshold"):
+        if name in arrays:
+            parts.append(f"{name}s {arrays[name].min():g} to {arrays[name].max():g}")
+    if "deviation" in arrays:
+        parts.append("normalizes its frames")
     return ", ".join(parts)
 
 

@@ -27,8 +27,8 @@ from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, 
 
 SIGNIFICANT_BITS = 24  # of float32
 OFF_GRID = (
-    "The frames lie off the network's grid, where float runtimes may differ by rounding; "
-    "td.snap_frames(graph, frames) puts them on it, unless the network normalizes them itself."
+    "The frames lie off the network's grid, where float runtimes may differ by rounding. A network that normalizes them "
+    "itself has no grid until it is quantized; of others td.snap_frames(graph, frames) puts them on it."
 )
 _ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that leaves half of float32's bits to the weights
     "events": Value(kind=EVENTS, least=0.0, greatest=255.0, fraction_bits=0),

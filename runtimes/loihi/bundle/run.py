@@ -30,7 +30,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as error:
+    sys.exit(f"error: numpy cannot be imported ({error}). Install it, or use the Python that has it: pip install numpy")
 from loihi_checks.bundle import bundle_vectors, read_bundle
 from loihi_checks.frames import check_frames, check_period
 from loihi_checks.reading import Refused, opened, said

@@ -195,6 +195,17 @@ def test_a_recording_that_cannot_be_written_is_told(lava_python, bundle, tmp_pat
         assert "cannot write there" in done.stderr
 
 
+def test_a_python_without_numpy_is_told(bundle, tmp_path):
+    """In one line, with the way out."""
+    (tmp_path / "numpy.py").write_text("raise ImportError('no numpy here')")
+    command = [sys.executable, "-B", bundle / "run.py", "frames.npy", "recording.npz", "--engine", "numpy"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: numpy cannot be imported (no numpy here). Install it")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_an_interpreter_that_disappears_is_told(lava_python, bundle, tmp_path):
     """It was there when the runtime was made."""
     python = tmp_path / "python"

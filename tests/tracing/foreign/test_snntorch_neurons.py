@@ -11,6 +11,7 @@ from snntorch import surrogate
 from snntorch_networks import SHAPE, ZERO, check_spikes, lively
 from torch import nn
 
+import tet_deploy as td
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.nodes import LIF, Spiking
 from tet_deploy.tracing import trace
@@ -79,6 +80,38 @@ def test_betas_of_channels_are_kept(shape, learn):
     beta = torch.linspace(-0.1, 1.1, 30).reshape(shape)
     graph, _ = check_spikes(lively(single(shape, beta=beta, learn_beta=learn)), by_step=True)
     np.testing.assert_array_equal(graph.of_kind(LIF)[0].decay, beta.ravel().clamp(0, 1))
+
+
+class Line(nn.Module):
+    """Lines [C, L] in a loop over time."""
+
+    def __init__(self, **leaky):
+        super().__init__()
+        self.conv, self.lif = nn.Conv1d(2, 4, 3, padding=1), snn.Leaky(**{**ZERO, **leaky})
+        self.fc = nn.Linear(48, 3)
+
+    def forward(self, x):
+        mem, record = self.lif.init_leaky(), []
+        for step in range(x.size(0)):
+            spikes, mem = self.lif(self.conv(x[step]), mem)
+            record.append(self.fc(spikes.flatten(1)))
+        return torch.stack(record)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4, 1)])
+def test_lines_have_numbers_of_channels_of_their_own_shape(shape):
+    """[C, 1], as their convolution gives [B, C, L]; those of images, [C, 1, 1], would be one for each sample."""
+    torch.manual_seed(1)
+    beta, threshold = torch.linspace(0.2, 0.9, 4), torch.linspace(0.1, 0.4, 4)
+    model = Line(beta=beta.reshape(shape), learn_beta=True, threshold=threshold.reshape(shape)).eval()
+    graph, frames = trace(model, (2, 12)), torch.rand(20, 3, 2, 12)
+    (lif,) = graph.of_kind(LIF)
+    np.testing.assert_array_equal(lif.decay, beta)
+    np.testing.assert_array_equal(lif.threshold, threshold)
+    found = td.compare(model, graph, frames)
+    assert found.spikes and not found.differing
+    with pytest.raises(GraphError, match=r"'lif': Leaky: beta must be .*of shape \(4, 1\); got shape \(4, 1, 1\)"):
+        trace(Line(beta=beta.reshape(4, 1, 1)), (2, 12))
 
 
 def test_numbers_that_training_left_are_read():
