@@ -359,7 +359,7 @@ def test_models_that_cannot_be_run_as_they_are_say_why(case):
     ("arguments", "message"),
     [
         ((None, SHAPE), r"model: must be a torch\.nn\.Module; got a NoneType"),
-        ((nn.Identity(), 8), r"input_shape: .*\(C, H, W\) or \(N,\); got 8"),
+        ((nn.Identity(), 8), r"input_shape: .*\(C, H, W\), \(C, L\) or \(N,\); got 8"),
         ((nn.Identity(), (2.5, 8)), "input_shape"),
         ((nn.Identity(), ()), "input_shape"),
         ((nn.Identity(), (2, 0, 6)), "input_shape"),
