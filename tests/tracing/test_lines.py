@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 import tet_deploy as td
-from tet_deploy.batches import ArraySource
+from tet_deploy.batches import ArraySource, FrameBatches
 from tet_deploy.data.opened import open_samples
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.nn import LIF, TimeMajor
+from tet_deploy.passes.snap_to_grid import snapped
 from tet_deploy.tracing import trace
 
 SHAPE, STEPS, SAMPLES = (2, 32), 3, 4
@@ -63,7 +64,7 @@ def test_files_and_sources_hold_lines_too(tmp_path, save):
     source, expected = open_samples(str(path), {}).source, td.run(graph, x).readout
     assert source.shape == SHAPE
     np.testing.assert_array_equal(td.run(graph, source).readout, expected)
-    np.testing.assert_array_equal(td.run(graph, td.snap_frames(graph, source)).readout, expected)
+    np.testing.assert_array_equal(td.run(graph, snapped(graph, FrameBatches.of(graph, source))).readout, expected)
     with pytest.raises(DataError, match=r"takes frames \(2, 1, 32\); the source gives \(2, 30\)"):
         td.run(graph, ArraySource(x[..., :30]))
 
