@@ -27,7 +27,8 @@ EXPORTERS = {
         },
         options={
             "probes": "outputs besides the readout: none, spikes, all, or names",
-            "states": "inputs for single steps",
+            "stream": "the graph of a step: states as inputs and outputs",
+            "states": "the same, by its earlier name",
             "ranges": "outputs that count what left its range",
         },
     ),

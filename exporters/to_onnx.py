@@ -41,6 +41,7 @@ def to_onnx(
     path: str | os.PathLike[str],
     *,
     probes: Probes = "none",
+    stream: bool = False,
     states: bool = False,
     ranges: bool = False,
 ) -> Path:
@@ -55,10 +56,12 @@ def to_onnx(
     probes
         LIF nodes whose spikes and membrane potentials become outputs: "all", "spikes", "none" or names. A runtime computes
         those that it is asked for only, but potentials that are outputs always cost memory.
-
+    stream
+        Write the graph of a step: each population's membrane potential, synaptic current and a leaky readout's get an
+        input `<name>.before` and an output `<name>.after`, [B, *shape], so that a run goes on where another ended. This is
+        what `td.Stream(path)` and `OnnxRuntime.step` need; whole runs work as before.
     states
-        Give each population's membrane potential an input `<name>.before` and an output `<name>.after`, [B, *shape], so that
-        a run can go on where another ended: what `OnnxRuntime.step` needs.
+        The same, by its earlier name.
 
     Returns
     -------
@@ -79,8 +82,8 @@ def to_onnx(
     >>> OnnxRuntime("net.onnx").run(frames).decisions  # doctest: +SKIP
     """
     check(graph, DEPLOYABLE)
-    states, ranges = flag("states", states), flag("ranges", ranges)
-    model = _model(graph, probe_names(populations(graph), probes), states, ranges)
+    stream, states, ranges = flag("stream", stream), flag("states", states), flag("ranges", ranges)
+    model = _model(graph, probe_names(populations(graph), probes), stream or states, ranges)
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path, ONNX_FILE) as temporary:
         temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))

@@ -163,7 +163,8 @@ class OnnxRuntime:
         """
         if not self._states and self._keeps:
             raise ArtifactError(
-                f"{self.path}: has no states, which single steps need. Export it with to_onnx(graph, path, states=True)."
+                f"{self.path}: has no states, which single steps need. Export it with stream=True, or `tet-deploy "
+                "export --to onnx --stream`."
             )
         return self._zeros(samples)
 

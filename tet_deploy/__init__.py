@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.passes.snap_to_grid import snap_frames
     from tet_deploy.pipeline import energy, report, run, validate
+    from tet_deploy.stopping import EarlyStop, early_stop
     from tet_deploy.stream import Stream
     from tet_deploy.tracing.trace import trace
     from tet_deploy.training.named_checkpoints import load_checkpoint
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agreement": "tet_deploy.validation",
+    "EarlyStop": "tet_deploy.stopping",
     "Graph": "tet_deploy.ir.graph",
     "RangeWarning": "tet_deploy.errors",
     "Recording": "tet_deploy.contracts",
@@ -48,6 +50,7 @@ _HOMES = {
     "TetDeployWarning": "tet_deploy.errors",
     "compare": "tet_deploy.links.comparing",
     "diagnose": "tet_deploy.links.diagnosing",
+    "early_stop": "tet_deploy.stopping",
     "energy": "tet_deploy.pipeline",
     "export": "tet_deploy.deployment",
     "load": "tet_deploy.ir.artifact",
@@ -66,6 +69,7 @@ _HOMES = {
 
 __all__ = [
     "Agreement",
+    "EarlyStop",
     "Graph",
     "RangeWarning",
     "Recording",
@@ -75,6 +79,7 @@ __all__ = [
     "__version__",
     "compare",
     "diagnose",
+    "early_stop",
     "energy",
     "export",
     "load",

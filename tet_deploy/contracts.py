@@ -72,7 +72,12 @@ class Recording:
     @property
     def decisions_by_step(self) -> np.ndarray:
         """Class of each sample if the run ended after step 1..T, int64 [T, B]."""
-        return np.asarray(np.cumsum(self.readout, axis=0, dtype=_sum_dtype(self.readout)).argmax(axis=-1))
+        return np.asarray(self.sums.argmax(axis=-1))
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Readout summed over steps 1..t, int64 or float64 [T, B, K]."""
+        return np.asarray(np.cumsum(self.readout, axis=0, dtype=sum_dtype(self.readout)))
 
     def sample(self, start: int, stop: int) -> Recording:
         """The part of the recording that belongs to samples start..stop-1."""
@@ -86,7 +91,8 @@ class Recording:
         )
 
 
-def _sum_dtype(readout: np.ndarray) -> type:
+def sum_dtype(readout: np.ndarray) -> type:
+    """In which a readout is added up over steps: int64, or float64."""
     return np.int64 if readout.dtype.kind == "i" else np.float64
 
 

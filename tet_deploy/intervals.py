@@ -40,3 +40,19 @@ def paired_difference(both: int, only_first: int, only_second: int, neither: int
 
 def _joined(one: float, other: float, phi: float) -> float:
     return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+
+
+def least_count(of: int, proportion: float, level: float) -> int:
+    """The least count that so many draws reach with no more than this probability, where each counts with `proportion`.
+
+    One that is reached shows, at that level, that the true proportion is no less (exact one-sided binomial test); `of` + 1
+    where no count does.
+    """
+    reached, k = 0.0, of + 1
+    while k > 0:
+        ways = math.lgamma(of + 1) - math.lgamma(k) - math.lgamma(of - k + 2)
+        reached += math.exp(ways + (k - 1) * math.log(proportion) + (of - k + 1) * math.log1p(-proportion))
+        if reached > level:
+            break
+        k -= 1
+    return k

@@ -106,7 +106,7 @@ def decide(
     >>> pipeline.decide(int8, data.test, runtime="onnx").accuracy  # doctest: +SKIP
     """
     batches = FrameBatches.of(graph, frames)
-    known = _labels(graph, batches, labels)
+    known = known_labels(graph, batches, labels)
     parts = side_by_side(
         [Run(graph=graph, runtime=runtime, options=options)], batches, probes="none", progress=lambda _: progress
     )
@@ -123,7 +123,7 @@ def decided(graph: Graph, frames: Frames | Source, recording: Recording, labels:
     """What a recorded run decided."""
     batches = FrameBatches.of(graph, frames)
     ranges = RangeTotals.of(graph, recording.ranges, batches.start)
-    return Decisions.of(recording, _labels(graph, batches, labels), ranges)
+    return Decisions.of(recording, known_labels(graph, batches, labels), ranges)
 
 
 def validate(
@@ -290,7 +290,7 @@ def report(
     reporting.check_report_path(path)
     resources = None if chip is None else map_resources(graph, chip)
     batches = FrameBatches.of(graph, frames)
-    known, thresholds = _labels(graph, batches, labels), validation.thresholds(graph)
+    known, thresholds = known_labels(graph, batches, labels), validation.thresholds(graph)
     reference, *others = runtimes
     decided: Decisions | None = None
     spent: EnergyReport | None = None
@@ -334,7 +334,7 @@ def equality_expected(graph: Graph, frames: Frames | Source) -> bool:
     return need_graph(graph).is_quantized or frames_fit(graph, frames)
 
 
-def _labels(graph: Graph, frames: FrameBatches, labels: Any) -> np.ndarray | None:
+def known_labels(graph: Graph, frames: FrameBatches, labels: Any) -> np.ndarray | None:
     """Classes of all samples, as the caller or else the source knows them."""
     if labels is None:
         every = getattr(frames.source, "labels", None)

@@ -45,7 +45,7 @@ def test_a_file_without_states_says_how_to_get_them(tmp_path):
     """Steps need an export with states; a whole run does not."""
     graph = random_quantized_network(np.random.default_rng(0), layers=1)
     runtime = OnnxRuntime(to_onnx(graph, tmp_path / "net.onnx"))
-    with pytest.raises(ArtifactError, match=r"has no states.*states=True"):
+    with pytest.raises(ArtifactError, match=r"has no states.*--stream"):
         runtime.start(1)
 
 
@@ -70,7 +70,7 @@ def test_a_stream_decides_as_a_run_does(runtime, quantized):
             for t, frame in enumerate(frames):
                 steps.append(stream.step(frame))
                 assert np.array_equal(stream.decisions, whole.decisions_by_step[t])
-            assert compare(whole, recorded(steps, "stream")).equal and stream.steps == 4
+            assert compare(whole, recorded(steps, "stream")).equal and stream.steps.tolist() == [4, 4, 4]
             stream.reset()
 
 

@@ -173,6 +173,9 @@ def export(
             autocompletion=any_of(ENCODERS),
         ),
     ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Of an ONNX file: the graph of a step, with states as inputs and outputs.")
+    ] = False,
     vectors: Annotated[
         int,
         typer.Option(min=0, help="Write so many inputs too, and every spike, potential and readout that belongs to them."),
@@ -192,6 +195,7 @@ def export(
         raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
     options: dict[str, Any] = {"probes": probes_of(probes)} if probes != "none" else {}
     options |= {name: value for name, value in (("period", period), ("encoder", encoder)) if value is not None}
+    options |= {"stream": True} if stream else {}
     graph = load(network)
     if frames is not None:
         shown = samples_for(graph, frames, vectors)
