@@ -30,6 +30,9 @@ EXPORTERS = {
             "stream": "the graph of a step: states as inputs and outputs",
             "states": "the same, by its earlier name",
             "ranges": "outputs that count what left its range",
+            "opset": "version of ONNX's operators",
+            "licence": "for the metadata: under which others may use the network",
+            "classes": "for the metadata: their names, in the order of the readout",
         },
     ),
     "lava": ExporterEntry(

@@ -24,9 +24,10 @@ def own(node: Node, what: str) -> str:
 
 
 class OnnxBuilder:
-    """Grows one ONNX graph."""
+    """Grows one ONNX graph of an operator set."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int) -> None:
+        self.opset = opset
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self.functions: dict[str, FunctionProto] = {}
@@ -39,6 +40,12 @@ class OnnxBuilder:
         """Append an operator with one output; returns the output's name."""
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
+
+    def mean_over_time(self, value: str, output: str) -> str:
+        """The mean of a value over its first axis."""
+        if self.opset < 18:  # where the axes are no input yet
+            return self.op("ReduceMean", [value], output, axes=[0], keepdims=0)
+        return self.op("ReduceMean", [value, self.integers([0])], output, keepdims=0)
 
     def added(self, terms: Sequence[str], output: str) -> str:
         """The sum of values of one type and shape; a single one is passed on as it is."""

@@ -159,7 +159,7 @@ def _(node: Readout | LeakyReadout, network: _Network) -> str:
         build.call(function, [current, *before], [readout, *after], decay=float(node.decay))
     else:
         readout = network.unmerged(node, network.summed(node), (classes,), READOUT)
-    build.op("ReduceMean", [readout, build.integers([0])], LOGITS, keepdims=0)
+    build.mean_over_time(readout, LOGITS)
     build.output(READOUT, TensorProto.FLOAT, ["T", "B", classes])
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
     return readout

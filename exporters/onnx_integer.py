@@ -279,7 +279,7 @@ def _(node: Readout | LeakyReadout, network: _Network) -> Messages:
     build.output(READOUT, TensorProto.INT64, ["T", "B", classes])
     # In double the sum over time is exact, so that logits do not depend on its order.
     real = build.op("Cast", [READOUT], own(node, "double"), to=TensorProto.DOUBLE)
-    mean = build.op("ReduceMean", [real, build.integers([0])], own(node, "mean"), keepdims=0)
+    mean = build.mean_over_time(real, own(node, "mean"))
     unit = build.scalar(_quantization(node).one_scale * 2**dynamics.FRACTION_BITS, np.float64)
     build.op("Cast", [build.op("Div", [mean, unit], own(node, "scaled"))], LOGITS, to=TensorProto.FLOAT)
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])

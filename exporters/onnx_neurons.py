@@ -17,7 +17,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorPro
 from tet_deploy import dynamics
 
 DOMAIN, DOMAIN_VERSION = "tet_deploy", 1
-OPSET = 21
+OPSET = 21  # onnx 1.16, ONNX Runtime 1.18 and later
 
 _node = helper.make_node
 
@@ -31,7 +31,8 @@ def lif_function(comparison: str, by_channel: Sequence[str], *, potentials: bool
         _node("Mul", ["u", "spike"], ["removed"]),
         _node("Sub", ["u", "removed"], ["v_next"]),
     ]
-    return _float_function("LIF", step, comparison, by_channel, potentials, states)
+    equation = f"u = decay * v + I ; spike = u {comparison} threshold ; v = 0 where it spikes, u elsewhere"
+    return _float_function("LIF", equation, step, comparison, by_channel, potentials, states)
 
 
 def soft_reset_function(
@@ -57,7 +58,14 @@ def soft_reset_function(
         *removed,
         _node("Sub", ["u", "removed"], ["v_next"]) if removed else _node("Identity", ["u"], ["v_next"]),
     ]
-    return _float_function(name, step, comparison, by_channel, potentials, states)
+    equation = {
+        "subtract": f"u = decay * v + I ; spike = u {comparison} threshold ; v = u - threshold * spike",
+        "subtract-delayed": f"owed = v {comparison} threshold ; u = decay * v + I - threshold * owed ; "
+        f"spike = u {comparison} threshold ; v = u",
+        "subtract-twice": f"owed = v {comparison} threshold ; u = decay * v + I - threshold * owed ; "
+        f"spike = u {comparison} threshold ; v = u - threshold * (spike - owed)",
+    }[reset]
+    return _float_function(name, equation, step, comparison, by_channel, potentials, states)
 
 
 def integrator_function(*, states: bool) -> FunctionProto:
@@ -72,7 +80,7 @@ def integrator_function(*, states: bool) -> FunctionProto:
     ]
     scan = _Scan("input", TensorProto.FLOAT, {"integrated": ("held", TensorProto.FLOAT)})
     nodes = [_attribute("decay", AttributeProto.FLOAT), scan.over(step)]
-    return _function("Integrator", ["input"], nodes, scan, states)
+    return _function("Integrator", "v = decay * v + I", ["input"], nodes, scan, states)
 
 
 def fixed_point_integrator_function(*, states: bool) -> FunctionProto:
@@ -86,7 +94,8 @@ def fixed_point_integrator_function(*, states: bool) -> FunctionProto:
     one = helper.make_tensor("one", TensorProto.INT64, [], [dynamics.DECAY_ONE])
     scan = _Scan("input", TensorProto.INT64, {"integrated": ("held", TensorProto.INT64)})
     nodes = [_attribute("kept", AttributeProto.INT), _node("Constant", [], ["one"], value=one), scan.over(step)]
-    return _function("FixedPointIntegrator", ["input"], nodes, scan, states)
+    equation = "v = truncate(v * kept / 4096) + I, in int64"
+    return _function("FixedPointIntegrator", equation, ["input"], nodes, scan, states)
 
 
 def _reaches(value: str, comparison: str, output: str) -> list[NodeProto]:
@@ -103,14 +112,20 @@ def _reaches(value: str, comparison: str, output: str) -> list[NodeProto]:
 
 
 def _float_function(
-    name: str, step: Sequence[NodeProto], comparison: str, by_channel: Sequence[str], potentials: bool, states: bool
+    name: str,
+    equation: str,
+    step: Sequence[NodeProto],
+    comparison: str,
+    by_channel: Sequence[str],
+    potentials: bool,
+    states: bool,
 ) -> FunctionProto:
     name = {">": name, ">=": f"{name}FromThreshold"}[comparison]
     name += {(): "", ("threshold",): "ByChannel", ("decay",): "DecayByChannel"}.get(tuple(by_channel), "AllByChannel")
     inputs = ["current", *by_channel]
     attributes = [_attribute(field, AttributeProto.FLOAT) for field in ("decay", "threshold") if field not in by_channel]
     scan = _Scan("current", TensorProto.FLOAT, _seen(TensorProto.FLOAT, TensorProto.FLOAT, potentials))
-    return _function(name, inputs, [*attributes, scan.over(step)], scan, states)
+    return _function(name, equation, inputs, [*attributes, scan.over(step)], scan, states)
 
 
 def fixed_point_current_function(*, wraps: bool, counted: bool, states: bool) -> FunctionProto:
@@ -143,7 +158,8 @@ def fixed_point_current_function(*, wraps: bool, counted: bool, states: bool) ->
         ]
         constants.append(_last_axis())
     scan = _Scan("sums", TensorProto.INT32, seen)
-    return _function(name, ["sums", "share"], [*constants, scan.over(step)], scan, states)
+    equation = f"c = {'wrap(' if wraps else ''}truncate(c * share) + (sums << 6){'), once, into 24 bit' if wraps else ''}"
+    return _function(name, equation, ["sums", "share"], [*constants, scan.over(step)], scan, states)
 
 
 def _kept_of(state: str) -> list[NodeProto]:
@@ -201,11 +217,15 @@ def fixed_point_lif_function(
         name, inputs = "FixedPointLIFByChannel", ["sums", "threshold", "bias", "share"]
     if shifted:
         name = f"{name}OfCurrent"
+    equation = (
+        f"v = max(truncate(v * share) + {'sums' if shifted else '(sums << 6)'} + bias, {dynamics.LOWEST_POTENTIAL}) ; "
+        "spike = v > threshold ; v = 0 where it spikes"
+    )
     if not saturated:
-        return _function(name, inputs, [*constants, scan.over(_fixed_point_step(shifted))], scan, states)
+        return _function(name, equation, inputs, [*constants, scan.over(_fixed_point_step(shifted))], scan, states)
     counted = _Scan("sums", TensorProto.INT32, {**scan.seen, "saturated": ("held", TensorProto.INT64)})
     nodes = [*constants, *_counted_where_held(scan, counted, states, shifted)]
-    return _function(f"{name}Counted", inputs, nodes, counted, states)
+    return _function(f"{name}Counted", equation, inputs, nodes, counted, states)
 
 
 def _fixed_point_step(shifted: bool, limited: bool = True) -> list[NodeProto]:
@@ -297,8 +317,10 @@ class _Scan:
         return _node("Scan", ["before", self.x], outputs, body=body, num_scan_inputs=1)
 
 
-def _function(name: str, inputs: Sequence[str], nodes: Sequence[NodeProto], scan: _Scan, states: bool) -> FunctionProto:
-    """A function that gives what a scan sees.
+def _function(
+    name: str, equation: str, inputs: Sequence[str], nodes: Sequence[NodeProto], scan: _Scan, states: bool
+) -> FunctionProto:
+    """A function that gives what a scan sees; its doc string is the equation of a step.
 
     It begins with v = 0; with `states`, with its last input, `before`, and its last output, `after`, is what v then is.
     """
@@ -311,7 +333,17 @@ def _function(name: str, inputs: Sequence[str], nodes: Sequence[NodeProto], scan
         name, inputs, outputs, zeros = f"{name}WithStates", [*inputs, "before"], [*outputs, "after"], []
     attributes = sorted({a.ref_attr_name for node in nodes for a in node.attribute if a.ref_attr_name})
     imports = [helper.make_opsetid("", OPSET)]
-    return helper.make_function(DOMAIN, name, list(inputs), outputs, [*zeros, *nodes], imports, attributes=attributes)
+    begins = "before" if states else "0"
+    return helper.make_function(
+        DOMAIN,
+        name,
+        list(inputs),
+        outputs,
+        [*zeros, *nodes],
+        imports,
+        attributes=attributes,
+        doc_string=f"In each step over the first axis, from {begins} on:  {equation}",
+    )
 
 
 def _attribute(name: str, kind: AttributeProto.AttributeType, output: str | None = None) -> NodeProto:

@@ -9,9 +9,10 @@ The metadata entry `tet_deploy.sha256` is the SHA-256 of the file with 64 zeros 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from tet_deploy.arguments import flag
+from tet_deploy.arguments import flag, whole
 from tet_deploy.errors import MissingDependencyError
 
 try:
@@ -28,12 +29,13 @@ from tet_deploy.exporters.onnx_builder import OnnxBuilder
 from tet_deploy.exporters.onnx_float import add_float_network
 from tet_deploy.exporters.onnx_integer import add_integer_network
 from tet_deploy.exporters.onnx_neurons import DOMAIN, DOMAIN_VERSION, OPSET
+from tet_deploy.exporters.onnx_texts import explain, metadata_for_people, without_folders
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check
 from tet_deploy.onnx_file import FRAMES, ONNX_FILE, metadata_of, sealed
 
-IR_VERSION = 10  # with opset 21: onnx 1.16, ONNX Runtime 1.18 and later
+OLDEST_OPSET = 17
 
 
 def to_onnx(
@@ -44,6 +46,9 @@ def to_onnx(
     stream: bool = False,
     states: bool = False,
     ranges: bool = False,
+    opset: int = OPSET,
+    licence: str = "",
+    classes: Sequence[str] = (),
 ) -> Path:
     """Write a deployable network, float or quantized, to an ONNX file, whole or not at all.
 
@@ -62,6 +67,14 @@ def to_onnx(
         what `td.Stream(path)` and `OnnxRuntime.step` need; whole runs work as before.
     states
         The same, by its earlier name.
+    ranges
+        Add outputs `<name>.wrapped` and `<name>.saturated`, int64 [T, B], where values can leave the chip's range.
+    opset
+        The version of ONNX's operators that the file uses, from 17 to the newest that the package onnx knows.
+    licence
+        Under which others may use the network, for the metadata.
+    classes
+        Names of the classes in the order of the readout, for the metadata and the doc strings.
 
     Returns
     -------
@@ -71,6 +84,8 @@ def to_onnx(
 
     Raises
     ------
+    ArgumentError
+        An opset, licence or class names that cannot be.
     GraphError
         The network is not deployable, or holds a node or an integer that has no exact ONNX form.
     ArtifactError
@@ -83,21 +98,32 @@ def to_onnx(
     """
     check(graph, DEPLOYABLE)
     stream, states, ranges = flag("stream", stream), flag("states", states), flag("ranges", ranges)
-    model = _model(graph, probe_names(populations(graph), probes), stream or states, ranges)
+    opset = whole("opset", opset, least=OLDEST_OPSET, greatest=onnx.defs.onnx_opset_version())
+    graph = graph.with_metadata(**{key: without_folders(text) for key, text in graph.metadata.items()})
+    metadata = {
+        **metadata_for_people(graph, classes=classes, licence=licence, opset=opset),
+        **metadata_of(graph, __version__),
+    }
+    model = _model(graph, probe_names(populations(graph), probes), stream or states, ranges, opset)
+    helper.set_model_props(model, metadata)
+    explain(model, graph, metadata)
     onnx.checker.check_model(model, full_check=True)
     with written_whole(path, ONNX_FILE) as temporary:
         temporary.write_bytes(sealed(model.SerializeToString(deterministic=True)))
     return Path(path)
 
 
-def _model(graph: Graph, probes: ProbeNames, states: bool, ranges: bool) -> onnx.ModelProto:
-    build = OnnxBuilder()
+def _model(graph: Graph, probes: ProbeNames, states: bool, ranges: bool, opset: int) -> onnx.ModelProto:
+    build = OnnxBuilder(opset)
     if graph.is_quantized:
         add_integer_network(build, graph, probes, states, ranges)
     else:
         add_float_network(build, graph, probes, states)
     frames = helper.make_tensor_value_info(FRAMES, onnx.TensorProto.FLOAT, ["T", "B", *graph.input.shape])
-    model = helper.make_model(
+    imported = helper.make_opsetid("", opset)
+    for function in build.functions.values():
+        function.opset_import[0].CopyFrom(imported)
+    return helper.make_model(
         helper.make_graph(
             build.nodes,
             "network",
@@ -106,11 +132,9 @@ def _model(graph: Graph, probes: ProbeNames, states: bool, ranges: bool) -> onnx
             initializer=list(build.constants.values()),
             value_info=list(build.declared.values()),
         ),
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
+        opset_imports=[imported, helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
         functions=list(build.functions.values()),
-        ir_version=IR_VERSION,
+        ir_version=helper.find_min_ir_version_for([imported]),
         producer_name="tet_deploy",
         producer_version=__version__,
     )
-    helper.set_model_props(model, metadata_of(graph, __version__))
-    return model

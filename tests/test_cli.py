@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import tet_deploy as td
@@ -49,6 +50,17 @@ def test_quantize_prints_each_population(folder):
     result = json.loads(out)
     assert result["digest"] == td.load(folder / "int8.safetensors").digest()
     assert set(result["populations"]) == {"layer0.lif", "layer1.lif", "readout"}
+
+
+def test_an_onnx_file_tells_what_the_command_line_says(folder):
+    """Licence, names of classes and opset go into the file."""
+    names = [f"class {index}" for index in range(td.load(folder / "net.safetensors").shapes["readout"][0])]
+    words = ("--licence", "CC-BY-4.0", "--classes", ",".join(names), "--opset", "18")
+    command("export", "net.safetensors", "--to", "onnx", "--out", "explained.onnx", *words, cwd=folder)
+    model = onnx.load(folder / "explained.onnx")
+    entries = {entry.key.removeprefix("tet_deploy."): entry.value for entry in model.metadata_props}
+    assert (entries["licence"], json.loads(entries["classes"]), entries["opset"]) == ("CC-BY-4.0", names, "18")
+    assert model.opset_import[0].version == 18 and names[0] in model.graph.output[0].doc_string
 
 
 def test_inspect_says_whether_a_network_fits_a_chip(folder):
@@ -200,6 +212,7 @@ def test_train_and_convert(tmp_path):
     assert "accuracy" not in about
     assert about["trained_accuracy"] == f"{trained['accuracy_by_step'][-1]:.4f}"
     assert about["trained_accuracy_of"] == "the float network as trained, on all 360 test samples of digits"
+    assert json.loads(about["recipe"])["stages"][0]["epochs"] >= 1
     words = ("finetune", "ckpt.safetensors", "--bits", 3, "--epochs", 1, "--out", "int3.safetensors", "--json")
     tuned = json.loads(command(*words, cwd=tmp_path)[0])
     ran = json.loads(command("run", "int3.safetensors", "--json", cwd=tmp_path)[0])
@@ -230,6 +243,9 @@ MISTAKES = {
         "has no option 'period'",
         2,
     ),
+    "classes": (["export", "net.safetensors", "--to", "onnx", "--out", "x", "--classes", "one"], "each of the", 2),
+    "opset": (["export", "net.safetensors", "--to", "onnx", "--out", "x", "--opset", "9"], "within 17..", 2),
+    "licence": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--licence", "MIT"], "no option 'licence'", 2),
     "period": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--period", "6"], "power of two", 2),
     "encoder": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--encoder", "chip"], "must be 'host'", 2),
     "chip": (["inspect", "int8.safetensors", "--chip", "loihi3"], "Use one of loihi1, loihi2", 2),

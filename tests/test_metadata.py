@@ -15,7 +15,7 @@ from tet_deploy.ir.table import graph_rows
 from tet_deploy.passes import lower, quantize
 
 FILES = Path(__file__).parent / "versions" / "v0_1"
-PROVENANCE = ("metadata", "checksum", "sha256")  # of an export; a checksum covers the metadata too
+PROVENANCE = ("metadata", "accuracy", "training", "checksum", "sha256")  # of an export; a checksum covers the metadata too
 OTHER = {  # what would do for another network, by every key that code ever read
     "model": "snn5",
     "data": "event-digits",
@@ -59,6 +59,8 @@ def onnx_file(graph, frames, folder):
     model = onnx.load(export(graph, folder / "net.onnx", to="onnx", probes="all"))
     keep = {entry.key: entry.value for entry in model.metadata_props if not entry.key.endswith(PROVENANCE)}
     del model.metadata_props[:]
+    for told in (model, next(iter(model.graph.input))):
+        told.ClearField("doc_string")
     return model.SerializeToString(deterministic=True), keep
 
 

@@ -61,8 +61,9 @@ def export(
     inputs
         In words, what these frames are.
     options
-        For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; `stream` and
-        `ranges`, see `exporters.to_onnx`. For Lava `period` and `encoder`, see `exporters.to_lava`.
+        For ONNX `probes`: "none", "spikes" or "all", the outputs that the file offers besides the readout; `stream`,
+        `ranges`, `opset`, `licence` and `classes`, see `exporters.to_onnx`. For Lava `period` and `encoder`,
+        see `exporters.to_lava`.
 
     Returns
     -------

@@ -46,10 +46,11 @@ def _linear_network(
 @pytest.mark.parametrize("probes", ["none", "spikes", "all"])
 @pytest.mark.parametrize("make", MAKERS)
 def test_files_pass_the_checker(make, probes, tmp_path):
-    """Files pass onnx.checker with full shape inference, for every choice of probes."""
+    """Files pass onnx.checker with full shape inference, and inference that is strict, for every choice of probes."""
     graph = make(np.random.default_rng(1))
     model = onnx.load(to_onnx(graph, tmp_path / "net.onnx", probes=probes))
     onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     lifs = [node.name for node in graph.of_kind(LIF)]
     wanted = {"none": [], "spikes": ["spikes"], "all": ["spikes", "potentials"]}[probes]
     assert {out.name for out in model.graph.output} == {"readout", "logits"} | {f"{n}.{w}" for n in lifs for w in wanted}

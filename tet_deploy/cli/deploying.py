@@ -176,6 +176,14 @@ def export(
     stream: Annotated[
         bool, typer.Option("--stream", help="Of an ONNX file: the graph of a step, with states as inputs and outputs.")
     ] = False,
+    licence: Annotated[
+        str | None, typer.Option(help="Of an ONNX file, for its metadata: under which others may use the network.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Of an ONNX file, for its metadata: names of all classes in order, with commas between."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="Of an ONNX file: version of ONNX's operators, from 17.")] = None,
     vectors: Annotated[
         int,
         typer.Option(min=0, help="Write so many inputs too, and every spike, potential and readout that belongs to them."),
@@ -194,7 +202,9 @@ def export(
         why = "takes --probes when it runs" if runs else "has no outputs but the readout"
         raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
     options: dict[str, Any] = {"probes": probes_of(probes)} if probes != "none" else {}
-    options |= {name: value for name, value in (("period", period), ("encoder", encoder)) if value is not None}
+    names = None if classes is None else classes.split(",")
+    named = {"period": period, "encoder": encoder, "licence": licence, "classes": names, "opset": opset}
+    options |= {name: value for name, value in named.items() if value is not None}
     options |= {"stream": True} if stream else {}
     graph = load(network)
     if frames is not None:

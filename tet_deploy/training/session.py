@@ -290,11 +290,13 @@ def metadata_of(about: Description) -> dict[str, str]:
         accuracy["trained_accuracy_of"] = f"the float network as trained, on {number} test samples of {about.data}"
     source = about.recipe.get("data")
     options = json.dumps(source.get("arguments", {}) if isinstance(source, dict) else {})
+    how = {key: about.recipe[key] for key in ("stages", "augmentation") if key in about.recipe}
     return {
         "model": about.model,
         "data": about.data,
         "data_arguments": options,
         "steps": str(about.steps),
         "seed": str(about.seed),
+        **({"recipe": json.dumps(how)} if how else {}),
         **accuracy,
     }
