@@ -84,7 +84,7 @@ class FastRegion(PyLoihiProcessModel):
         """One step."""
         wires = self._pipeline.fire(self.time_step)
         for index, name in enumerate(self._region.outgoing):
-            getattr(self, f"out{index}").send(wires[name].astype(np.int32))
+            getattr(self, f"out{index}").send(wires[name])
         for index, name in enumerate(self._region.incoming):
             wires[name] = getattr(self, f"in{index}").recv()
         self._pipeline.take(self.time_step, wires)
