@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from tet_deploy.errors import ArtifactError
 from tet_deploy.ir.artifact import load, save
+from tet_deploy.ir.nodes import LIF
 from tet_deploy.testing import random_float_network, random_quantized_network
 
 
@@ -27,8 +28,10 @@ def test_networks_survive_the_file(make, seed, tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    graph = random_float_network(np.random.default_rng(0)).with_metadata(accuracy="0.9812")
-    return save(graph, tmp_path / "net.safetensors")
+    graph = random_float_network(np.random.default_rng(0))
+    first = graph.of_kind(LIF)[0]  # whose decay the tests change
+    graph = graph.replace({first.name: dataclasses.replace(first, decay=0.5)})
+    return save(graph.with_metadata(accuracy="0.9812"), tmp_path / "net.safetensors")
 
 
 def checksum(header, tensors):
@@ -148,7 +151,7 @@ BROKEN = {
     ),
     "lost field": (lambda path: edit(path, lambda header: header["nodes"][0].pop("shape")), "Input lacks its field 'shape'"),
     "wrong type": (a_node(0, shape="big"), "shape must be a tuple of whole numbers; got 'big'"),
-    "flag for a number": (a_node(2, decay=True), "decay must be a number; got True"),
+    "flag for a number": (a_node(2, decay=True), "decay must be a number or a numpy array; got True"),
     "number without an end": (a_node(2, threshold=10**400), "threshold must be a number"),
     "infinite number": (lambda path: written(path, "1e999", float("inf")), "decay must be finite"),
     "array in plain fields": (a_node(1, weight=3), "'layer0.conv': the file lacks its array 'weight'"),

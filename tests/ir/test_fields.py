@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, Conv, Input, Linear, Quantization
+from tet_deploy.ir.nodes import LIF, Conv, CubaLIF, Input, Linear, Quantization
 
 WEIGHT = np.ones((2, 2, 3, 3), np.float32)
 GOOD = {
@@ -20,10 +20,13 @@ BAD = {
     "three strides": (lambda: Conv(name="c", weight=WEIGHT, stride=(1, 1, 1)), r"a pair of whole numbers; got \(1, 1, 1\)"),
     "real stride": (lambda: Conv(name="c", weight=WEIGHT, stride=(1.0, 1)), r"a pair of whole numbers; got \(1.0, 1\)"),
     "list of weights": (lambda: Linear(name="f", weight=[[1.0]]), r"'f': weight must be a numpy array; got \[\[1.0\]\]"),
-    "decay for each channel": (lambda: LIF(name="l", decay=np.ones(3)), "'l': decay must be a number; got ndarray"),
+    "decay for each channel": (
+        lambda: CubaLIF(name="l", current_decay=np.ones(3)),
+        "'l': current_decay must be a number; got ndarray",
+    ),
     "flag": (lambda: LIF(name="l", threshold=True), "'l': threshold must be a number or a numpy array; got True"),
-    "word": (lambda: LIF(name="l", decay="half"), "'l': decay must be a number; got 'half'"),
-    "complex": (lambda: LIF(name="l", decay=1j), "'l': decay must be a number; got complex"),
+    "word": (lambda: LIF(name="l", decay="half"), "'l': decay must be a number or a numpy array; got 'half'"),
+    "complex": (lambda: LIF(name="l", decay=1j), "'l': decay must be a number or a numpy array; got complex"),
     "no float": (lambda: LIF(name="l", threshold=10**400), "'l': threshold must be a number or a numpy array; got 1000"),
     "one input": (lambda: LIF(name="l", inputs="conv"), "'l': inputs must be a tuple of strings; got 'conv'"),
     "name": (lambda: LIF(name=3), "3: name must be a string; got 3"),
