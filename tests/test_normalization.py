@@ -77,6 +77,8 @@ WAYS = {
     "parameters": lambda net, x: torch.add(x * net.gain.view(-1, 1, 1), 0.5),
     "made on the way": lambda net, x: (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(1, 1, 3, 1, 1),
     "time and batch merged": lambda net, x: ((x.flatten(0, 1) - net.mean[:, None, None]) / 2).unflatten(0, x.shape[:2]),
+    "cast before": lambda net, x: x.float() / 255,
+    "cast between": lambda net, x: (x.to(torch.float32) - net.mean[:, None, None]).type(torch.float32) / 2,
     "a batch norm": None,
 }
 
@@ -184,6 +186,8 @@ REFUSED = {
         lambda net, x: x * torch.arange(1.0, 3).view(2, 1, 1, 1, 1),
         r"'mul': .*got numbers of shape \(2, 1, 1, 1, 1",
     ),
+    "whole numbers": (lambda net, x: x.to(torch.int32).float() / 2, "'to': method 'to' cannot be traced"),
+    "half floats": (lambda net, x: x.half().float() / 2, "'half': method 'half' cannot be traced"),
     "nothing left": (lambda net, x: x * 0.0, "'mul': may normalize .* no factor 0"),
     "both": (lambda net, x: (x - 0.5) + x, "'add': takes frames as they come, which others take normalized"),
     "raw before": (

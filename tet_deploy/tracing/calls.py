@@ -208,6 +208,8 @@ def _has_frames(value: Any) -> bool:
         return False
     if value.op == "placeholder":
         return True
+    if is_copy(value):
+        return _has_frames(value.args[0])
     operands = normalization.operands(value)
     if operands is not None:
         return _has_frames(operands[1])
@@ -218,6 +220,15 @@ def _has_frames(value: Any) -> bool:
     if value.target in ("flatten", torch.flatten):
         return isinstance(first, int) and first > 0
     return value.target in ("view", "reshape") and isinstance(first, fx.Node) and _is_first_size(first)
+
+
+def is_copy(call: Any) -> bool:
+    """Whether it is a call that changes no value of a network in floats, as x.detach() and x.float() are."""
+    if not isinstance(call, fx.Node) or call.op != "call_method":
+        return False
+    if call.target in ("to", "type"):
+        return [*call.args[1:], *call.kwargs.values()] == [torch.float32]
+    return call.target in ("detach", "clone", "contiguous", "float")
 
 
 def _is_pair(value: fx.Proxy) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from tet_deploy.errors import ArgumentError, GraphError, first_line
 from tet_deploy.ir.shapes import Shape
@@ -114,10 +115,11 @@ def capture(model: nn.Module, shape: Shape, encoding: str, *, lines: bool = Fals
     by_step = shown is None and (rolled.by_step or spikingjelly.goes_by_step(model))
     inputs = [image] if shown else list(frames) if by_step else [frames]
     try:
-        with _listening(layers) as heard:
-            expected = _together([model(given) for given in inputs], by_step)
-        replays = [_Replay(rolled.written, heard) for _ in inputs]
-        found = _together([replay.run(given) for replay, given in zip(replays, inputs, strict=True)], by_step)
+        with _InFloat64():
+            with _listening(layers) as heard:
+                expected = _together([model(given) for given in inputs], by_step)
+            replays = [_Replay(rolled.written, heard) for _ in inputs]
+            found = _together([replay.run(given) for replay, given in zip(replays, inputs, strict=True)], by_step)
     except GraphError:
         raise
     except ArgumentError as error:  # a setting that was changed after the layer was made
@@ -277,6 +279,16 @@ def _seeded(shape: Sequence[int], seed: int, step: int | None) -> np.ndarray:
     if step is None:
         return stimuli.spikes(tuple(shape), seed)
     return np.asarray(stimuli.spikes((1, *shape), hash((seed, step)) % 2**32)[0])
+
+
+class _InFloat64(TorchFunctionMode):
+    """What a model casts to its own float32, as frames in x.float(), goes on in the float64 that it is looked at in."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [*args[1:], *(kwargs or {}).values()]
+        if func is Tensor.float or (func in (Tensor.to, Tensor.type) and torch.float32 in given):
+            return args[0].to(torch.float64)
+        return func(*args, **(kwargs or {}))
 
 
 class _Replay(fx.Interpreter):

@@ -24,7 +24,7 @@ from torch import fx, nn
 
 from tet_deploy.errors import GraphError
 from tet_deploy.tracing import step_norms
-from tet_deploy.tracing.calls import BY_STEP, written_down
+from tet_deploy.tracing.calls import BY_STEP, is_copy, written_down
 from tet_deploy.tracing.foreign import snntorch
 
 _STEPS, _MANY = 3, 128  # of frames; what a loop does later than that is not seen
@@ -36,7 +36,6 @@ _OTHER_VALUE = {  # by whether the layer integrates
     "threshold, which no node does. Return torch.stack of its potentials, as the first or only result.",
 }
 _ZEROS = (torch.zeros_like, torch.zeros, "new_zeros")  # functions, and names of methods
-_COPIES = ("detach", "clone", "contiguous")
 _Calls = tuple[fx.Node, ...]  # one for each step of the loop; or the one of a call outside of it
 
 
@@ -213,8 +212,9 @@ class _Rolling:
     def _meant(self, calls: _Calls) -> _Calls:
         """The calls that are made for what these give: frames for one of each step, neurons for their spikes.
 
-        Those that integrate for their potentials.
+        Those that integrate for their potentials. Copies are what was copied.
         """
+        calls = tuple(map(_same_value, calls))
         first = calls[0]
         if len(calls) == 1 and self.steps > 1 and len(_stacked(first) or ()) == self.steps:
             return self._meant(_stacked(first) or ())
@@ -292,7 +292,7 @@ class _DifferError(Exception):
 
 def _same_value(state: Any) -> Any:
     """What was detached or copied, which changes no value."""
-    while isinstance(state, fx.Node) and state.op == "call_method" and state.target in _COPIES:
+    while is_copy(state):
         state = state.args[0]
     return state
 

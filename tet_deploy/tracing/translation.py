@@ -16,7 +16,7 @@ from tet_deploy.ir.nodes import Add, Flatten, Input, Node, Output, Readout
 from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.tracing import normalization, step_norms
-from tet_deploy.tracing.calls import BY_STEP
+from tet_deploy.tracing.calls import BY_STEP, is_copy
 from tet_deploy.tracing.capture import Captured
 from tet_deploy.tracing.eval_mode import owner
 from tet_deploy.tracing.foreign import spikingjelly
@@ -31,9 +31,6 @@ _RESHAPES = (
     "unflatten",
     "reshape",
     "view",
-    "contiguous",
-    "detach",
-    "clone",
 )
 _REDUCTIONS = ("mean", "sum", torch.mean, torch.sum)
 _DROPOUTS = (nn.functional.dropout, nn.functional.dropout2d)
@@ -54,7 +51,8 @@ _POOLS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {  # function -> th
 }
 _SUPPORTED = (
     f"Supported layers: {', '.join(kind.__name__ for kind in [*LAYERS, *RESHAPING_LAYERS])}; functions: a + b, flatten, "
-    "reshape, view, dropout, avg_pool2d, max_pool2d; at the end mean and sum over time."
+    "reshape, view, dropout, avg_pool2d, max_pool2d; of frames (x - mean) / std by constants; at the end mean and sum over "
+    "time."
 )
 
 
@@ -108,7 +106,7 @@ class Translation:
             self._take_normalization(call)
         elif call.target in _ADDITIONS:
             self._take_addition(call)
-        elif call.target in _RESHAPES:
+        elif call.target in _RESHAPES or is_copy(call):
             self._take_reshape(call, _owner(call, "flatten"))
         elif call.target in _POOLS:
             self._take_pool(call)

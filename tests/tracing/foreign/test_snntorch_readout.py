@@ -37,6 +37,20 @@ class Loop(nn.Module):
         return self.result(torch.stack(spikes), torch.stack(potentials))
 
 
+class Detached(Loop):
+    """What is kept is detached or copied, as for truncated backpropagation, and what is returned too; frames are cast."""
+
+    def forward(self, x):
+        x = x.float()
+        mem1, mem2, record = self.lif1.init_leaky(), self.lif2.init_leaky(), []
+        for step in range(x.size(0)):
+            spk1, mem1 = self.lif1(self.fc1(x[step]), mem1.detach())
+            mem2 = mem2.detach()
+            _, mem2 = self.lif2(self.fc2(spk1.clone()), mem2)
+            record.append(mem2.detach().clone())
+        return torch.stack(record).detach()
+
+
 class OneStep(Loop):
     """forward() takes one step, and gives the potential alone."""
 
@@ -58,6 +72,7 @@ NETWORKS = {
     "potentials first": lambda: Loop(lambda spikes, potentials: (potentials, spikes)),
     "learned": lambda: Loop(learn_beta=True, beta=0.7, threshold=0.2, inhibition=True),
     "never leaks": lambda: Loop(beta=1.3),
+    "detached": Detached,
     "hidden states": hidden,
     "one step": OneStep,
 }
