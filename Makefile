@@ -3,6 +3,7 @@
 # make test-slow   the slow proofs too
 # make test-floors   the quick tests in the oldest versions of everything that pyproject.toml admits
 # make test-pythons  the quick tests of what needs no torch in CPython 3.10, 3.12 and 3.13
+# make test-web    exported files in a web page, in Chromium and under node; npm puts both into tests/exporters/web
 # make fuzz        20,000 damaged files of each kind that is read; out/fuzz keeps those at fault
 # make lint        ruff, and mypy on what ships
 PYTHON ?= python3
@@ -14,7 +15,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # Tests of the torch-free core; they also run in CPython 3.10 with numpy 1.26, beside Lava.
 CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py tests/versions/test_networks.py
 
-.PHONY: demo test test-slow test-floors test-pythons fuzz test-core lint lava clean
+.PHONY: demo test test-slow test-floors test-pythons test-web fuzz test-core lint lava clean
 
 demo: $(VENV)/.ready lava
 	$(BIN)/tet-deploy demo
@@ -43,6 +44,10 @@ test-floors: $(VENV)/.ready lava
 test-pythons: $(VENV)/.ready lava
 	@$(BIN)/python tests/environments.py 3.10 3.12 3.13
 
+# It fails where a web page cannot be had; `make test-slow` skips it there, and says why.
+test-web: $(VENV)/.ready
+	TET_DEPLOY_REQUIRE_WEB=1 $(BIN)/python -m pytest -q tests/exporters/test_onnx_in_browser.py
+
 fuzz: $(VENV)/.ready
 	$(BIN)/python tests/fuzz/runner.py
 
@@ -69,4 +74,4 @@ lava: $(VENV)/.ready
 	@$(BIN)/tet-deploy doctor --setup-lava --into $(LAVA) --quiet || [ -z "$$TET_DEPLOY_REQUIRE_LAVA" ]
 
 clean:
-	rm -rf $(VENV) $(VENV)-* build out *.egg-info
+	rm -rf $(VENV) $(VENV)-* build out *.egg-info tests/exporters/web/node_modules
