@@ -67,6 +67,22 @@ def metadata_for_people(graph: Graph, *, classes: Sequence[str], licence: str, o
     }
 
 
+def for_others(graph: Graph) -> Graph:
+    """The network without what its metadata says of places on this machine, where its data lie above all."""
+    known = {key: without_folders(text) for key, text in graph.metadata.items()}
+    try:
+        arguments = json.loads(known["data_arguments"])
+        known["data_arguments"] = json.dumps({key: value for key, value in arguments.items() if key != "root"})
+    except (
+        KeyError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ):  # nothing is said of them, or metadata is another program's
+        pass
+    return graph.with_metadata(**known)
+
+
 def without_folders(text: str) -> str:
     """A text in which nothing but its last name is left of a path that begins at a root, a drive or a home."""
     return _FOLDERS.sub("", text)
@@ -175,11 +191,17 @@ def _messages_text(source: Input) -> list[str]:
 
 
 def _range_text(graph: Graph) -> list[str]:
-    """What calibration saw of frames."""
+    """Between which values the frames lay that lowering saw, or of a quantized network, calibration."""
+    about, when = graph.metadata, "" if graph.input.mean is None else ", once they were normalized,"
     try:
-        seen = json.loads(graph.metadata["calibration"])[graph.input.name]
-        return [f"Calibrated on values from {seen['least']:g} to {seen['greatest']:g}."]
-    except (KeyError, TypeError, ValueError):  # older networks lack it, and metadata may be another program's
+        seen = json.loads(about["calibration"])[graph.input.name] if graph.is_quantized else json.loads(about["frames_seen"])
+        return [f"What the network was fitted to{when} lay between {seen['least']:g} and {seen['greatest']:g}."]
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # older networks lack it, and metadata may be another program's
         return []
 
 

@@ -29,7 +29,7 @@ from tet_deploy.exporters.onnx_builder import OnnxBuilder
 from tet_deploy.exporters.onnx_float import add_float_network
 from tet_deploy.exporters.onnx_integer import add_integer_network
 from tet_deploy.exporters.onnx_neurons import DOMAIN, DOMAIN_VERSION, OPSET
-from tet_deploy.exporters.onnx_texts import explain, metadata_for_people, without_folders
+from tet_deploy.exporters.onnx_texts import explain, for_others, metadata_for_people
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import DEPLOYABLE, check
@@ -99,7 +99,7 @@ def to_onnx(
     check(graph, DEPLOYABLE)
     stream, states, ranges = flag("stream", stream), flag("states", states), flag("ranges", ranges)
     opset = whole("opset", opset, least=OLDEST_OPSET, greatest=onnx.defs.onnx_opset_version())
-    graph = graph.with_metadata(**{key: without_folders(text) for key, text in graph.metadata.items()})
+    graph = for_others(graph)
     metadata = {
         **metadata_for_people(graph, classes=classes, licence=licence, opset=opset),
         **metadata_of(graph, __version__),

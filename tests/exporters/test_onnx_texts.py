@@ -12,7 +12,7 @@ from tet_deploy.exporters.onnx_texts import without_folders
 from tet_deploy.exporters.to_onnx import to_onnx
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import CubaLIF, Flatten, Input, LeakyReadout, Linear, Quantization, Readout
-from tet_deploy.passes import quantize
+from tet_deploy.passes import lower, quantize
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
@@ -44,6 +44,7 @@ TRAINED = {
     "finetuned_accuracy": "0.9833",
     "time_bin": "10 ms",
     "calibration": '{"input": {"least": 0.0, "greatest": 9.0}}',
+    "frames_seen": '{"least": 0.0, "greatest": 9.0}',
 }
 
 
@@ -129,7 +130,7 @@ def test_the_normalization_that_a_file_does_is_told(quantized, tmp_path):
     text = _texts(_exported(chain(nodes).with_metadata(**TRAINED), tmp_path)[0])["frames"]
     assert "subtracts the mean [0.5, 0.25] of each channel and divides by [2.0, 4.0]" in text
     assert ("multiplies by 4.0, rounds half to even, and clips to -127..127" in text) == quantized
-    assert "Calibrated on values from 0 to 9." in text
+    assert "fitted to, once they were normalized, lay between 0 and 9." in text
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -196,6 +197,32 @@ def test_no_folder_of_the_machine_is_told(text, kept, tmp_path):
     _, entries = _exported(graph, tmp_path)
     assert json.loads(entries["tet_deploy.metadata"]) == {"data": kept}
     assert json.loads(entries["tet_deploy.training"]) == {"data": kept}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"root": "/home/me/data", "size": [1, 2]}', '{"size": [1, 2]}'),
+        ('{"root": "data"}', "{}"),
+        ('["/home/me/data"]', '["data"]'),
+        ("no JSON", "no JSON"),
+        ("[" * 10**5, "[" * 10**5),
+    ],
+)
+def test_where_data_lie_is_not_told(arguments, told, tmp_path):
+    """The folder of a data set is this machine's: elsewhere TET_DEPLOY_DATA or --frames says it."""
+    graph = random_float_network(np.random.default_rng(7), layers=1).with_metadata(data="n-mnist", data_arguments=arguments)
+    _exported(graph, tmp_path)
+    assert OnnxRuntime(tmp_path / "net.onnx").metadata == {"data": "n-mnist", "data_arguments": told}
+
+
+def test_a_float_network_tells_what_it_was_lowered_for(tmp_path):
+    """The range of the frames that lowering saw, or nothing."""
+    graph = random_float_network(np.random.default_rng(8), layers=1, encoding="analog")
+    assert "fitted" not in _texts(_exported(lower(graph), tmp_path)[0])["frames"]
+    frames = np.full((2, 3, *graph.input.shape), 0.5, np.float32)
+    text = _texts(_exported(lower(graph, frames), tmp_path)[0])["frames"]
+    assert "What the network was fitted to lay between 0 and 0.5." in text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ real ones, the finer it is.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
 from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, values
 
 SIGNIFICANT_BITS = 24  # of float32
+METADATA_KEY = "frames_seen"
 OFF_GRID = (
     "The frames lie off the network's grid, where float runtimes may differ by rounding. A network that normalizes them "
     "itself has no grid until it is quantized; of others td.snap_frames(graph, frames) puts them on it."
@@ -49,17 +51,26 @@ def snap_to_grid(graph: Graph, frames: Frames | Source | None = None) -> Graph:
         large on the same grid. Without any, or with frames on no grid, it holds for counts up to 255 (events) or for
         multiples of 1/256 up to 4 (analog), which costs precision where the real frames are smaller.
 
+    Returns
+    -------
+    Graph
+        `metadata["frames_seen"]` holds, as JSON, between which values the frames lay once they were normalized.
+
     Raises
     ------
     GraphError
         A population whose sums do not fit 24 bit on any useful grid.
     """
-    sent = values(graph, _declared(graph, frames))
+    shown = None if frames is None else FrameBatches.of(graph, frames).behind(graph.input).values()
+    sent = values(graph, _declared(graph, shown))
     changes: dict[str, Node | None] = {}
     for node in graph:
         if isinstance(node, Population):
             changes |= _snapped(node, graph, sent)
-    return graph.replace(changes)
+    snapped = graph.replace(changes)
+    if shown is None:
+        return snapped
+    return snapped.with_metadata(**{METADATA_KEY: json.dumps({"least": shown.least, "greatest": shown.greatest})})
 
 
 def frames_fit(graph: Graph, frames: Frames | Source) -> bool:
@@ -166,13 +177,10 @@ class _Rounded:
         return _multiples(frames, self.bits), labels
 
 
-def _declared(graph: Graph, frames: Frames | Source | None) -> Value:
+def _declared(graph: Graph, shown: Value | None) -> Value:
     """What the network's frames are taken to be: twice as large as those that were shown."""
     default = _ALLOWED_FOR["events" if graph.input.sends_counts else "analog"]
-    if frames is None:
-        return default
-    shown = FrameBatches.of(graph, frames).behind(graph.input).values()
-    if shown.fraction_bits is None or shown.fraction_bits > SIGNIFICANT_BITS // 2:
+    if shown is None or shown.fraction_bits is None or shown.fraction_bits > SIGNIFICANT_BITS // 2:
         return default
     largest = 2.0 * max(shown.magnitude, 2.0**-shown.fraction_bits)
     return dataclasses.replace(shown, least=-largest if default.least < 0 else 0.0, greatest=largest)
