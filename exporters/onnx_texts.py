@@ -165,7 +165,7 @@ def _frames_text(graph: Graph) -> str:
         parts.append(
             "Values are counts: how many events a pixel sent in the time of a step, whole numbers from 0, not scaled."
         )
-        if source.shape[0] == 2:
+        if source.shape[0] == 2 and "data" in about:  # frames that tet_deploy made; others may order them otherwise
             parts.append("Channel p counts events of polarity p: 0 is OFF (darker), 1 is ON (brighter).")
         if "time_bin" in about:
             parts.append(f"A step lasts {about['time_bin']}.")

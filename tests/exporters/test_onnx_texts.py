@@ -109,11 +109,25 @@ def test_all_that_goes_in_and_out_is_explained(graph, tmp_path):
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_events_are_explained(make, tmp_path):
-    """Counts, which channel is which polarity, and the time of a step where the metadata says it."""
+    """Counts, the time of a step where the metadata says it, and of frames made here which channel is which polarity."""
     graph = make(np.random.default_rng(2), encoding="events").with_metadata(**TRAINED)
-    (channels, *_), text = graph.input.shape, _texts(_exported(graph, tmp_path)[0])["frames"]
+    text = _texts(_exported(graph, tmp_path)[0])["frames"]
     assert "whole numbers from 0" in text and "A step lasts 10 ms." in text and "T = 7" in text
-    assert ("0 is OFF (darker), 1 is ON (brighter)" in text) == (channels == 2)
+    ours = "data" in TRAINED and graph.input.shape[0] == 2
+    assert ("0 is OFF (darker), 1 is ON (brighter)" in text) == ours
+
+
+def test_nothing_is_said_of_the_polarities_of_others(tmp_path):
+    """Whose frames a network that was trained elsewhere takes, nobody knows here."""
+    nodes = [
+        Input(name="input", shape=(2, 2, 2), encoding="events"),
+        Flatten(name="flat"),
+        Linear(name="fc", weight=np.ones((3, 8), np.float32)),
+        Readout(name="readout"),
+    ]
+    for about, told in (({}, False), ({"data": "event-digits"}, True)):
+        text = _texts(_exported(chain(nodes).with_metadata(**about), tmp_path)[0])["frames"]
+        assert ("OFF" in text) == told
 
 
 @pytest.mark.parametrize("quantized", [False, True])
