@@ -42,7 +42,7 @@ from tet_deploy.runtimes.loihi.session import LavaRuntime
 
 _LAYERS = ((16, 3, 1), (64, 5, 1), (128, 5, 2), (256, 5, 2), (512, 3, 2))  # channels, kernel, pool before it
 _DEEP = {"vgg_snn": (48, 1.0), "resnet19": (32, 1.0), "sew_resnet34": (64, 0.25)}  # size of the frames, width
-_WARM_UP = 2  # the first steps also build and allocate
+_DEPTH = {"snn5": 6, "vgg_snn": 9, "resnet19": 20, "sew_resnet34": 60}  # steps until the last layer is busy too, or more
 _FEW_STEPS = 3
 _RUN_BEFORE = """
 import pickle, sys
@@ -63,7 +63,7 @@ def main() -> None:
     options.add_argument("--network", default="snn5", choices=["snn5", *_DEEP, "all"])
     options.add_argument("--size", type=int, default=16, help="height and width of SNN-5's frames")
     options.add_argument("--rounds", type=int, default=2, help="turns of each")
-    options.add_argument("--steps", type=int, default=60, help="steps of a turn")
+    options.add_argument("--steps", type=int, default=60, help="steps of a turn in which all layers are busy")
     options.add_argument("--own-only", action="store_true", help="leave Lava's own models out")
     options.add_argument("--before", type=Path, help="another checkout of this project, with its environments")
     chosen = options.parse_args()
@@ -78,7 +78,11 @@ def main() -> None:
 def _measured(name: str, chosen: argparse.Namespace) -> tuple[float | None, float]:
     """Print a network's row; its stock and present times."""
     rng = np.random.default_rng(0)
-    graph, frames = snn5(rng, chosen.size, chosen.steps) if name == "snn5" else deep(rng, name, chosen.steps)
+    graph, frames = (
+        snn5(rng, chosen.size, chosen.steps + _DEPTH[name])
+        if name == "snn5"
+        else deep(rng, name, chosen.steps + _DEPTH[name])
+    )
     times: dict[str, list[float]] = {"stock": [], "before": [], "now": []}
     with tempfile.TemporaryDirectory() as folder:
         bundle = to_lava(graph, Path(folder) / "now.lava")
@@ -86,14 +90,16 @@ def _measured(name: str, chosen: argparse.Namespace) -> tuple[float | None, floa
         if chosen.before:
             save(graph, Path(folder) / "network.safetensors")
         for _ in range(chosen.rounds):
-            turn, readout = _steps(lambda: LavaRuntime(bundle).execute(frames, "none"), len(graph))
+            turn, readout = _steps(lambda: LavaRuntime(bundle).execute(frames, "none"))
             times["now"] += turn
             if chosen.before:
-                turn, expected = _steps(lambda: _run_before(chosen.before, Path(folder)), len(graph))
+                turn, expected = _steps(lambda: _run_before(chosen.before, Path(folder)))
                 times["before"] += turn
                 assert np.array_equal(readout, expected)
             if name == "snn5" and not chosen.own_only:
-                turn, expected = _steps(lambda: LavaRuntime(bundle, stock=True).execute(frames[:_FEW_STEPS], "none"), 0)
+                turn, expected = _steps(
+                    lambda: LavaRuntime(bundle, stock=True).execute(frames[:_FEW_STEPS], "none"), short=True
+                )
                 times["stock"] += turn
                 assert np.array_equal(readout[:_FEW_STEPS], expected)
         convolutions, busiest = _work(graph, Path(folder) / "frames.npy")
@@ -104,12 +110,13 @@ def _measured(name: str, chosen: argparse.Namespace) -> tuple[float | None, floa
     return (float(np.median(times["stock"])) if times["stock"] else None), now
 
 
-def _steps(run: Callable[[], dict[str, np.ndarray]], filling: int) -> tuple[list[float], np.ndarray]:
-    """Milliseconds of each step once all layers are busy, and the readout."""
+def _steps(run: Callable[[], dict[str, np.ndarray]], short: bool = False) -> tuple[list[float], np.ndarray]:
+    """Milliseconds of each step while all layers are busy, or of all but the first of a short run, and the readout."""
     arrays = run()
+    steps = len(arrays["readout"])
     milliseconds = 1000 * np.diff(arrays["clock"])
-    late = min(filling, len(milliseconds) // 2)
-    return list(milliseconds[max(_WARM_UP, late) :]), arrays["readout"]
+    busy = milliseconds[len(arrays["clock"]) - steps : steps - 1]
+    return list(milliseconds[2:] if short else busy), arrays["readout"]
 
 
 def _run_before(checkout: Path, folder: Path) -> dict[str, np.ndarray]:
@@ -160,7 +167,8 @@ def _work(graph: Graph, frames: Path) -> tuple[float, float]:
             busy.append(seconds.max())
     finally:
         Convolution.__call__ = original  # type: ignore[method-assign]
-    return 1000 * float(np.median(convolving[steps // 2 :])), 1000 * float(np.median(busy[steps // 2 :]))
+    depth = records.steps - steps
+    return 1000 * float(np.median(convolving[depth:])), 1000 * float(np.median(busy[depth:]))
 
 
 def snn5(rng: np.random.Generator, size: int, steps: int) -> tuple[Graph, np.ndarray]:

@@ -52,8 +52,7 @@ class Convolution:
         self.wrapped = 0
         self._zeros = np.zeros((*outputs, weight.shape[0]), np.int32)
         self._largest_weight_sum = int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max())
-        # A k x k average pool folded into the kernel repeats every tap k x k times: add the inputs up first, multiply less.
-        self._pool = tuple(_repeats(weight, i, (sizes[i], stride[i], padding[i]), dilation[i]) for i in (0, 1))
+        self._pool = folded_pool(weight, sizes, stride, padding, dilation)
         (pool_x, pool_y), (padding_x, padding_y) = self._pool, padding
         taps = weight[:, ::pool_x, ::pool_y, :][:, ::-1, ::-1, :]
         self._matrices = [part.reshape(len(part), -1).T for part in np.split(taps, groups)]
@@ -135,6 +134,15 @@ class _Workspace:
             for windows, matrix in zip(self._windows, self._matrices, strict=True)
         ]
         return products[0] if len(products) == 1 else np.concatenate(products, axis=1)
+
+
+def folded_pool(weight: np.ndarray, sizes: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    """The average pool that is folded into a kernel, (1, 1) for none.
+
+    It repeats every tap k x k times: the inputs can be added up first, and multiplied less.
+    """
+    x, y = (_repeats(weight, i, (sizes[i], stride[i], padding[i]), dilation[i]) for i in (0, 1))
+    return x, y
 
 
 def _repeats(weight: np.ndarray, axis: int, geometry: tuple[int, int, int], dilation: int) -> int:

@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .convolution import folded_pool
 from .pipeline import Node, takes
 
-# One product of a convolution is the unit of work; the rest is measured in it (2 cores of an EPYC with AVX-512).
-_WORK_OF_A_CALL = 700_000  # of some numpy functions, whatever the size of what they work on
-_WORK_OF_A_NEURON = 120
-_WORK_OF_A_MESSAGE = 40  # and of a value that is copied, sorted into patches or added
+# One product of a convolution is the unit of work, about 0.02 ns; the rest is measured in it (2 cores of an EPYC, AVX-512).
+_WORK_OF_A_CALL = 900_000  # of what numpy takes for a convolution, whatever its size
+_WORK_OF_A_POPULATION = 250_000
+_WORK_OF_A_SUM = 75_000  # for each of its sources
+_WORK_OF_A_NEURON = 140
+_WORK_OF_A_MESSAGE = 20  # and of a value that is copied, sorted into patches or added
+_WORK_OF_A_WEIGHT = 12  # to bring it from memory
+_PAIRS = ("stride", "padding", "dilation")
 _LEAST_WORK = 4_000_000  # of a region: as long as Lava takes to keep one more process in step, about 0.1 ms
 
 
@@ -84,15 +89,24 @@ def _groups(nodes: Sequence[Node]) -> list[list[Node]]:
 
 
 def _work(node: Node, arrays: Mapping[str, np.ndarray]) -> float:
-    if "weight" not in node:
-        return _WORK_OF_A_CALL / 5 + _WORK_OF_A_NEURON * math.prod(node["shape"])
-    weight = arrays[node["weight"]]
+    if "weight" in node:
+        return _work_of_synapses(node, arrays[node["weight"]])
+    values = math.prod(node["shape"])
+    if node["kind"] == "lif":
+        return _WORK_OF_A_POPULATION + _WORK_OF_A_NEURON * values
+    return len(takes(node)) * _WORK_OF_A_SUM + _WORK_OF_A_MESSAGE * values
+
+
+def _work_of_synapses(node: Node, weight: np.ndarray) -> float:
     if node["kind"] == "dense":
-        return float(_WORK_OF_A_CALL + weight.size)
-    sizes, kernel = node["input_shape"], weight.shape[1:3]
-    spans = [sizes[i] + 2 * node["padding"][i] - node["dilation"][i] * (kernel[i] - 1) - 1 for i in (0, 1)]
-    places = math.prod(spans[i] // node["stride"][i] + 1 for i in (0, 1))
-    return float(_WORK_OF_A_CALL + places * (weight.size + _WORK_OF_A_MESSAGE * math.prod(kernel) * sizes[2]))
+        return _WORK_OF_A_CALL + (1 + _WORK_OF_A_WEIGHT) * weight.size
+    sizes, kernel, (stride, padding, dilation) = node["input_shape"], weight.shape[1:3], (node[key] for key in _PAIRS)
+    spans = [sizes[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1 for i in (0, 1)]
+    places = math.prod(spans[i] // stride[i] + 1 for i in (0, 1))
+    repeats = math.prod(folded_pool(weight, sizes[:2], stride, padding, dilation))
+    patch = math.prod(kernel) * sizes[2] // repeats
+    multiplied = (places + _WORK_OF_A_WEIGHT) * weight.size // repeats
+    return _WORK_OF_A_CALL + multiplied + _WORK_OF_A_MESSAGE * (places * patch + math.prod(sizes))
 
 
 def balanced(works: Sequence[float], count: int) -> list[tuple[int, int]]:
