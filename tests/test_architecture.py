@@ -72,6 +72,7 @@ ANYTHING = {
     "deployment",
     "doctor",
     "links",
+    "live",
     "part_files",
     "pipeline",
     "spread",

@@ -1,7 +1,11 @@
-"""The pages that lead from another framework to Loihi, and from a file to a decision, do what they say."""
+"""Pages whose code can be run do what they say: from another framework to Loihi, from a file to a decision, on streams."""
 
 import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +80,23 @@ def test_the_page_on_files_names_every_entry_of_the_metadata():
         for name in re.findall(r"[`.](\w+)`", row)
     }
     assert told == keys
+
+
+def test_the_page_on_streams_does_what_it_says(tmp_path, monkeypatch):
+    """Its commands and its code run in their order; the last decides on three events through a pipe."""
+    monkeypatch.chdir(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
+    command = f'tet-deploy() {{ {sys.executable} -m tet_deploy "$@"; }}\n'
+    found: dict = {}
+    for language, code in re.findall(r"```(sh|python)\n(.*?)```", (DOCS / "streams.md").read_text(), re.DOTALL):
+        if language == "python":
+            exec(compile(code, "streams.md", "exec"), found)
+        else:
+            out = subprocess.run(
+                ["bash", "-ec", command + code], env=environment, check=True, capture_output=True, text=True
+            )
+    stop, decision, summary = found["stop"], *map(json.loads, out.stdout.splitlines())
+    assert stop.held_out.accuracy > 0.95 and stop.held_out.saved > 0.3
+    assert found["found"].saved > 0.3 and found["latency"].steps == 5
+    assert (decision["steps"], decision["events"], decision["why"]) == (2, 3, "cut short")
+    assert summary["summary"]["ended"] == "end of input"

@@ -43,6 +43,17 @@ def say(what: str | Table) -> None:
         output.print(plain(what), soft_wrap=True)
 
 
+def say_now(text: str) -> None:
+    """Print a line of a result that goes on, and see that a reader gets it at once."""
+    print(plain(text), flush=True)
+
+
+def reader_left() -> bool:
+    """Whether nobody reads standard output any more; see `let_readers_leave`."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Patient) and not raw.open
+
+
 def tell(text: str) -> None:
     """Print a remark or an error, on standard error, above a progress bar if there is one."""
     console.print(plain(text), soft_wrap=True)
@@ -65,17 +76,17 @@ def let_readers_leave() -> None:
 class _Patient(io.FileIO):
     """A file that swallows what its reader, who has left, does not want; and all that follows a failure."""
 
-    _open = True
+    open = True
 
     def write(self, data: Any, /) -> int:
         """Write, or say once why not."""
         try:
-            return super().write(data) if self._open else memoryview(data).nbytes
+            return super().write(data) if self.open else memoryview(data).nbytes
         except BrokenPipeError:
-            self._open = False
+            self.open = False
             return memoryview(data).nbytes
         except OSError as error:
-            self._open = False
+            self.open = False
             raise ArtifactError(f"standard output: cannot be written ({error.strerror}).") from error
 
 

@@ -16,7 +16,7 @@ import typer
 
 from tet_deploy import terminal
 from tet_deploy._version import __version__
-from tet_deploy.cli import deploying, looking, reporting, running, splitting, training
+from tet_deploy.cli import deploying, looking, reporting, running, splitting, streaming, training
 from tet_deploy.errors import TetDeployError, TetDeployWarning
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --help, each with an example
@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --he
     ),
     "export": (deploying.export, "tet-deploy export network.int8.safetensors --to lava --out bundle"),
     "run": (running.run, "tet-deploy run network.int8.safetensors --runtime lava --samples 16 --out recording.npz"),
+    "stream": (streaming.stream, "tet-deploy stream network.int8.safetensors --events recording.aedat4 --late merge"),
     "validate": (running.validate, "tet-deploy validate network.int8.safetensors --samples 64"),
     "energy": (reporting.energy, "tet-deploy energy network.int8.safetensors --table 45nm-fp32 --csv layers.csv"),
     "merge": (splitting.merge, "tet-deploy merge network.safetensors.energy.*.json"),

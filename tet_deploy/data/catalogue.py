@@ -12,6 +12,7 @@ from typing import Any
 from tet_deploy.arguments import whole
 from tet_deploy.data.cifar import load_cifar
 from tet_deploy.data.digits import load_digits, load_event_digits
+from tet_deploy.data.event_camera import EventCamera
 from tet_deploy.data.event_folder import load_event_folder, load_frames_file
 from tet_deploy.data.event_sets import load_event_set
 from tet_deploy.data.image_folder import load_imagenet
@@ -28,6 +29,7 @@ DATA: dict[str, Callable[..., FrameData]] = {
     "cifar100": partial(load_cifar, "cifar100"),
     "imagenet": load_imagenet,
 }
+DURATIONS = {"event-digits": EventCamera().duration}  # microseconds of every sample, where they last equally long
 
 
 def load(name: str, *, steps: int, seed: int = 0, **options: Any) -> FrameData:

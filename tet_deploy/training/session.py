@@ -291,11 +291,13 @@ def metadata_of(about: Description) -> dict[str, str]:
     source = about.recipe.get("data")
     options = json.dumps(source.get("arguments", {}) if isinstance(source, dict) else {})
     how = {key: about.recipe[key] for key in ("stages", "augmentation") if key in about.recipe}
+    duration = data.DURATIONS.get(about.data)
     return {
         "model": about.model,
         "data": about.data,
         "data_arguments": options,
         "steps": str(about.steps),
+        **({"step_microseconds": str(round(duration / about.steps))} if duration is not None else {}),
         "seed": str(about.seed),
         **({"recipe": json.dumps(how)} if how else {}),
         **accuracy,

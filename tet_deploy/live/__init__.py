@@ -1,0 +1,1 @@
+"""Events as they come, from a recording or a pipe, through a deployed network to decisions."""
