@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tet_deploy.data.event_columns import WIDE_EVENT_DTYPE
+from tet_deploy.live import bins
 from tet_deploy.live.frames import LiveFrames
 from tet_deploy.live.notes import Notes
 
@@ -134,3 +135,13 @@ def test_real_time_is_kept():
     begun = time.monotonic()
     for number, frame in enumerate(frames(at(0, 30_000, 60_000), fast=False, length=30_000)[0]):
         assert frame is None or time.monotonic() - begun >= (number + 1) * 0.03
+
+
+def test_a_flood_of_events_in_one_frame_is_counted_as_it_comes(monkeypatch):
+    """Also where events are too many to be kept until their frame is closed."""
+    rng = np.random.default_rng(0)
+    events = at(*np.sort(rng.integers(0, 250, 900)).tolist(), x=rng.integers(0, 4, 900), p=rng.integers(0, 2, 900))
+    expected = [frame.counts for frame in frames(events)[0] if frame]
+    monkeypatch.setattr(bins, "_MANY", 50)
+    found = [frame.counts for frame in frames(*np.array_split(events, 40))[0] if frame]
+    assert np.array_equal(found, expected) and np.sum(found) == 900

@@ -165,6 +165,7 @@ REFUSED = {
     "steps": (["net.safetensors", "--steps", "3", "--accuracy", "0.8", "--held-out", "held_out.npz"], "have 4 steps"),
     "no file": (["net.safetensors", "--events", "none.npy"], "none.npy: no such file"),
     "text": (["net.safetensors", "--events", "rec.txt"], "rec.txt: is text, which is not read"),
+    "decimals": (["net.safetensors", "--events", "seconds.npz"], "its times are decimals, of a unit that it does not say"),
     "stateless": (["whole.onnx"], "has no states"),
     "analog": (["analog.safetensors"], "takes analog frames"),
     "unsaid": (["unsaid.safetensors"], "--bin: the network does not say how long a frame lasts. Give --bin."),
@@ -177,6 +178,8 @@ def test_what_cannot_be_streamed_is_refused_in_a_line(folder, case):
     """Before an event is read, with the way out."""
     if case == "stateless":
         td.export(td.load(folder / "net.safetensors"), folder / "whole.onnx", to="onnx")
+    if case == "decimals":
+        np.savez(folder / "seconds.npz", x=[1, 2], y=[1, 2], p=[0, 1], t=[0.5, 0.500125])
     if case == "analog":
         td.save(random_quantized_network(np.random.default_rng(0), encoding="analog"), folder / "analog.safetensors")
     if case == "unsaid":

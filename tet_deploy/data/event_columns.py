@@ -35,11 +35,14 @@ class EventStream:
         Width and height of the camera, if the file says so.
     repairs
         What was left out or changed -> how many.
+    decimals
+        Whether the file's times were decimals, of which the ticks are the last digits.
     """
 
     events: np.ndarray
     sensor_size: tuple[int, int] | None = None
     repairs: Mapping[str, int] = field(default_factory=dict)
+    decimals: bool = False
     __repr__ = short_repr
 
 
@@ -76,7 +79,9 @@ def as_events(path: object, columns: Mapping[str, Any] | np.ndarray) -> EventStr
     events["t"], events["p"] = t, _polarity(path, arrays["p"])
     for axis in "xy":
         events[axis] = _whole(path, axis, arrays[axis])
-    return EventStream(events=events, repairs={"times with too many decimals, rounded": rounded} if rounded else {})
+    decimals = arrays["t"].dtype.kind == "f" and not np.array_equal(t, arrays["t"])
+    repairs = {"times with too many decimals, rounded": rounded} if rounded else {}
+    return EventStream(events=events, repairs=repairs, decimals=decimals)
 
 
 def unnamed(path: object, array: np.ndarray) -> DataError:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_MANY = 2**20  # events of a frame that wait to be counted
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bin:
@@ -50,7 +52,8 @@ class EventBins:
     def __init__(self, start: int, *, length: int, size: tuple[int, int]) -> None:
         self.start, self.length, self.next = start, length, 0
         self._shape = (2, *size)
-        self._open: dict[int, list[np.ndarray]] = {}  # of each frame its events' places in the array
+        self._open: dict[int, list[np.ndarray]] = {}  # of each frame its events' places in the array ...
+        self._counts: dict[int, np.ndarray] = {}  # ... and the counts of those that were too many to keep
         self.last = -1  # frame of the latest event
         self.seen = start  # its time
 
@@ -62,7 +65,7 @@ class EventBins:
     @property
     def pending(self) -> bool:
         """Whether events wait in frames that are not closed."""
-        return bool(self._open)
+        return bool(self._open or self._counts)
 
     @property
     def empty(self) -> int:
@@ -81,7 +84,10 @@ class EventBins:
         order = np.argsort(frame, kind="stable")
         numbers, starts = np.unique(frame[order], return_index=True)
         for number, pixels in zip(numbers.tolist(), np.split(pixel[order], starts[1:]), strict=False):
-            self._open.setdefault(number, []).append(pixels)
+            waiting = self._open.setdefault(number, [])
+            waiting.append(pixels)
+            if sum(map(len, waiting)) > _MANY:
+                self._counts[number] = self._counted(number)
         if len(frame):
             self.last, self.seen = max(self.last, int(frame.max())), max(self.seen, int(events["t"].max()))
         return int(np.count_nonzero(late))
@@ -89,15 +95,18 @@ class EventBins:
     def close(self) -> Bin:
         """The next frame; what comes for it from now on is late."""
         end = self.end
-        pixels = np.concatenate(self._open.pop(self.next, [np.empty(0, np.int64)]))
-        counts = np.bincount(pixels, minlength=int(np.prod(self._shape)))
+        counts = self._counted(self.next)
         self.next += 1
         return Bin(
             start=end - self.length,
             end=end,
             counts=counts.reshape(self._shape).astype(np.float32),
-            events=len(pixels),
+            events=int(counts.sum()),
         )
+
+    def _counted(self, number: int) -> np.ndarray:
+        pixels = np.concatenate(self._open.pop(number, [np.empty(0, np.int64)]))
+        return np.bincount(pixels, minlength=int(np.prod(self._shape))) + self._counts.pop(number, 0)
 
     def breaks(self, t: np.ndarray, window: int) -> tuple[int, str]:
         """Index of the first event that no longer belongs to this stretch, and why: `len(t)` and "" where all do.

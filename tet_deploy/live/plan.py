@@ -135,9 +135,14 @@ def recording(path: Path, notes: Notes) -> tuple[np.ndarray, tuple[int, int] | N
     Raises
     ------
     ArtifactError, DataError
-        As `read_events`, and a clock that was set back.
+        As `read_events`, a clock that was set back, and times in decimals, whose unit is not known.
     """
     found = read_stream(path)
+    if found.decimals:
+        raise DataError(
+            f"{path}: its times are decimals, of a unit that it does not say; live, they must be whole microseconds. "
+            "Convert them: if they are seconds, np.savez(path, x=x, y=y, p=p, t=np.rint(1e6 * t).astype(np.int64))."
+        )
     events, repairs = in_order(str(path), found.events)
     for what, count in {**found.repairs, **repairs}.items():
         notes.add(what, count)
