@@ -99,10 +99,7 @@ class Neurons:
             if time % self._period == offset:
                 self._u[part] = 0
                 self._v[part] = 0
-        self._decay(self._u, self._du)
-        for u, ports in zip(self.u, sums, strict=True):
-            for port in ports:
-                u += np.left_shift(port, _FRACTION_BITS)
+        self._take(sums)
         self._wrap()
         v = self._v
         self._decay(v, self._dv)
@@ -117,6 +114,18 @@ class Neurons:
         below >>= 31  # all bits where it does not spike, none where it does: several times faster than a mask
         v &= below
         return self._split(below == 0)
+
+    def _take(self, sums: Sequence[Sequence[np.ndarray]]) -> None:
+        """Add what arrives to what is left of the current."""
+        nothing_is_left = self._du.ndim == 0 and self._du == _ONE
+        if not nothing_is_left:
+            self._decay(self._u, self._du)
+        for u, ports in zip(self.u, sums, strict=True):
+            others = iter(ports)
+            if nothing_is_left:
+                np.left_shift(next(others), _FRACTION_BITS, out=u)
+            for port in others:
+                u += np.left_shift(port, _FRACTION_BITS)
 
     def _wrap(self) -> None:
         u = self._u
@@ -140,8 +149,8 @@ class Neurons:
             self._scale(state, decay)
 
     def _scale(self, state: np.ndarray, decay: np.ndarray) -> None:
-        product = np.multiply(state, _ONE - decay, dtype=np.int64)
-        state[...] = np.sign(product) * (np.abs(product) >> 12)
+        """In double, which holds the product of 32 and 12 bits; turned into a whole number it is truncated."""
+        np.copyto(state, np.multiply(state, (_ONE - decay) / _ONE), casting="unsafe")
 
     @property
     def _none(self) -> list[int]:
