@@ -11,7 +11,7 @@ from onnx import FunctionProto, TensorProto
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import integrator_function, lif_function, soft_reset_function
+from tet_deploy.exporters.onnx_neurons import integrator_function, lif_function, other_reset_function
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, LeakyReadout, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
@@ -142,9 +142,9 @@ def _state(name: str, shape: Shape, network: _Network) -> tuple[list[str], list[
 
 
 def _function(node: LIF | SoftResetLIF | CubaLIF, by_channel: list[str], **options: bool) -> FunctionProto:
-    if isinstance(node, SoftResetLIF):
-        return soft_reset_function(node.reset, node.comparison, by_channel, **options)
-    return lif_function(node.comparison, by_channel, **options)
+    if node.reset == "zero":
+        return lif_function(node.comparison, by_channel, **options)
+    return other_reset_function(node.reset, node.comparison, by_channel, **options)
 
 
 @_emit.register(Readout)

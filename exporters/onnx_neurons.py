@@ -35,20 +35,22 @@ def lif_function(comparison: str, by_channel: Sequence[str], *, potentials: bool
     return _float_function("LIF", equation, step, comparison, by_channel, potentials, states)
 
 
-def soft_reset_function(
+def other_reset_function(
     reset: str, comparison: str, by_channel: Sequence[str], *, potentials: bool, states: bool
 ) -> FunctionProto:
-    """The same of `dynamics.soft_reset_potential` and `soft_reset`."""
+    """The same of `dynamics.compared` and `after_reset`, for neurons that do not reset to zero at once."""
     owed = [
         *_reaches("v", comparison, "owed"),
         _node("Mul", ["threshold", "owed"], ["late"]),
         _node("Sub", ["w", "late"], ["u"]),
     ]
+    zeroed = [*_reaches("v", comparison, "owed"), _node("Mul", ["w", "owed"], ["late"]), _node("Sub", ["w", "late"], ["u"])]
     settled = [_node("Sub", ["spike", "owed"], ["settled"]), _node("Mul", ["threshold", "settled"], ["removed"])]
     name, owed, removed = {
         "subtract": ("SoftResetLIF", [_node("Identity", ["w"], ["u"])], [_node("Mul", ["threshold", "spike"], ["removed"])]),
         "subtract-delayed": ("DelayedSoftResetLIF", owed, []),
         "subtract-twice": ("TwiceSoftResetLIF", owed, settled),
+        "zero-delayed": ("DelayedZeroLIF", zeroed, []),
     }[reset]
     step = [
         _node("Mul", ["v", "decay"], ["kept"]),
@@ -64,6 +66,8 @@ def soft_reset_function(
         f"spike = u {comparison} threshold ; v = u",
         "subtract-twice": f"owed = v {comparison} threshold ; u = decay * v + I - threshold * owed ; "
         f"spike = u {comparison} threshold ; v = u - threshold * (spike - owed)",
+        "zero-delayed": f"owed = v {comparison} threshold ; u = 0 where owed, decay * v + I elsewhere ; "
+        f"spike = u {comparison} threshold ; v = u",
     }[reset]
     return _float_function(name, equation, step, comparison, by_channel, potentials, states)
 

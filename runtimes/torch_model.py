@@ -205,12 +205,14 @@ def _potentials(node: LIFNode | SoftResetLIF | CubaLIF | None, current: Tensor, 
     if isinstance(node, SoftResetLIF):
         return torch.from_numpy(_soft_potentials(node, current.cpu().numpy(), spikes.cpu().numpy()))
     found, v = torch.empty_like(current), torch.zeros_like(current[0])
-    held = torch.zeros_like(v)
+    held, zeroed = torch.zeros_like(v), spikes > 0
+    if node.reset == "zero-delayed":
+        zeroed = torch.cat([torch.zeros_like(zeroed[:1]), zeroed[:-1]])
     decay = torch.as_tensor(dynamics.per_channel(node.decay, v.dim())).to(v)
     for step, presynaptic in enumerate(current):
         if isinstance(node, CubaLIF):
             presynaptic = held = node.current_decay * held + presynaptic
-        v = torch.where(spikes[step] > 0, 0, decay * v + presynaptic)
+        v = torch.where(zeroed[step], 0, decay * v + presynaptic)
         found[step] = v
     return found
 
@@ -218,7 +220,7 @@ def _potentials(node: LIFNode | SoftResetLIF | CubaLIF | None, current: Tensor, 
 def _soft_potentials(node: SoftResetLIF, current: np.ndarray, spikes: np.ndarray) -> np.ndarray:
     found, v = np.empty_like(current), np.zeros_like(current[0])
     for step, presynaptic in enumerate(current):
-        v = dynamics.soft_reset(node, v, dynamics.soft_reset_potential(node, v, presynaptic), spikes[step])
+        v = dynamics.after_reset(node, v, dynamics.compared(node, v, presynaptic), spikes[step])
         found[step] = v
     return found
 

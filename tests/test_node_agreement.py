@@ -1,5 +1,7 @@
 """A layer and its node agree up to float rounding, and what differs by more is found where it is."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -160,7 +162,7 @@ def test_every_traceable_kind_has_a_bound():
 
 
 @pytest.mark.parametrize("comparison", [">", ">="])
-@pytest.mark.parametrize("kind", [*SOFT_RESETS, "current", "other current"])
+@pytest.mark.parametrize("kind", [*SOFT_RESETS, "current", "other current", "current, delayed"])
 def test_kinds_of_neuron_are_told_from_every_other(kind, comparison):
     """Spikes of the node's own equation agree, in float32 too; those of any other kind do not."""
     nodes = {
@@ -170,6 +172,7 @@ def test_kinds_of_neuron_are_told_from_every_other(kind, comparison):
     nodes["zero"] = LIF(name="lif", decay=0.7, threshold=0.65, comparison=comparison)
     for other, decay in (("current", 0.5), ("other current", 0.6)):
         nodes[other] = CubaLIF(name="lif", current_decay=decay, decay=0.7, threshold=0.65, comparison=comparison)
+    nodes["current, delayed"] = dataclasses.replace(nodes["current"], reset="zero-delayed")
     current = stimuli.currents(nodes[kind], (6, 4, 4))
     for other, node in nodes.items():
         for dtype, unit in ((np.float64, DOUBLE), (np.float32, SINGLE)):

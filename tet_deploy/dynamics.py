@@ -61,8 +61,7 @@ def step(node: Population, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.n
 @step.register
 def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if node.quantization is None:
-        decay, threshold = (per_channel(each, presynaptic.ndim) for each in (node.decay, node.threshold))
-        return lif_step(v, presynaptic, decay, threshold, node.comparison)
+        return _float_step(node, v, presynaptic)
     threshold = per_channel(np.asarray(node.threshold, np.int64), presynaptic.ndim)
     decay = per_channel(decay_v(node), presynaptic.ndim)
     return fixed_point_lif_step(v, presynaptic, _bias(node, presynaptic.ndim), decay, threshold)
@@ -70,18 +69,16 @@ def _(node: LIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np
 
 @step.register
 def _(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    u = soft_reset_potential(node, v, presynaptic)
-    spikes = COMPARISONS[node.comparison](u, _limit(node, v))
-    return spikes, soft_reset(node, v, u, spikes)
+    return _float_step(node, v, presynaptic)
 
 
 @step.register
 def _(node: CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Here the presynaptic input is what `synaptic_current` makes of it."""
-    threshold = per_channel(node.threshold, presynaptic.ndim)
     if node.quantization is None:
-        return lif_step(v, presynaptic, node.decay, threshold, node.comparison)
-    return _integrate(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), threshold.astype(np.int64))
+        return _float_step(node, v, presynaptic)
+    threshold = per_channel(np.asarray(node.threshold, np.int64), presynaptic.ndim)
+    return _integrate(v, presynaptic, _bias(node, presynaptic.ndim), decay_v(node), threshold)
 
 
 def synaptic_current(node: CubaLIF, current: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
@@ -158,33 +155,49 @@ def lif_step(
     return spikes, np.where(spikes, v.dtype.type(0), u)
 
 
-def soft_reset_potential(node: SoftResetLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
-    """u = decay * v + I - threshold * owed: what a neuron with soft reset compares with its threshold.
+def compared(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
+    """u, which a neuron of a float network compares with its threshold, by its `reset`; parameters as in `step`.
 
-    owed = 1 where v > threshold (or >=), the potential that the last step left; 0 if `reset` is "subtract".
+    "zero", "subtract"                      decay * v + I
+    "subtract-delayed", "subtract-twice"    decay * v + I - threshold * owed
+    "zero-delayed"                          0 where owed, decay * v + I elsewhere
+
+    owed = 1 where v > threshold (or >=), the potential that the last step left.
     """
-    u = v * v.dtype.type(node.decay) + presynaptic
-    return u if node.reset == "subtract" else np.asarray(u - _limit(node, v) * _fires(node, v))
+    u = v * per_channel(np.asarray(node.decay, v.dtype), v.ndim) + presynaptic
+    if node.reset in ("zero", "subtract"):
+        return np.asarray(u)
+    owed = _fires(node, v)
+    return np.where(owed, v.dtype.type(0), u) if node.reset == "zero-delayed" else np.asarray(u - _limit(node, v) * owed)
 
 
-def soft_reset(node: SoftResetLIF, v: np.ndarray, u: np.ndarray, spikes: np.ndarray) -> np.ndarray:
+def after_reset(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray, u: np.ndarray, spikes: np.ndarray) -> np.ndarray:
     """The potential that a step from v leaves, with u and these spikes.
 
-    "subtract"          u - threshold * spike
-    "subtract-delayed"  u
-    "subtract-twice"    u - threshold * (spike - owed)
+    "zero"                              0 where it spikes, u elsewhere
+    "subtract"                          u - threshold * spike
+    "subtract-delayed", "zero-delayed"  u
+    "subtract-twice"                    u - threshold * (spike - owed)
     """
-    if node.reset == "subtract-delayed":
+    if node.reset == "zero":
+        return np.where(spikes, v.dtype.type(0), u)
+    if node.reset in ("subtract-delayed", "zero-delayed"):
         return u
     owed = 0 if node.reset == "subtract" else _fires(node, v)
     return np.asarray(u - _limit(node, v) * (spikes.astype(v.dtype) - owed))
 
 
-def _fires(node: SoftResetLIF, v: np.ndarray) -> np.ndarray:
+def _float_step(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    u = compared(node, v, presynaptic)
+    spikes = COMPARISONS[node.comparison](u, _limit(node, v))
+    return spikes, after_reset(node, v, u, spikes)
+
+
+def _fires(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray) -> np.ndarray:
     return np.asarray(COMPARISONS[node.comparison](v, _limit(node, v)).astype(v.dtype))
 
 
-def _limit(node: SoftResetLIF, v: np.ndarray) -> np.ndarray:
+def _limit(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray) -> np.ndarray:
     return per_channel(np.asarray(node.threshold, v.dtype), v.ndim)
 
 

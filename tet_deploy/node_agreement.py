@@ -8,7 +8,6 @@ Accuracy and Stability of Numerical Algorithms, 2002, section 3.1).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def _neurons_difference(
             presynaptic, off = dynamics.synaptic_current(node, held, arriving), held_bound
             held = presynaptic
         bound = decay * bound + off + 3 * unit * (decay * np.abs(v) + np.abs(presynaptic))
-        u = _compared(node, v, presynaptic)
+        u = dynamics.compared(node, v, presynaptic)
         distance, spikes = u - threshold, dynamics.step(node, v, presynaptic)[0]
         differs = np.not_equal(found[step], spikes)
         slack = bound + unit * threshold
@@ -158,18 +157,9 @@ def _neurons_difference(
                 rounding=float(slack[place]),
                 distance=float(distance[place]),
             )
-        if not isinstance(node, SoftResetLIF):  # from here on as the layer
-            v, bound = np.where(found[step], 0, u), np.where(found[step], 0, bound)
-        else:
-            v, bound = dynamics.soft_reset(node, v, u, found[step]), slack + unit * threshold
+        v = dynamics.after_reset(node, v, u, found[step])  # from here on as the layer
+        bound = np.where(found[step], 0, bound) if node.reset == "zero" else slack + unit * threshold
     return None
-
-
-def _compared(node: LIF | SoftResetLIF | CubaLIF, v: np.ndarray, presynaptic: np.ndarray) -> np.ndarray:
-    """What the neuron compares with its threshold."""
-    if isinstance(node, SoftResetLIF):
-        return dynamics.soft_reset_potential(node, v, presynaptic)
-    return dynamics.step(dataclasses.replace(node, threshold=math.inf), v, presynaptic)[1]  # it stays silent
 
 
 def _first(wrong: np.ndarray) -> tuple[int, ...]:

@@ -136,17 +136,18 @@ def _by_kind(graph: Graph, target: str) -> list[Fault]:
     """Of a float network what no rounding could bring to a target for integers."""
     wanted = ["integers", *(stage for stage in stages() if stage.startswith(f"{target} "))]
     cells = supported()
-    refusing = {node: next((stage for stage in wanted if cells.get(node.kind, {}).get(stage) == NO), None) for node in graph}
-    return [Fault(node=node.name, message=_refusal(node, stage, target)) for node, stage in refusing.items() if stage]
+    messages = {node: _refusal(node, target, [cells.get(node.kind, {}).get(stage) for stage in wanted]) for node in graph}
+    return [Fault(node=node.name, message=message) for node, message in messages.items() if message]
 
 
-def _refusal(node: Node, stage: str, target: str) -> str:
-    if stage == "integers" and isinstance(node, Population):
+def _refusal(node: Node, target: str, found: list[str | None]) -> str | None:
+    if isinstance(node, Population):
         try:
-            populations(node, None, 1.0)
+            populations(node, None, 1.0)  # which may refuse a setting of a kind that it takes
         except GraphError as error:
             return str(error)
-    return f"node {node.name!r}: {target} does not take a {node.kind}. See tet-deploy doctor --supported."
+    refused = f"node {node.name!r}: {target} does not take a {node.kind}. See tet-deploy doctor --supported."
+    return refused if NO in found else None
 
 
 def _fault(error: GraphError) -> Fault:

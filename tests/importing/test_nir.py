@@ -20,6 +20,8 @@ RECORDED = {  # file -> what is said of it
     "spikingjelly_cuba": {"source": "spikingjelly"},
     "snntorch_zero": {"source": "snntorch", "reset": "zero"},
     "snntorch_default_subtract": {"source": "snntorch", "reset": "subtract"},
+    "snntorch_cuba_zero": {"source": "snntorch", "reset": "zero"},
+    "snntorch_cuba_zero_at_once": {"source": "snntorch", "reset": "zero-at-once"},
     "norse_lifbox": {"source": "norse"},
 }
 
@@ -27,7 +29,7 @@ RECORDED = {  # file -> what is said of it
 def recorded(name):
     """Network, frames, and what each of its layers of neurons sent."""
     stored = np.load(HERE / f"{name}.npz")
-    graph = td.load_nir(HERE / f"{name}.nir", **RECORDED[name])
+    graph = td.load_nir(HERE / f"{name.removesuffix('_at_once')}.nir", **RECORDED[name])
     layers = [node.name for node in graph.of_kind(Spiking)]
     return graph, stored["input"].astype(np.float32), {layer: stored[f"spikes{i}"] for i, layer in enumerate(layers)}
 
@@ -57,6 +59,7 @@ def test_every_spike_is_the_frameworks(name, runtime):
         ("spikingjelly_lif", 0.05),  # of rounding to 8 bits
         ("spikingjelly_cuba", 0.1),  # and of the bias, which a chip adds behind the current
         ("snntorch_zero", 0.05),
+        ("snntorch_cuba_zero_at_once", 0.1),
     ],
 )
 def test_quantized_it_runs_in_lava(name, most, lava_python):
@@ -135,7 +138,7 @@ def test_the_source_must_be_said_where_it_matters(files):
     [
         ({"source": "sinabs"}, "source: must be one of 'spikingjelly'.*got 'sinabs'"),
         ({"source": ["nir"]}, "source: must be one of"),
-        ({"source": "nir", "reset": "soft"}, "reset: must be one of 'zero', 'subtract'.*; got 'soft'"),
+        ({"source": "nir", "reset": "soft"}, "reset: must be one of 'zero', 'zero-at-once', 'subtract'.*; got 'soft'"),
         ({"source": "nir", "dt": 0}, "dt: must be the seconds of a step"),
         ({"source": "nir", "dt": float("nan")}, "dt: must be"),
         ({"source": "nir", "dt": "1e-4"}, "dt: must be"),

@@ -39,7 +39,7 @@ def test_reading_it_as_nirs_text_has_it_is_warned_of(name):
         try:
             td.load_nir(HERE / f"{name}.nir", source="nir", reset="zero", dt=1e-6 if name == "norse_lifbox" else None)
         except GraphError as error:
-            assert name in ("spikingjelly_v_reset", "spikingjelly_cuba", "norse_lifbox"), error
+            assert name in ("spikingjelly_v_reset", "spikingjelly_cuba", "snntorch_cuba_zero", "norse_lifbox"), error
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         td.load_nir(HERE / f"{name}.nir", source=WRITTEN[name], reset=None if "spikingjelly" in name else "zero")

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
     def guess(cause: str, detail: str, current: np.ndarray = presynaptic, node: Population = population) -> Guess:
         return Guess(cause=cause, detail=detail, steps=steps_of(node, current, before))
 
-    if isinstance(population, ON_CHIP):
+    if _resets_at_once(population):
         full = _before_reset(population, presynaptic, before)
         other = dataclasses.replace(population, comparison=">" if population.comparison == ">=" else ">=")
         yield Guess(cause=causes.COMPARISON, detail="", steps=_fired(other, full, before))
@@ -78,10 +79,15 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
     yield from (guess(cause, detail, current) for cause, detail, current in _other_inputs(population, flow, seen))
     for source in population.inputs:
         yield from (guess(causes.BORDER, detail, current) for detail, current in _other_borders(population, flow, source))
-    if isinstance(population, ON_CHIP):
+    if _resets_at_once(population):
         for cause, detail, node in _other_constants(population, presynaptic, seen):
             yield guess(cause, detail, node=node)
     yield Guess(cause=causes.BIAS, detail="another one in some channels", steps=_with_offset(population, presynaptic, seen))
+
+
+def _resets_at_once(population: Population) -> TypeGuard[LIF | CubaLIF]:
+    """Whether it is a neuron whose spike sets its potential to 0 in the same step."""
+    return isinstance(population, ON_CHIP) and population.reset == "zero"
 
 
 def _fired(node: LIF | CubaLIF, full: np.ndarray, before: np.ndarray) -> Steps:
@@ -248,7 +254,7 @@ def _with_offset(population: Population, presynaptic: np.ndarray, seen: Steps) -
     offset = np.zeros(len(channels))
     offset[known] = np.nanmedian(channels[known], axis=1)
     moved = dynamics.per_channel(offset, short.ndim - 1)
-    if not isinstance(population, ON_CHIP):
+    if not _resets_at_once(population):
         return dataclasses.replace(alone, after=(alone.after + moved).astype(alone.after.dtype))
     full = _before_reset(population, presynaptic, seen.before)
     return _fired(population, (full + moved).astype(full.dtype), seen.before)

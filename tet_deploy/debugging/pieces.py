@@ -100,6 +100,7 @@ def pieces(expected: Population, right: Flow, found: Population, other: Flow, be
         current = current + kept
     if keeps:
         assert isinstance(expected, LEAKY) and isinstance(found, LEAKY)
+        current, added = _without_lost_steps(current, added, _loses(expected, before), _loses(found, before))
         current = current - along(threshold(expected), current.ndim)
         moved = along(threshold(expected) - threshold(found), current.ndim)
         added[causes.THRESHOLD] = np.broadcast_to(moved, current.shape)
@@ -203,6 +204,26 @@ def _decay(node: Population, before: np.ndarray) -> np.ndarray:
         return kept
     limit = along(threshold(node), before.ndim)
     return np.asarray(kept - limit * dynamics.COMPARISONS[node.comparison](before, limit))
+
+
+def _loses(node: Population, before: np.ndarray) -> np.ndarray:
+    """The steps after a spike in which nothing flows in, as the reset comes late."""
+    if not isinstance(node, CubaLIF) or node.reset == "zero":
+        return np.zeros(before.shape, bool)
+    return np.asarray(dynamics.COMPARISONS[node.comparison](before, along(threshold(node), before.ndim)))
+
+
+def _without_lost_steps(
+    current: np.ndarray, added: dict[str, np.ndarray], right: np.ndarray, found: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The potential and what is added to it, where either is 0 in some steps: nothing else counts there."""
+    lost = right | found
+    if not lost.any():
+        return current, added
+    own, theirs = np.where(right, 0.0, current), np.where(found, 0.0, current + sum(added.values()))
+    added = {cause: np.where(lost, 0.0, part) for cause, part in added.items()}
+    added[causes.DECAY] = np.where(lost, theirs - own, added[causes.DECAY])
+    return own, added
 
 
 def _limits(

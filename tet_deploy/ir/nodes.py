@@ -223,13 +223,19 @@ class SoftResetLIF(Spiking):
 class CubaLIF(Spiking):
     """c = current_decay * c + I ; u = decay * v + c ; spike = u > threshold ; v = 0 where it spikes, u elsewhere.
 
-    c(0) = v(0) = 0. Its input flows into a synaptic current, which a spike leaves as it is. The other fields are those of
-    `LIF`. The bias of a quantized one is added to u, as a chip does.
+    c(0) = v(0) = 0. Its input flows into a synaptic current, which a spike leaves as it is. With `reset` "zero-delayed" the
+    potential is 0 one step later, whatever flows in, and that step is silent; it runs in floats alone:
+
+        u = 0 where v > threshold, decay * v + c elsewhere ; spike = u > threshold ; v = u
+
+    "zero" is SpikingJelly's, and snnTorch's with reset_delay=False; "zero-delayed" is snnTorch's as it comes. The other
+    fields are those of `LIF`. The bias of a quantized one is added to u, as a chip does.
     """
 
     current_decay: float = 0.5
     decay: float = 0.5
     threshold: float | np.ndarray = 1.0
+    reset: str = "zero"
     comparison: str = ">"
 
 
@@ -260,7 +266,9 @@ WEIGHTED = (Conv, Linear)
 LEAKY = (LIF, SoftResetLIF, CubaLIF)  # neurons that compare a decaying potential with a threshold
 ON_CHIP = (LIF, CubaLIF)  # those that a Loihi core has, in integers
 SOFT_RESETS = ("subtract", "subtract-delayed", "subtract-twice")  # of a SoftResetLIF
-_LATER = {"comparison": ">"}  # fields that files and digests know only where they differ from what went without saying
+CURRENT_RESETS = ("zero", "zero-delayed")  # of a CubaLIF
+_UNSAID = {"comparison": ">"}  # fields that files and digests know only where they differ from what went without saying
+_LATER: dict[type[Node], Mapping[str, str]] = {LIF: _UNSAID, SoftResetLIF: _UNSAID, CubaLIF: {**_UNSAID, "reset": "zero"}}
 _NEWER = "A newer version may have written the file: update tet_deploy."
 KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
@@ -275,13 +283,14 @@ def to_record(node: Node) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Split a node into plain JSON values and its arrays."""
     plain: dict[str, Any] = {"kind": node.kind}
     arrays: dict[str, np.ndarray] = {}
+    unsaid = _LATER.get(type(node), {})
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
         if isinstance(value, np.ndarray):
             arrays[field.name] = value
         elif isinstance(value, Quantization):
             plain[field.name] = dataclasses.asdict(value)
-        elif value is not None and _LATER.get(field.name) != value:
+        elif value is not None and unsaid.get(field.name) != value:
             plain[field.name] = list(value) if isinstance(value, tuple) else value
     return plain, arrays
 

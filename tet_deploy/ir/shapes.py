@@ -11,6 +11,7 @@ import numpy as np
 
 from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.nodes import (
+    CURRENT_RESETS,
     LIF,
     SOFT_RESETS,
     Add,
@@ -180,6 +181,14 @@ def _(node: Readout | LeakyReadout, x: Shape, *others: Shape) -> Shape:
 def _need_reset(node: LIF | SoftResetLIF | CubaLIF) -> None:
     if isinstance(node, CubaLIF) and not 0 <= node.current_decay <= 1:
         raise GraphError(f"node {node.name!r}: current_decay must lie in [0, 1]; got {node.current_decay}.")
+    if isinstance(node, CubaLIF) and node.reset not in CURRENT_RESETS:
+        allowed = " or ".join(map(repr, CURRENT_RESETS))
+        raise GraphError(f"node {node.name!r}: reset must be {allowed}; got {node.reset!r}. Retrain with one of them.")
+    if isinstance(node, CubaLIF) and node.quantization is not None and node.reset != "zero":
+        raise GraphError(
+            f"node {node.name!r}: a CubaLIF of reset {node.reset!r} has no integers, as no chip has it. Use the float "
+            "network."
+        )
     if isinstance(node, LIF) and node.reset != "zero":
         way_out = "Make it a SoftResetLIF" if node.reset in SOFT_RESETS else "Retrain with reset='zero'"
         raise GraphError(f"node {node.name!r}: reset must be 'zero'; got {node.reset!r}. {way_out}.")

@@ -214,6 +214,12 @@ def _(node: Readout | LeakyReadout, bias: np.ndarray | None, scale: ByChannel) -
 @populations.register(LIF)
 @populations.register(CubaLIF)
 def _(node: LIF | CubaLIF, bias: np.ndarray | None, scale: ByChannel) -> list[tuple[Population, float]]:
+    if node.reset != "zero":
+        raise GraphError(
+            f"node {node.name!r}: reset must be 'zero' in a Loihi core's integers; got {node.reset!r}, which loses the step "
+            "after a spike. Retrain with snnTorch's Synaptic(..., reset_mechanism='zero', reset_delay=False) or "
+            "SpikingJelly's CUBALIFNode, or use the reference or ONNX runtime with the float network."
+        )
     found: list[tuple[Population, float]] = []
     for threshold in _thresholds(node, scale):
         found += _with_threshold(node, threshold, bias, scale)

@@ -237,13 +237,11 @@ def _check_standard(layer: nn.Module, path: str) -> None:
 def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
     """Hear what layers give when the model runs, after all other hooks, and let neurons give seeded spikes instead."""
     heard: Heard = defaultdict(deque)
-    left: dict[nn.Module, tuple[Tensor, int]] = {}  # state, by neurons that keep it where a caller can change it
+    left: dict[nn.Module, dict[str, tuple[Tensor, int]]] = {}  # state, by neurons that keep it where a caller can change it
 
     def hook(path: str, seed: int) -> Callable[..., Any]:
         def hear(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            taken, state = None, snntorch.state(layer, args, kwargs)
-            if state is not None:
-                left[layer] = state
+            taken, left[layer] = None, snntorch.state(layer, args, kwargs)
             if is_neurons(layer):
                 taken = _copy((*args, *kwargs.values())[0])
                 step = len(heard[path]) if layout_needed(layer) == "step" else None
@@ -255,11 +253,13 @@ def _listening(layers: Mapping[nn.Module, str]) -> Iterator[Heard]:
         return hear
 
     def look(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found, before = snntorch.state(layer, args, kwargs), left.get(layer)
-        if found and before and (found[0] is not before[0] or found[1] != before[1]):
+        before = left.get(layer, {})
+        for name, (tensor, version) in snntorch.state(layer, args, kwargs).items():
+            if name not in before or (tensor is before[name][0] and version == before[name][1]):
+                continue
             raise GraphError(
-                f"layer {layers[layer]!r}: forward() changes its membrane potential between steps, as utils.reset() does, "
-                "which no node can express. Reset it before the first step only."
+                f"layer {layers[layer]!r}: forward() changes its {snntorch.NAMES[name]} between steps, as utils.reset() "
+                "does, which no node can express. Reset it before the first step only."
             )
 
     handles = [

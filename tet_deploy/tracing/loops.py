@@ -30,7 +30,7 @@ from tet_deploy.tracing.foreign import snntorch
 _STEPS, _MANY = 3, 128  # of frames; what a loop does later than that is not seen
 _NUMBERS = (getattr, "size", "dim")  # of a shape
 _OTHER_VALUE = {  # by whether the layer integrates
-    False: "its membrane potential is used as a value, which no node gives. Let its spikes go on; return torch.stack of "
+    False: "its {} is used as a value, which no node gives. Let its spikes go on; return torch.stack of "
     "them, or of what the last layer before neurons gives, or of the potentials of a last layer of reset_mechanism='none'.",
     True: "its spikes are used, and as one of reset_mechanism 'none' it spikes whenever its potential is above the "
     "threshold, which no node does. Return torch.stack of its potentials, as the first or only result.",
@@ -230,7 +230,9 @@ class _Rolling:
             return calls
         integrates = snntorch.integrates(self.written.get_submodule(of[0].target))
         if set(index) != {int(integrates)}:
-            raise GraphError(f"layer {of[0].target!r}: {_OTHER_VALUE[integrates]}")
+            kept = snntorch.states(self.written.get_submodule(of[0].target))
+            which = " or ".join(snntorch.NAMES[name] for name in kept)
+            raise GraphError(f"layer {of[0].target!r}: {_OTHER_VALUE[integrates].format(which)}")
         return tuple(of)
 
     def _is_neurons(self, call: Any) -> bool:
@@ -248,9 +250,11 @@ class _Rolling:
             states = [(*_given(call), *[None] * place)[place] for call in calls]
             if all(state is None for state in states):
                 continue  # each call goes on from where the last one was
+            kept = snntorch.states(self.written.get_submodule(path))
+            which = snntorch.NAMES[kept[place - 1]]
             if len(calls) == 1:
                 raise GraphError(
-                    f"layer {path!r}: is given a membrane potential by a forward() that takes one step, so that nothing is "
+                    f"layer {path!r}: is given a {which} by a forward() that takes one step, so that nothing is "
                     "kept from step to step. Use init_hidden=True, or loop over time in forward()."
                 )
             wrong = None if self._is_zero(_same_value(states[0])) else 0
@@ -260,10 +264,12 @@ class _Rolling:
                 if wrong is None and not (goes_on and state.args == (calls[step - 1], place)):
                     wrong = step
             if wrong is not None:
+                names = ", ".join(kept)
                 raise GraphError(
-                    f"layer {path!r}: at step {wrong} its membrane potential must be "
+                    f"layer {path!r}: at step {wrong} its {which} must be "
                     f"{'the one that it gave a step before' if wrong else '0'}; it is given another. Write "
-                    f"mem = self.{path}.init_leaky() before the loop over time, and spk, mem = self.{path}(cur, mem) in it."
+                    f"{names} = self.{path}.reset_mem() before the loop over time, and spk, {names} = "
+                    f"self.{path}(cur, {names}) in it."
                 )
 
     def _is_zero(self, state: Any) -> bool:

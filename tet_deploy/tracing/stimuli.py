@@ -47,10 +47,7 @@ def currents(node: LIF | SoftResetLIF | CubaLIF, shape: Shape) -> np.ndarray:
         away = generator.choice((-1.0, 1.0), size) * 2.0 ** -generator.integers(1, 21, size)
         if isinstance(node, SoftResetLIF):
             away = np.where(generator.random(size) < 0.25, 2.0, away)
-            kept = dynamics.soft_reset_potential(node, v, np.zeros(size))
-        else:
-            kept = dynamics.per_channel(node.decay, len(size)) * v
-        needed = threshold * (1 + away) - kept
+        needed = threshold * (1 + away) - dynamics.compared(node, v, np.zeros(size))
         _, v = dynamics.step(node, v, needed)
         if isinstance(node, CubaLIF):
             needed, held = needed - node.current_decay * held, needed

@@ -221,7 +221,7 @@ def lively(model, dyadic=False):
 
 def own_spikes(model, run):
     """What each population gives in snnTorch's own forward, [T, B, ...], and what the model gives."""
-    heard = {path: [] for path, module in model.named_modules() if isinstance(module, snn.Leaky)}
+    heard = {path: [] for path, module in model.named_modules() if isinstance(module, (snn.Leaky, snn.Synaptic))}
     hooks = [
         model.get_submodule(path).register_forward_hook(
             lambda module, args, output, path=path: heard[path].append(output[0] if isinstance(output, tuple) else output)

@@ -235,7 +235,7 @@ LOOPS = {
     added_up: r"'lif1': is called 3 times.*return torch.stack.record., or its mean.0. or sum.0.",
     norm_of_the_step: "'norm1', a BatchNorm1d: .* depends on the time step .'norm2' at step 1, as in BNTT.*Retrain",
     factor_of_the_step: "Wrong: its batch norm depends on the time step .a number for each of 3 steps in 'factor'",
-    dropped: "'lif1': at step 1 its membrane potential must be the one that it gave a step before.*init_leaky",
+    dropped: "'lif1': at step 1 its membrane potential must be the one that it gave a step before.*reset_mem",
     dropped_later: "'lif1': at step 7 its membrane potential must be the one",
     dropped_much_later: "'lif1': at step 100 its membrane potential must be the one",
     swapped: "'lif2': at step 0 its membrane potential must be 0",

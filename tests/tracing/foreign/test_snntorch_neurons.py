@@ -151,7 +151,7 @@ REFUSED = {
     "soft spikes": (lambda: single(spike_grad=torch.sigmoid), "spike_grad must give 1 above 0 and else 0"),
     "betas": (
         lambda: single(beta=torch.linspace(0, 1, 30), reset_mechanism="subtract"),
-        "beta must be one number where",
+        "beta must be one number for the layer",
     ),
     "thresholds elsewhere": (
         lambda: single((30, 1, 1), threshold=torch.ones(8)),
@@ -161,7 +161,7 @@ REFUSED = {
     "infinite": (lambda: single(beta=float("nan")), "beta must be finite"),
     "Synaptic": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 9), snn.Synaptic(alpha=0.9, beta=0.8, init_hidden=True)),
-        "'2': a snntorch.*Synaptic cannot be traced. Of snnTorch's neurons, Leaky can",
+        "'2': Synaptic: reset_mechanism must be 'zero'.*got 'subtract'.*reset_delay=False",
     ),
     "RLeaky": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 9), snn.RLeaky(beta=0.9, linear_features=9, init_hidden=True)),

@@ -18,6 +18,7 @@ from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.hdf5 import read_hdf5
 from tet_deploy.importing.nir.kinds import convert
 from tet_deploy.importing.nir.marks import check_source, written_by
+from tet_deploy.importing.nir.neurons import AT_ONCE
 from tet_deploy.importing.nir.scales import fold_scales
 from tet_deploy.importing.nir.sources import SOURCES
 from tet_deploy.importing.nir.structure import NirNetwork, read_structure
@@ -26,7 +27,7 @@ from tet_deploy.ir.nodes import SOFT_RESETS, Flatten, Input, Readout
 from tet_deploy.ir.shapes import Shape
 
 OURS = "tet_deploy"
-RESETS = ("zero", *SOFT_RESETS)
+RESETS = ("zero", AT_ONCE, *SOFT_RESETS)
 _AXES = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 3, "AvgPool2d": 3}  # of a sample that each takes
 
 
@@ -52,7 +53,8 @@ def load_nir(
     reset
         What a spike does to the potential, where the file lost it: "zero", or "subtract", which takes the threshold from it
         as the source's neurons do by default (snnTorch's a step later). Of `SoftResetLIF`'s others "subtract-twice" is
-        snnTorch's with reset_delay=False.
+        snnTorch's with reset_delay=False. "zero" of a synaptic current is a step later in snnTorch, too, and "zero-at-once"
+        its reset_delay=False.
     dt
         Seconds of a step, where they are neither in the file's metadata, which must not say otherwise, nor what `source`
         takes by default.

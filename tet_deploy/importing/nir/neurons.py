@@ -14,6 +14,7 @@ from tet_deploy.importing.nir.sources import SOURCES, Leak, Source
 from tet_deploy.ir.nodes import LIF, CubaLIF, Flatten, LeakyReadout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
+AT_ONCE = "zero-at-once"  # what is said of snnTorch's reset_delay=False
 _SAID_DECAY = 1e-9  # that what our exporter says may differ from what its constants give
 _EDITED = "If it was edited, say source='nir', which reads the constants."
 
@@ -90,14 +91,22 @@ def _readout(building: Building, node: NirNode, x: str, source: Source, decay: f
 
 
 def with_current(building: Building, node: NirNode, x: str) -> str:
-    """A CubaLIF of SpikingJelly's: tau = dt / (1 - decay), w_in = tau_syn / dt, r = tau_mem / dt; nothing is scaled."""
+    """A CubaLIF of SpikingJelly's or snnTorch's: tau = dt / (1 - decay), w_in = tau_syn / dt, r = tau_mem / dt.
+
+    Nothing is scaled.
+    """
     source = _source(building, node)
-    if not source.has_currents:
+    if source.current_reset is None:
         raise node.refused(
             f"how a CubaLIF of source {source.name!r} makes a step is not in the file, or has no form here",
             "Train with neurons without a synaptic current, such as LIF.",
         )
-    _reset(building, node, source)  # which refuses any but the file's own
+    how = _reset(building, node, source)
+    if how != "zero":
+        raise node.refused(
+            f"a neuron with a synaptic current must reset to zero; reset is {how!r}, which has no form here",
+            "Say reset='zero', if that is how it was trained; else retrain with it.",
+        )
     shape = building.shape_in_file(x)
     dt = source.dt if building.dt is None else building.dt
     current, gain = source.leak(node, _positive(node, "tau_syn", shape), _positive(node, "w_in", shape), dt)
@@ -116,6 +125,7 @@ def with_current(building: Building, node: NirNode, x: str) -> str:
             current_decay=current,
             decay=decay,
             threshold=_float32(node, node.by_channel("v_threshold", shape)),
+            reset="zero" if building.reset == AT_ONCE else source.current_reset,
             comparison=source.comparison,
         )
     )
@@ -230,7 +240,8 @@ def _source(building: Building, node: NirNode) -> Source:
 
 def _reset(building: Building, node: NirNode, source: Source) -> str:
     """What a spike does to the potential: "zero", or one of `SOFT_RESETS`."""
-    how = building.reset or ("zero" if source.reset == "file" and "v_reset" in node else None)
+    said = "zero" if building.reset == AT_ONCE else building.reset
+    how = said or ("zero" if source.reset == "file" and "v_reset" in node else None)
     if source.reset == "subtract" and how != "zero":
         raise node.refused(
             "Rockpool's neurons subtract their threshold and may spike several times a step, which has no form here",

@@ -55,8 +55,9 @@ class Source:
         Which of `ir.nodes.SOFT_RESETS` its neurons have, if they subtract and nobody says more; None if no file has such.
     rests_at_reset
         Whether neurons begin and rest at v_reset, so that it need not be 0.
-    has_currents
-        Whether it is known how its CubaLIF neurons make a step.
+    current_reset
+        The `reset` of its CubaLIF neurons, if they reset to zero and nobody says more; None where it is not known how they
+        make a step.
     batched
         Whether shapes begin with the axes of batch and time.
     says_neurons
@@ -72,7 +73,7 @@ class Source:
     reset: str | None = "file"
     subtract: str | None = "subtract"
     rests_at_reset: bool = False
-    has_currents: bool = False
+    current_reset: str | None = None
     batched: bool = False
     says_neurons: bool = False
 
@@ -157,10 +158,16 @@ SOURCES = {
             comparison=">=",
             subtract=None,
             rests_at_reset=True,
-            has_currents=True,
+            current_reset="zero",
         ),
         Source(
-            name="snntorch", tell="r = tau / 0.0001", leak=_snntorch, integrate=None, reset=None, subtract="subtract-delayed"
+            name="snntorch",
+            tell="r = tau / 0.0001",
+            leak=_snntorch,
+            integrate=None,
+            reset=None,
+            subtract="subtract-delayed",
+            current_reset="zero-delayed",
         ),
         Source(
             name="norse",

@@ -13,6 +13,12 @@ reset_delay False it sets mem to 0 at once. With "subtract", the default, it is 
 
 With reset_delay False it then takes off the threshold of this spike, and puts back that of the last. With "none" it is no
 neuron but an integrator, mem <- beta mem + x: our LeakyReadout, where mem is what the model gives.
+
+A Synaptic of "zero" is our CubaLIF. It loses what flows in while it resets, so that the delay shows, "zero-delayed":
+
+    syn <- alpha syn + x ;  mem <- 0 where mem > threshold, else beta mem + syn ;  spike = mem > threshold
+
+With reset_delay False it sets mem to 0 at once, and the next step is as any other: "zero".
 """
 
 from __future__ import annotations
@@ -26,16 +32,18 @@ import torch
 from torch import Tensor, nn
 
 from tet_deploy.errors import GraphError
-from tet_deploy.ir.nodes import LIF, LeakyReadout, Node, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, CubaLIF, LeakyReadout, Node, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.tracing.normalization import of_channels
 
-REMEDY = "Of snnTorch's neurons, Leaky can."
+REMEDY = "Of snnTorch's neurons, Leaky can, and Synaptic with reset_mechanism='zero'."
 SPIKES_ALONE = (
     "of reset_mechanism 'none' spikes whenever its potential is above the threshold, which no node does. Make the model's "
     "last layer give its potential, with output=True, or retrain with reset_mechanism='zero'."
 )
-_RESETS = {"_base_zero": "zero", "_base_sub": "subtract", "_base_int": "none"}  # what a Leaky computes, by its name
+_RESETS = {"_base_zero": "zero", "_base_sub": "subtract", "_base_int": "none"}  # what a layer computes, by its name
+_STATES = {"Leaky": ("mem",), "Synaptic": ("syn", "mem")}  # in the order in which a layer takes and gives them
+NAMES = {"mem": "membrane potential", "syn": "synaptic current"}
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -44,22 +52,29 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def is_neurons(layer: nn.Module) -> bool:
-    """Whether it is a population that can be traced: a Leaky, or a subclass that leaves its methods alone."""
-    leaky = getattr(sys.modules.get("snntorch"), "Leaky", None)
-    if leaky is None or not isinstance(layer, leaky):
-        return False
-    own = {name for between in type(layer).__mro__[: type(layer).__mro__.index(leaky)] for name in vars(between)}
-    return not any(callable(getattr(leaky, name, None)) for name in own if name == "forward" or not name.startswith("__"))
+    """Whether it is a population that can be traced: one of `_STATES`, or a subclass that leaves its methods alone."""
+    return bool(states(layer))
+
+
+def states(layer: Any) -> tuple[str, ...]:
+    """The names of what such a population keeps from step to step; none of any other layer."""
+    for name, kept in _STATES.items():
+        kind = getattr(sys.modules.get("snntorch"), name, None)
+        if kind is not None and isinstance(layer, kind):
+            own = {name for between in type(layer).__mro__[: type(layer).__mro__.index(kind)] for name in vars(between)}
+            changed = (name for name in own if name == "forward" or not name.startswith("__"))
+            return () if any(callable(getattr(kind, name, None)) for name in changed) else kept
+    return ()
 
 
 def integrates(layer: Any) -> bool:
     """Whether it never resets, so that of what it gives the membrane potential counts."""
-    return is_neurons(layer) and _reset_of(layer) == "none"
+    return states(layer) == ("mem",) and _reset_of(layer) == "none"
 
 
 def converter_of(layer: nn.Module) -> Callable[[Any, str, Node, Shape], tuple[Node, ...]] | None:
     """The function that makes nodes of a layer; see `layers.convert`."""
-    return _leaky if is_neurons(layer) else None
+    return {("mem",): _leaky, ("syn", "mem"): _synaptic}.get(states(layer))
 
 
 def gives_state(layer: Any) -> bool:
@@ -85,18 +100,18 @@ def spikes(layer: nn.Module, currents: Tensor) -> Tensor:
     return given
 
 
-def state(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, int] | None:
-    """What neurons that are called so go on from, and how often it was written into; None if they are given it."""
-    given = [value for value in (*args, *kwargs.values())[1:] if value is not None]
-    mem: Any = None if given or not is_neurons(layer) else layer.mem
-    return None if mem is None else (mem, mem._version)
+def state(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[Tensor, int]]:
+    """What neurons that are called so go on from, and how often it was written into, but for what they are given."""
+    given = dict(zip(("input_", *states(layer)), args, strict=False)) | kwargs
+    kept: dict[str, Tensor] = {name: getattr(layer, name) for name in states(layer) if given.get(name) is None}
+    return {name: (tensor, tensor._version) for name, tensor in kept.items()}
 
 
 def reset(module: nn.Module) -> None:
     """Put the module's state to its first; unlike its own reset, write into no tensor."""
-    if is_neurons(module):
-        mem: Any = module._buffers["mem"]
-        module._buffers["mem"] = mem.new_zeros(0)  # it becomes zeros of the shape of what it is given, on its own device
+    for name in states(module):
+        kept: Any = module._buffers[name]
+        module._buffers[name] = kept.new_zeros(0)  # it becomes zeros of the shape of what it is given, on its own device
 
 
 def _reset_of(layer: Any) -> str:
@@ -105,21 +120,54 @@ def _reset_of(layer: Any) -> str:
 
 def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
     what = f"layer {name!r}: {type(layer).__name__}"
+    computed = _checked_reset(layer, what, tuple(_RESETS.values()))
+    if computed == "none":
+        return (LeakyReadout(name=name, inputs=(source.name,), decay=_one_number(layer, "beta", shape, what)),)
+    threshold = _checked_threshold(layer, shape, what)
+    decay = _clipped(layer, "beta", shape, what)
+    if computed == "zero":
+        return (LIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold),)
+    decay = _one_number(layer, "beta", shape, what)
+    reset = "subtract-delayed" if layer.reset_delay else "subtract-twice"
+    return (SoftResetLIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold, reset=reset),)
+
+
+def _synaptic(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...]:
+    what = f"layer {name!r}: {type(layer).__name__}"
+    _checked_reset(layer, what, ("zero",))
+    neurons = CubaLIF(
+        name=name,
+        inputs=(source.name,),
+        current_decay=_one_number(layer, "alpha", shape, what),
+        decay=_one_number(layer, "beta", shape, what),
+        threshold=_checked_threshold(layer, shape, what),
+        reset="zero-delayed" if layer.reset_delay else "zero",
+    )
+    return (neurons,)
+
+
+def _checked_reset(layer: Any, what: str, taken: tuple[str, ...]) -> str:
+    """What the layer computes at a spike, which must be one of those that are taken."""
     computed = _reset_of(layer)
     loaded = list(layer.reset_dict)[int(layer.reset_mechanism_val)]
-    if computed != loaded or computed not in _RESETS.values():
+    if computed != loaded or computed not in taken:
         found = repr(computed) if computed == loaded else f"{computed!r}, and {loaded!r} in its state_dict"
+        others = ", or 'subtract'" if "subtract" in taken else ""
+        also = "" if others else ", and reset_delay=False if it is to run on a chip"
         raise GraphError(
-            f"{what}: reset_mechanism must be 'zero', as a chip's neuron resets, or 'subtract'; got {found}. Retrain with "
-            "reset_mechanism='zero'."
+            f"{what}: reset_mechanism must be 'zero', as a chip's neuron resets{others}; got {found}. Retrain with "
+            f"reset_mechanism='zero'{also}."
         )
     if layer.state_quant:
         raise GraphError(
             f"{what}: state_quant must be False; it rounds the membrane potential as no node does. Train without it, and "
             "quantize the network with td.quantize."
         )
-    if computed == "none":
-        return (LeakyReadout(name=name, inputs=(source.name,), decay=_one_decay(layer, shape, what)),)
+    return computed
+
+
+def _checked_threshold(layer: Any, shape: Shape, what: str) -> float | np.ndarray:
+    """The threshold of a layer that makes spikes of 0 and 1 with it."""
     if layer.inhibition:
         raise GraphError(f"{what}: inhibition must be False; no node lets one neuron of a layer spike and holds the others.")
     if not bool((layer.graded_spikes_factor == 1).all()):
@@ -130,35 +178,26 @@ def _leaky(layer: Any, name: str, source: Node, shape: Shape) -> tuple[Node, ...
     probes = torch.tensor([-1.0, -1e-30, 0.0, 1e-30, 1.0])
     if not torch.equal(layer.spike_grad(probes), (probes > 0).to(probes.dtype)):
         raise GraphError(f"{what}: spike_grad must give 1 above 0 and else 0, whatever its gradient is; it does not.")
-    decay, threshold = _decay(layer, shape, what), _numbers(layer, "threshold", shape, what)
+    threshold = _numbers(layer, "threshold", shape, what)
     if not np.all(np.asarray(threshold) > 0):
         raise GraphError(f"{what}: threshold must be above 0; got {float(np.min(threshold))}.")
-    if computed == "zero":
-        return (LIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold),)
-    if isinstance(decay, np.ndarray):
-        raise _many_betas(decay, what)
-    reset = "subtract-delayed" if layer.reset_delay else "subtract-twice"
-    return (SoftResetLIF(name=name, inputs=(source.name,), decay=decay, threshold=threshold, reset=reset),)
+    return threshold
 
 
-def _decay(layer: nn.Module, shape: Shape, what: str) -> float | np.ndarray:
-    """Beta, clipped as the layer clips it."""
-    clipped = np.clip(_numbers(layer, "beta", shape, what), 0.0, 1.0)
+def _clipped(layer: nn.Module, field: str, shape: Shape, what: str) -> float | np.ndarray:
+    """Alpha or beta, clipped as the layer clips it."""
+    clipped = np.clip(_numbers(layer, field, shape, what), 0.0, 1.0)
     return clipped if np.ndim(clipped) and (clipped != clipped[0]).any() else float(np.min(clipped))
 
 
-def _one_decay(layer: nn.Module, shape: Shape, what: str) -> float:
-    decay = _decay(layer, shape, what)
-    if isinstance(decay, np.ndarray):
-        raise _many_betas(decay, what)
-    return decay
-
-
-def _many_betas(decays: np.ndarray, what: str) -> GraphError:
-    return GraphError(
-        f"{what}: beta must be one number where reset_mechanism is not 'zero'; got {len(decays)} that differ. Train with "
-        "one beta for the layer; neurons of reset_mechanism='zero' may have one for each channel."
-    )
+def _one_number(layer: nn.Module, field: str, shape: Shape, what: str) -> float:
+    found = _clipped(layer, field, shape, what)
+    if isinstance(found, np.ndarray):
+        raise GraphError(
+            f"{what}: {field} must be one number for the layer; got {len(found)} that differ. Train with one; only a Leaky "
+            "of reset_mechanism='zero' may have one for each channel."
+        )
+    return found
 
 
 def _numbers(layer: nn.Module, field: str, shape: Shape, what: str) -> float | np.ndarray:
