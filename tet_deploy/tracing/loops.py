@@ -187,7 +187,7 @@ class _Rolling:
         given: list[Any] = [(call.args, call.kwargs) for call in calls]
         if self._is_neurons(first):
             self._check_state(calls)
-            given = [(_given(call)[:1], {}) for call in calls]
+            given = [(self._given(call)[:1], {}) for call in calls]
         try:
             args, kwargs = self._zipped(given, lambda calls: do(self._meant(calls)))
             return args, kwargs
@@ -238,6 +238,11 @@ class _Rolling:
     def _is_neurons(self, call: Any) -> bool:
         return isinstance(call, fx.Node) and call.op == "call_module" and call.target in self.neurons
 
+    def _given(self, call: fx.Node) -> tuple[Any, ...]:
+        """What neurons are given: their input, and then their states, None for those that they are not given."""
+        names = ("input_", *snntorch.states(self.written.get_submodule(str(call.target))))
+        return (*call.args, *(call.kwargs.get(name) for name in names[len(call.args) :]))
+
     def _check_state(self, calls: _Calls) -> None:
         """See that neurons are called once in each step, and go on from where they were."""
         path = str(calls[0].target)
@@ -246,8 +251,8 @@ class _Rolling:
                 f"layer {path!r}: is called {len(self.neurons[path])} times by a forward() that gives {self.steps} steps; "
                 "it must be called once in each. Give each call a layer of its own, as a population keeps one state."
             )
-        for place in range(1, max(map(len, map(_given, calls)))):
-            states = [(*_given(call), *[None] * place)[place] for call in calls]
+        for place in range(1, len(self._given(calls[0]))):
+            states = [self._given(call)[place] for call in calls]
             if all(state is None for state in states):
                 continue  # each call goes on from where the last one was
             kept = snntorch.states(self.written.get_submodule(path))
@@ -301,11 +306,6 @@ def _same_value(state: Any) -> Any:
     while is_copy(state):
         state = state.args[0]
     return state
-
-
-def _given(call: fx.Node) -> tuple[Any, ...]:
-    """What neurons are given: their input, and then their state."""
-    return (*call.args, *call.kwargs.values())
 
 
 def _is_size(call: fx.Node) -> bool:

@@ -38,7 +38,7 @@ class Loop(nn.Module):
         (syn1, mem1), (syn2, mem2), record = self.lif1.reset_mem(), self.lif2.init_synaptic(), []
         for step in range(x.size(0)):
             spk1, syn1, mem1 = self.lif1(self.conv(x[step]), syn1, mem1)
-            spk2, syn2, mem2 = self.lif2(self.fc(spk1.flatten(1)), syn=syn2, mem=mem2)
+            spk2, syn2, mem2 = self.lif2(self.fc(spk1.flatten(1)), mem=mem2, syn=syn2)
             record.append(self.out(spk2))
         return torch.stack(record)
 
