@@ -26,20 +26,11 @@ ROUNDING = 1e-6  # the loss is computed from readouts in single precision
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What each of two processes found."""
-    folder = tmp_path_factory.mktemp("two")
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(SCRIPT),
-        str(folder),
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for _ in range(3):  # torch's own threads abort about one process in twenty at its end, on a busy machine
-        done = subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        folder = tmp_path_factory.mktemp("two")  # anew: the first try has left a training that can be resumed
+        done = subprocess.run([*launch, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
         if "terminate called without an active exception" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr
