@@ -2,12 +2,14 @@
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from tet_deploy.errors import MissingDependencyError
 from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python
 
+_FOREIGN_TESTS = Path(__file__).parent / "tracing" / "foreign"
 _NEED = {  # what cannot be imported without a library; `make test-pythons` installs neither
     "torch": [
         "experiments",
@@ -28,8 +30,10 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         ),
         *(f"data/test_{name}.py" for name in ("event_frames", "event_pipeline", "event_sets")),
     ],
-    "spikingjelly": [f"tracing/foreign/test_spikingjelly{idea}.py" for idea in ("", "_neurons", "_refused")],
-    "snntorch": [f"tracing/foreign/test_snntorch{idea}.py" for idea in ("", "_loops", "_neurons")],
+    **{
+        framework: [f"tracing/foreign/{path.name}" for path in sorted(_FOREIGN_TESTS.glob(f"test_{framework}*.py"))]
+        for framework in ("spikingjelly", "snntorch")
+    },
 }
 _FOREIGN = ("spikingjelly", "snntorch")  # frameworks whose networks we take, as of benchmarks/requirements.txt
 _missing = [library for library in _NEED if find_spec(library) is None]
