@@ -17,7 +17,10 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         "links",
         "models",
         "nn",
-        *(f"test_{name}.py" for name in ("arguments", "file_kinds", "frames", "node_agreement", "overwriting")),
+        *(
+            f"test_{name}.py"
+            for name in ("arguments", "file_kinds", "frames", "node_agreement", "normalization", "overwriting")
+        ),
         "runtimes/test_torch_model.py",
         "tracing",
         "training",
