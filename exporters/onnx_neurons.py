@@ -17,7 +17,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorPro
 from tet_deploy import dynamics
 
 DOMAIN, DOMAIN_VERSION = "tet_deploy", 1
-OPSET = 21  # onnx 1.16, ONNX Runtime 1.18 and later
+OPSET = 21  # onnx 1.16, ONNX Runtime 1.19 and later
 
 _node = helper.make_node
 
