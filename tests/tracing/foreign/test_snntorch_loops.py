@@ -41,20 +41,15 @@ def dropped(net, x):
     return torch.stack(record)
 
 
-def dropped_later(net, x):
-    mem, record = net.lif1.init_leaky(), []
-    for step in range(x.size(0)):
-        spikes, mem = net.lif1(net.fc1(frame(x, step)), net.lif1.init_leaky() if step == 7 else mem)
-        record.append(spikes)
-    return torch.stack(record)
+def dropped_at(late):
+    def loop(net, x):
+        mem, record = net.lif1.init_leaky(), []
+        for step in range(x.size(0)):
+            spikes, mem = net.lif1(net.fc1(frame(x, step)), net.lif1.init_leaky() if step == late else mem)
+            record.append(spikes)
+        return torch.stack(record)
 
-
-def dropped_much_later(net, x):
-    mem, record = net.lif1.init_leaky(), []
-    for step in range(x.size(0)):
-        spikes, mem = net.lif1(net.fc1(frame(x, step)), net.lif1.init_leaky() if step == 100 else mem)
-        record.append(spikes)
-    return torch.stack(record)
+    return loop
 
 
 def swapped(net, x):
@@ -236,8 +231,8 @@ LOOPS = {
     norm_of_the_step: "'norm1', a BatchNorm1d: .* depends on the time step .'norm2' at step 1, as in BNTT.*Retrain",
     factor_of_the_step: "Wrong: its batch norm depends on the time step .a number for each of 3 steps in 'factor'",
     dropped: "'lif1': at step 1 its membrane potential must be the one that it gave a step before.*reset_mem",
-    dropped_later: "'lif1': at step 7 its membrane potential must be the one",
-    dropped_much_later: "'lif1': at step 100 its membrane potential must be the one",
+    dropped_at(7): "'lif1': at step 7 its membrane potential must be the one",
+    dropped_at(100): "'lif1': at step 100 its membrane potential must be the one",
     swapped: "'lif2': at step 0 its membrane potential must be 0",
     leaking: "'lif1': at step 1 its membrane potential must be the one",
     begun_elsewhere: "'lif1': at step 0 its membrane potential must be 0",
