@@ -38,7 +38,7 @@ _README = """# A spiking network for Lava
 [T, B, {classes}] (sum it over T, the largest is the decision), and `spikes/<name>` and `potentials/<name>` for each
 population. All samples stream through the network in one run{silence}.{encoder} `--probes none` records the readout
 only; `--stock` uses Lava's own process models, which give the same integers much slower; `--engine numpy` gives them
-without Lava, in any CPython from 3.10 on and on any system, numpy alone installed; `--help` says the rest. Where messages
+without Lava, in any CPython from 3.10 on with numpy alone; `--help` says the rest. Where messages
 are clipped, sums wrap or potentials are held at the chip's limit, a line says so, and `ranges/<kind>/<name>` [T, B] hold
 how many.
 

@@ -181,7 +181,7 @@ class LavaRuntime(_BundleRuntime):
 
 
 class LavaNumpyRuntime(_BundleRuntime):
-    """Executes a Lava bundle on its own numpy engine: the same integers without Lava, in this Python, on any system.
+    """Executes a Lava bundle on its own numpy engine: the same integers without Lava, in this Python.
 
     Parameters
     ----------

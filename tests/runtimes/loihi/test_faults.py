@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tet_deploy.errors import ExecutionError
+from tet_deploy.errors import ExecutionError, MissingDependencyError
 from tet_deploy.exporters.to_lava import to_lava
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Quantization, Readout
@@ -247,3 +247,24 @@ def test_names_of_any_alphabet_in_a_locale_without_them(lava_python, tmp_path, e
     assert b"1 messages clipped in 1 of 4 steps" in done.stderr
     with np.load(folder / "recording.npz") as recording:
         assert {"spikes/нейроны", "potentials/нейроны", "ranges/clipped/кадры"} <= set(recording)
+
+
+ELSEWHERE = "import runpy, sys; sys.platform = 'darwin'; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def test_lava_is_refused_elsewhere_than_on_linux(bundle, tmp_path, monkeypatch):
+    """In one line that names the numpy engine, which runs all the same; here and in the bundle's own program."""
+    frames = frames_of(np.random.default_rng(0), 3)
+    np.save(tmp_path / "frames.npy", frames)
+    command = [sys.executable, "-B", "-c", ELSEWHERE, bundle / "run.py", tmp_path / "frames.npy", tmp_path / "recording.npz"]
+    environment = {**os.environ, "PYTHONPATH": str(bundle)}  # where `python run.py` looks by itself
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (70, 1)
+    assert "Lava is run on Linux alone. Use --engine numpy" in done.stderr
+    done = subprocess.run([*command, "--engine", "numpy"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "recording.npz") as recording:
+        assert np.array_equal(LavaNumpyRuntime(bundle).run(frames).readout, recording["readout"])
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(MissingDependencyError, match=r"Linux alone\. Use the runtime lava-numpy"):
+        LavaRuntime(bundle)
