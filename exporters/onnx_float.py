@@ -11,7 +11,7 @@ from onnx import FunctionProto, TensorProto
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import integrator_function, lif_function, other_reset_function
+from tet_deploy.exporters.onnx_float_neurons import integrator_function, lif_function, other_reset_function
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, LeakyReadout, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape

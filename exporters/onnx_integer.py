@@ -17,7 +17,7 @@ from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
-from tet_deploy.exporters.onnx_neurons import (
+from tet_deploy.exporters.onnx_integer_neurons import (
     fixed_point_current_function,
     fixed_point_integrator_function,
     fixed_point_lif_function,

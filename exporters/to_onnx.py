@@ -28,7 +28,7 @@ from tet_deploy.contracts import ProbeNames, Probes, populations, probe_names
 from tet_deploy.exporters.onnx_builder import OnnxBuilder
 from tet_deploy.exporters.onnx_float import add_float_network
 from tet_deploy.exporters.onnx_integer import add_integer_network
-from tet_deploy.exporters.onnx_neurons import DOMAIN, DOMAIN_VERSION, OPSET
+from tet_deploy.exporters.onnx_scan import DOMAIN, DOMAIN_VERSION, OPSET
 from tet_deploy.exporters.onnx_texts import explain, for_others, metadata_for_people
 from tet_deploy.files import written_whole
 from tet_deploy.ir.graph import Graph
