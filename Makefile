@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 export OPENBLAS_NUM_THREADS ?= 1
 # Tests of the torch-free core; they also run in CPython 3.10 with numpy 1.26, beside Lava.
 CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/passes tests/counting tests/runtimes/test_reference.py tests/versions/test_networks.py
+# A process for each core, and a file's tests in one of them: they share what they built.
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: demo test test-slow test-floors test-pythons test-web fuzz test-core lint lava clean
 
@@ -21,12 +23,12 @@ demo: $(VENV)/.ready lava
 	$(BIN)/tet-deploy demo
 
 test: $(VENV)/.foreign lava test-core
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 
 # Also the GPU kernels, in Triton's interpreter; triton is a gigabyte, so only here.
 test-slow: $(VENV)/.foreign lava test-core
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt triton
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 # The core beside Lava; without a Lava Python it is skipped in one line, or fails where Lava is required.
 test-core: lava

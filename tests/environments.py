@@ -66,7 +66,8 @@ def main():
             print(f"skipping the tests in {name}: no such CPython")
         else:
             print(f"{name}: {', '.join(floors()) if name == 'floors' else f'CPython {name}'}", flush=True)
-            pytest = [python, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+            parallel = ["-n", "auto", "--dist", "loadfile"]  # as in the Makefile
+            pytest = [python, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", *parallel]
             code = subprocess.run(pytest, cwd=ROOT).returncode
             failed += [f"{name}: pytest ended with {code}"] if code else []
     sys.exit("\n".join(failed) or None)  # an empty text would exit with 1
