@@ -228,7 +228,7 @@ def _folder(out: str | os.PathLike[str]) -> Path:
 
 def _check_checkpoint(path: Path) -> None:
     """See that a checkpoint there is a demo's, of any seed: it can be made again in a minute."""
-    from tet_deploy.training import DEMO, checkpoints, places
+    from tet_deploy.training import DEMO, checkpoints, claims
     from tet_deploy.training.recipes import changed
 
     check_writable(path, checkpoints.CHECKPOINT)
@@ -236,7 +236,7 @@ def _check_checkpoint(path: Path) -> None:
         about = checkpoints.read_description(path)
         network = about.recipe.get("model", {})
         own = {"seed": about.seed, "model": network.get("name"), "model_arguments": network.get("arguments", {})}
-        if not any(places.came_of(changed(recipe, **own), path) for recipe in DEMO.values()):
+        if not any(claims.came_of(changed(recipe, **own), path) for recipe in DEMO.values()):
             checkpoints.check_unfinished(path, "It is no demo's: choose another folder with --out.")
 
 

@@ -14,6 +14,7 @@ from tet_deploy.contracts import Frames, Progress, as_array
 from tet_deploy.data.frames import check_labels
 from tet_deploy.training.batches import Feed
 from tet_deploy.training.distribution import Group
+from tet_deploy.training.placement import Placement
 
 _MICRO_BATCH = 256  # samples at a time, so that memory stays small
 
@@ -32,7 +33,9 @@ def readouts(model: nn.Module, frames: Frames, *, progress: Progress | None = No
     return np.concatenate(parts, axis=1)
 
 
-def accuracy_of_feed(model: nn.Module, feed: Feed, *, steps: int, batch_size: int, group: Group) -> np.ndarray:
+def accuracy_of_feed(
+    model: nn.Module, feed: Feed, placement: Placement, *, steps: int, batch_size: int, group: Group
+) -> np.ndarray:
     """Accuracy after 1..T steps, float64 [T], over all samples of a feed, in single precision.
 
     Each process takes its share of the samples, each sample once: none is repeated to make the shares equal.
@@ -41,7 +44,7 @@ def accuracy_of_feed(model: nn.Module, feed: Feed, *, steps: int, batch_size: in
     chosen = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
     right = torch.zeros(steps, dtype=torch.int64, device=group.device)
     with _evaluating(model):
-        for frames, labels in feed.batches(chosen, group.device):
+        for frames, labels in placement.batches(feed, chosen):
             decisions = model(frames).double().cumsum(dim=0).argmax(dim=-1)
             right += (decisions == labels).sum(dim=1)
     return np.asarray(group.sum(right).cpu().numpy() / len(feed))

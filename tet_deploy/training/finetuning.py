@@ -20,6 +20,7 @@ from tet_deploy.passes.quantize import certified
 from tet_deploy.training.batches import ArrayFeed, Feed
 from tet_deploy.training.distribution import Group
 from tet_deploy.training.evaluation import accuracy_of_feed
+from tet_deploy.training.placement import Placement
 from tet_deploy.training.quantized import QuantizedNetwork
 from tet_deploy.training.recipes import Recipe, Stage
 from tet_deploy.training.settings import Settings
@@ -123,8 +124,11 @@ def fit(
     before: tuple[float, ...] = ()
     if held_out is not None:
         size = max(1, stage.batch_size // group.size)
-        model.to(group.device)
-        before = tuple(accuracy_of_feed(model, held_out, steps=stage.steps, batch_size=size, group=group).tolist())
+        placement = Placement.chosen(settings, group.device)
+        placed = placement.network(model)
+        before = tuple(
+            accuracy_of_feed(placed, held_out, placement, steps=stage.steps, batch_size=size, group=group).tolist()
+        )
     about = {**(about or {}), "start": quantized.digest()}
     result = run(model, recipe, lambda _: (feed, held_out), settings=settings, group=group, about=about, progress=progress)
     return Finetuned(

@@ -20,7 +20,7 @@ from tet_deploy.files import check_apart, check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
 from tet_deploy.passes import lower, quantize
-from tet_deploy.training import finetuning, places, session
+from tet_deploy.training import claims, finetuning, session
 from tet_deploy.training.batches import feed_of
 from tet_deploy.training.checkpoints import Description, read_description
 from tet_deploy.training.distribution import process_group
@@ -148,9 +148,9 @@ def finetune_into(
 
     def check() -> None:
         check_writable(out, NETWORK)
-        places.check_free(settings)
+        claims.check_free(settings)
 
-    with process_group(device) as group, places.held(group, [out], check):
+    with process_group(device) as group, claims.held(group, [out], check):
 
         def shown(title: str) -> AbstractContextManager[Progress | None]:
             return bar(title) if group.leads else nullcontext()

@@ -24,7 +24,7 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.models import MODELS, build
 from tet_deploy.recipes import RECIPES
 from tet_deploy.tracing import trace
-from tet_deploy.training import named_checkpoints, places
+from tet_deploy.training import claims, named_checkpoints
 from tet_deploy.training.batches import Feed, feed_of
 from tet_deploy.training.checkpoints import Description, check_unfinished, load_checkpoint, save_checkpoint
 from tet_deploy.training.distribution import Group, process_group
@@ -175,7 +175,7 @@ def train_into(
         check_apart(out, weights)
     with (
         process_group(device) as group,
-        places.held(group, [out], lambda: places.check_free(settings, out, recipe)),
+        claims.held(group, [out], lambda: claims.check_free(settings, out, recipe)),
     ):
         replaces = out.exists()  # what may be replaced, as was seen; not what may come meanwhile
 

@@ -182,8 +182,17 @@ def restore_optimizer(state: TrainingState, model: nn.Module, optimizer: torch.o
             wanted = {k: (() if scalar else parameter.shape, dtype) for k, (scalar, dtype) in kept[parameter.dtype].items()}
         if {key: (value.shape, value.dtype) for key, value in values.items()} != wanted:
             raise ArtifactError(f"{state.path}: its optimiser state of {shown(name)} does not fit the model. Start anew.")
-    by_index = {index: saved[name] for index, name in enumerate(parameters) if name in saved}
+    by_index = {
+        index: {key: _laid_out_as(parameters[name], value) for key, value in saved[name].items()}
+        for index, name in enumerate(parameters)
+        if name in saved
+    }
     optimizer.load_state_dict({"state": by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A file holds every tensor contiguous; moments lie in memory as their parameter does."""
+    return torch.empty_like(parameter).copy_(value) if value.dim() == 4 else value
 
 
 def _kept(optimizer: torch.optim.Optimizer, dtype: torch.dtype) -> dict[str, tuple[bool, torch.dtype]]:

@@ -16,11 +16,12 @@ from torch import nn
 from tet_deploy.contracts import Progress
 from tet_deploy.errors import ArtifactError, DataError, cut
 from tet_deploy.nn import TimeMajor
-from tet_deploy.training import log, places, state
+from tet_deploy.training import claims, log, state
 from tet_deploy.training.batches import ArrayFeed, Feed, order, parts
 from tet_deploy.training.distribution import Group
 from tet_deploy.training.evaluation import accuracy_of_feed
 from tet_deploy.training.optimization import learning_rate, make_optimizer
+from tet_deploy.training.placement import Placement
 from tet_deploy.training.randomness import capture, restore, seeded
 from tet_deploy.training.recipes import Recipe, Stage
 from tet_deploy.training.settings import Settings
@@ -110,16 +111,16 @@ def run(
     DataError, ExecutionError
         See `train`.
     ArtifactError
-        A state that cannot be read or written; or a former training's that would be lost, see `places.check_free`; or
+        A state that cannot be read or written; or a former training's that would be lost, see `claims.check_free`; or
         another training writes to the same files.
     """
     group, settings = group or Group(), settings or Settings()
     with (
-        places.held(group, (settings.state, settings.log), lambda: places.check_free(settings)),
+        claims.held(group, (settings.state, settings.log), lambda: claims.check_free(settings)),
         seeded((recipe.seed, group.rank), group.device),
         _threads(recipe.threads),
     ):
-        training = _Training(model.to(group.device), recipe, feeds, settings, group, about or {}, progress)
+        training = _Training(model, recipe, feeds, settings, group, about or {}, progress)
         training.run()
     model.eval()
     history = training.at.history
@@ -146,12 +147,13 @@ class _Training:
         progress: Progress | None,
     ) -> None:
         self.recipe, self.feeds, self.settings, self.group, self.progress = recipe, feeds, settings, group, progress
-        precision = "bf16" if settings.takes_bf16(group.device) else "fp32"
+        self.placement = Placement.chosen(settings, group.device)
+        self.placement.network(model)
         self.about = {
             "recipe": recipe.as_dict(),
             **about,
             "processes": group.size,
-            "precision": precision,
+            "precision": self.placement.precision,
             **{name: getattr(settings, name) for name in ("accumulate", "sync_batch_norm", "encode_once")},
         }
         self.at = state.Position()
@@ -171,7 +173,7 @@ class _Training:
         for module in model.modules() if not settings.encode_once else ():
             if isinstance(module, TimeMajor):
                 module.encode_once = False
-        self.updater = Updater(model, group, bf16=precision == "bf16", sync_batch_norm=settings.sync_batch_norm)
+        self.updater = Updater(model, group, self.placement, sync_batch_norm=settings.sync_batch_norm)
         self.clock = time.perf_counter()
 
     def run(self) -> None:
@@ -180,7 +182,7 @@ class _Training:
             feed, held_out = self.feeds(stage)
             for samples in (feed, held_out):
                 if samples is not None:
-                    samples.check_classes(_classes(self.updater.model, samples, self.group.device))
+                    samples.check_classes(_classes(self.updater.model, samples, self.placement))
             self._enter(stage)
             for _ in range(self.at.epoch, stage.epochs):
                 self._epoch(stage, feed)
@@ -211,7 +213,7 @@ class _Training:
         epoch = sum(before.epochs for before in stages[: at.stage]) + at.epoch
         batches = order(len(feed), stage.batch_size, seed=self.recipe.seed, epoch=epoch)
         mine = [parts(batch, self.group, self.settings.accumulate) for batch in batches]
-        samples = feed.batches([part for batch in mine[at.batch :] for part in batch], self.group.device, epoch)
+        samples = self.placement.batches(feed, [part for batch in mine[at.batch :] for part in batch], epoch)
         done = sum(before.epochs * _batches(feed, before) for before in stages[: at.stage]) + at.epoch * len(batches)
         total = sum(each.epochs * _batches(feed, each) for each in stages)
         self.updater.parallel.train()
@@ -250,7 +252,9 @@ class _Training:
         last = at.epoch == stage.epochs and at.stage + 1 == len(self.recipe.stages)
         if held_out is not None and (last or (every and at.epoch % every == 0)):
             size = max(1, stage.batch_size // self.group.size)
-            accuracy = accuracy_of_feed(self.updater.model, held_out, steps=stage.steps, batch_size=size, group=self.group)
+            accuracy = accuracy_of_feed(
+                self.updater.model, held_out, self.placement, steps=stage.steps, batch_size=size, group=self.group
+            )
             line |= {"accuracy": float(accuracy[-1]), "accuracy_by_step": accuracy.tolist()}
         self._tick()
         at.history.append(line | {"seconds": round(at.epoch_seconds, 3)})
@@ -292,9 +296,9 @@ def _batches(feed: Feed, stage: Stage) -> int:
     return math.ceil(len(feed) / stage.batch_size)
 
 
-def _classes(model: nn.Module, feed: Feed, device: torch.device) -> int:
+def _classes(model: nn.Module, feed: Feed, placement: Placement) -> int:
     """Number of readouts K, from a run on one sample."""
-    frames, _ = next(iter(feed.batches([np.array([0])], device)))
+    frames, _ = next(iter(placement.batches(feed, [np.array([0])])))
     was_training = model.training
     try:
         with torch.no_grad():

@@ -13,6 +13,7 @@ from tet_deploy.training import memory
 from tet_deploy.training.batches import Batch
 from tet_deploy.training.distribution import Group
 from tet_deploy.training.losses import total_loss
+from tet_deploy.training.placement import Placement
 from tet_deploy.training.recipes import Stage
 from tet_deploy.training.sync_batch_norm import synchronized
 
@@ -30,10 +31,10 @@ class Updater:
         What to tell the user of the training's last state on disk when training stops.
     """
 
-    def __init__(self, model: nn.Module, group: Group, *, bf16: bool, sync_batch_norm: bool) -> None:
+    def __init__(self, model: nn.Module, group: Group, placement: Placement, *, sync_batch_norm: bool) -> None:
         if sync_batch_norm and group.size > 1:
             model = synchronized(model, group.device)
-        self.model, self.parallel, self.group, self.bf16 = model, group.parallel(model), group, bf16
+        self.model, self.parallel, self.group, self.placement = model, group.parallel(model), group, placement
         self.optimizer: torch.optim.Optimizer | None = None
         self.last_state = ""
 
@@ -90,7 +91,7 @@ class Updater:
     def _add_gradients(self, model: nn.Module, frames: Tensor, labels: Tensor, stage: Stage, weight: float) -> Tensor | None:
         """Add the gradients of a part of a batch; its loss, or None where memory ran out."""
         try:
-            with torch.autocast(self.group.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            with self.placement.arithmetic():
                 readout = model(frames)
             loss = total_loss(readout.float(), labels, loss=stage.loss, mse_weight=stage.mse_weight)
             (loss * weight).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

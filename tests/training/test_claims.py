@@ -17,7 +17,7 @@ from tet_deploy.errors import ArtifactError, TetDeployError
 from tet_deploy.files import written_whole
 from tet_deploy.models import build
 from tet_deploy.nn import LIF, TimeMajor
-from tet_deploy.training import ArrayFeed, Description, Group, Recipe, Settings, Stage, places, run, save_checkpoint, session
+from tet_deploy.training import ArrayFeed, Description, Group, Recipe, Settings, Stage, claims, run, save_checkpoint, session
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(model="digits", data="digits", threads=1,
@@ -89,10 +89,10 @@ def test_nothing_is_lost_unless_asked(out, case):
     leave(out)
     before = {path: path.read_bytes() for path in out.parent.iterdir()}
     if message is None:
-        places.check_free(settings(out, **chosen), out, RECIPE)
+        claims.check_free(settings(out, **chosen), out, RECIPE)
         return
     with pytest.raises(ArtifactError, match=message):
-        places.check_free(settings(out, **chosen), out, RECIPE)
+        claims.check_free(settings(out, **chosen), out, RECIPE)
     assert {path: path.read_bytes() for path in out.parent.iterdir()} == before
 
 
@@ -101,12 +101,12 @@ def test_the_checkpoint_just_written_may_be_written_again(out):
     begun(out)
     checkpoint(out)
     with pytest.raises(ArtifactError, match="interrupted training"):  # that one would be lost
-        places.check_free(settings(out), out, RECIPE)
-    places.check_free(settings(out, resume=True), out, RECIPE)
+        claims.check_free(settings(out), out, RECIPE)
+    claims.check_free(settings(out, resume=True), out, RECIPE)
     for other in (dataclasses.replace(RECIPE, seed=1), dataclasses.replace(RECIPE, augmentation={"flip": True})):
         with pytest.raises(ArtifactError, match=r"net.safetensors: is a finished training\. Add --force"):
-            places.check_free(settings(out, resume=True), out, other)
-        places.check_free(settings(out, resume=True, overwrite=True), out, other)
+            claims.check_free(settings(out, resume=True), out, other)
+        claims.check_free(settings(out, resume=True, overwrite=True), out, other)
 
 
 def test_python_keeps_to_the_same_rule(out):
@@ -170,8 +170,8 @@ def test_a_second_training_is_refused_at_once(out):
 HOLDING = """
 import sys, time
 from pathlib import Path
-from tet_deploy.training import Group, places
-with places.held(Group(), [Path(sys.argv[1])], lambda: None):
+from tet_deploy.training import Group, claims
+with claims.held(Group(), [Path(sys.argv[1])], lambda: None):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -183,10 +183,10 @@ def test_a_lock_ends_with_its_process(out, tmp_path):
     words = [sys.executable, "-c", HOLDING, str(tmp_path / "link")]
     with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ArtifactError, match="another training"), places.held(Group(), [out], lambda: None):
+        with pytest.raises(ArtifactError, match="another training"), claims.held(Group(), [out], lambda: None):
             pytest.fail("both hold it")
         other.send_signal(signal.SIGKILL)
-    with places.held(Group(), [out], lambda: None):
+    with claims.held(Group(), [out], lambda: None):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
@@ -194,7 +194,7 @@ def test_a_lock_ends_with_its_process(out, tmp_path):
 def test_nothing_is_opened_through_a_planted_lock(tmp_path, out):
     """A link in the lock's place is refused, and what it points to is left alone."""
     (tmp_path / ".net.safetensors.lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(ArtifactError, match="cannot be written"), places.held(Group(), [out], lambda: None):
+    with pytest.raises(ArtifactError, match="cannot be written"), claims.held(Group(), [out], lambda: None):
         pytest.fail("it opened the link")
     assert not (tmp_path / "victim").exists()
 
@@ -206,8 +206,8 @@ def test_a_failure_leaves_no_lock(out):
         raise TetDeployError("no")
 
     for _ in range(2):
-        with pytest.raises(TetDeployError, match="no"), places.held(Group(), [out], fail):
+        with pytest.raises(TetDeployError, match="no"), claims.held(Group(), [out], fail):
             pytest.fail("it went on")
-    with written_whole(out, places.CHECKPOINT) as temporary:
+    with written_whole(out, claims.CHECKPOINT) as temporary:
         temporary.write_text("")
     assert [path.name for path in out.parent.iterdir()] == ["net.safetensors"]
