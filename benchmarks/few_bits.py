@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rounds import processor
 from scipy import stats
 from torch import nn
 
@@ -179,12 +180,6 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     half = stats.t.ppf(0.975, len(differences) - 1) * np.std(differences, ddof=1) / math.sqrt(len(differences))
     return float(np.mean(differences) - half), float(np.mean(differences) + half)
-
-
-def processor() -> str:
-    """What /proc says of it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from rounds import seconds_by_round
 from torch.nn import functional
 
 from tet_deploy.exporters.to_onnx import to_onnx
@@ -71,18 +71,6 @@ def run_torch(graph: Graph, frames: np.ndarray) -> np.ndarray:
     return x.numpy()
 
 
-def compare(runners: dict[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median milliseconds of each; in turns, so that a slow moment hits all."""
-    seconds: dict[str, list[float]] = {name: [] for name in runners}
-    for repetition in range(repetitions + 1):
-        for name, run in runners.items():
-            start = time.perf_counter()
-            run()
-            if repetition:  # the first one warms up
-                seconds[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,7 +100,8 @@ def main() -> None:
             name: lambda session=session: session.run(frames, probes="none") for name, session in sessions.items()
         }
         runners["torch eager"] = lambda: run_torch(graph, frames)
-        milliseconds = compare(runners, options.repetitions)
+        seconds = seconds_by_round(runners, options.repetitions, warm_up=1)
+        milliseconds = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
         megabytes = {name: path.stat().st_size / 1e6 for name, path in files.items()}
 
     for name, value in milliseconds.items():

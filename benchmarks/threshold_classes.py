@@ -17,6 +17,7 @@ from pathlib import Path
 
 import few_bits
 import numpy as np
+from rounds import processor
 
 import tet_deploy as td
 from tet_deploy.batches import FrameBatches
@@ -45,9 +46,7 @@ def main() -> None:
         ]
         columns = ("bits", "classes at most", "flipped, %", "decisions, %", "accuracy, %", "thresholds used", "seconds")
         print(f"\n{Table(f'{task}: means of {len(results)} seeds', columns, rows)}", flush=True)
-    print(
-        f"\nPython {platform.python_version()}, tet_deploy {td.__version__}, numpy {np.__version__}, {few_bits.processor()}"
-    )
+    print(f"\nPython {platform.python_version()}, tet_deploy {td.__version__}, numpy {np.__version__}, {processor()}")
 
 
 def measure(task: str, seed: int, folder: Path) -> dict[tuple[int, int], tuple[float, ...]]:

@@ -18,12 +18,11 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from rounds import peak_megabytes, ratio, seconds_by_round
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -93,18 +92,18 @@ def rebuilt(network: nn.Module, neurons: Callable[[], nn.Module]) -> nn.Module:
     return result if network._modules else copy.deepcopy(network)
 
 
-def spikingjelly_neurons() -> nn.Module:
-    """Its multi-step node; on a CPU the torch backend is the only one."""
+def spikingjelly_neurons(step_mode: str = "m", threshold: float = 1.0) -> nn.Module:
+    """Its multi-step or single-step node; on a CPU the torch backend is the only one."""
     from spikingjelly.activation_based import neuron, surrogate
 
     node = neuron.LIFNode(
         tau=2.0,
         decay_input=False,
-        v_threshold=1.0,
+        v_threshold=threshold,
         v_reset=0.0,
         surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0),
         detach_reset=False,
-        step_mode="m",
+        step_mode=step_mode,
     )
     node.sees_time = True
     return node
@@ -175,25 +174,6 @@ def stepper(variant: str, name: str, width: float, samples: int | None = None) -
 VARIANTS = ("plain loop", "SpikingJelly", "snnTorch", "ours, plain torch", "ours")
 
 
-def seconds_by_round(steppers: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Wall-clock time of each variant in each round."""
-    seconds: dict[str, list[float]] = {variant: [] for variant in steppers}
-    order = list(steppers)
-    for round_ in range(-2, rounds):  # two to warm up
-        for variant in order:
-            start = time.perf_counter()
-            steppers[variant]()
-            if round_ >= 0:
-                seconds[variant].append(time.perf_counter() - start)
-        order = order[1:] + order[:1]
-    return seconds
-
-
-def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> list[float]:
-    """Quartiles of slow / fast within each round."""
-    return statistics.quantiles([a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)], n=4)
-
-
 def measure_memory(variant: str, name: str, options: argparse.Namespace) -> tuple[float, float]:
     """Peak resident megabytes of a process of its own, and how many of them training added."""
     command = [sys.executable, __file__, "--memory-of", variant, "--networks", name]
@@ -201,12 +181,6 @@ def measure_memory(variant: str, name: str, options: argparse.Namespace) -> tupl
     command += ["--samples", str(options.samples)] if options.samples else []
     peak, before = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     return peak, peak - before
-
-
-def peak_megabytes() -> float:
-    """Of this process; not getrusage, which inherits the parent's peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def installed(variant: str) -> bool:

@@ -12,6 +12,7 @@ from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python
 _FOREIGN_TESTS = Path(__file__).parent / "tracing" / "foreign"
 _NEED = {  # what cannot be imported without a library; `make test-pythons` installs neither
     "torch": [
+        "benchmarks",
         "experiments",
         "fuzz",
         "links",
