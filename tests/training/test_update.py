@@ -9,10 +9,13 @@ from torch import nn
 
 from tet_deploy.errors import ArgumentError, ExecutionError
 from tet_deploy.nn import LIF, TimeMajor
-from tet_deploy.training import ArrayFeed, Recipe, Settings, Stage, run
+from tet_deploy.training import ArrayFeed, Group, Recipe, Settings, Stage, run, total_loss
+from tet_deploy.training.placement import Placement
 from tet_deploy.training.recipes import changed
 from tet_deploy.training.state import load_state
+from tet_deploy.training.update import Network, update
 
+CPU = torch.device("cpu")
 RECIPE = Recipe(model="own", data="own", stages=(Stage(steps=3, epochs=2, learning_rate=1e-2, batch_size=16),), threads=1)
 
 
@@ -88,6 +91,44 @@ def test_settings_out_of_range_are_refused(wrong):
     """The error names the setting."""
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         Settings(**wrong)
+
+
+def test_one_update_is_a_step_of_its_optimiser_on_the_gradient_of_the_mean_loss():
+    """No training is needed around it: network, optimiser, batch and loss go in, the sum of the losses comes out."""
+    stage, (frames, labels) = Stage(steps=3, epochs=1, learning_rate=0.5), next(feed().batches([np.arange(10)], CPU))
+    ours, theirs = network(), network()
+    found = update(
+        Network.of(ours, Group(), Placement()),
+        torch.optim.SGD(ours.parameters(), lr=1.0),
+        [(frames[:, :5], labels[:5]), (frames[:, 5:], labels[5:])],
+        stage,
+        learning_rate=0.5,
+    )
+    loss = total_loss(theirs(frames).float(), labels, mse_weight=stage.mse_weight)
+    loss.backward()
+    assert found == pytest.approx(10 * loss.item())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other - 0.5 * other.grad)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_refused_update_leaves_the_weights_as_they_were(wrong):
+    """The error names the batch; no step of the optimiser was made."""
+    model = network()
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    frames = torch.full((3, 4, 6), wrong)
+    optimizer = torch.optim.Adam(model.parameters())
+    with pytest.raises(ExecutionError, match="not finite in batch 7\\.\n"):
+        update(
+            Network.of(model, Group(), Placement()),
+            optimizer,
+            [(frames, torch.zeros(4, dtype=torch.int64))],
+            RECIPE.stages[0],
+            learning_rate=0.1,
+            where="batch 7",
+        )
+    assert all(torch.equal(values, before[name]) for name, values in model.state_dict().items())
+    assert not optimizer.state
 
 
 class Breaks(nn.Module):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tet_deploy.errors import ArtifactError
 from tet_deploy.files import check_writable
 from tet_deploy.training.checkpoints import CHECKPOINT, check_unfinished, read_description
-from tet_deploy.training.distribution import Group
+from tet_deploy.training.distribution import Group, process_group
 from tet_deploy.training.log import LOG
 from tet_deploy.training.recipes import Recipe
 from tet_deploy.training.settings import Settings
@@ -48,6 +48,23 @@ def held(group: Group, paths: Iterable[Path | None], check: Callable[[], None]) 
 
         group.lead(hold)
         yield
+
+
+@contextlib.contextmanager
+def of_process_group(out: Path, settings: Settings, check: Callable[[], None], device: str) -> Iterator[Group]:
+    """The processes that make one file together, which keep it to themselves; when it is made, the state is removed.
+
+    Raises
+    ------
+    ArtifactError
+        There is no folder for it, or see `held`.
+    """
+    if not out.parent.is_dir():
+        raise ArtifactError(f"{out}: cannot be written, as there is no folder {out.parent}. Make it first.")
+    with process_group(device) as group, held(group, [out], check):
+        yield group
+        if group.leads and settings.state is not None:
+            settings.state.unlink(missing_ok=True)
 
 
 def check_free(settings: Settings, out: Path | None = None, recipe: Recipe | None = None) -> None:

@@ -23,7 +23,6 @@ from tet_deploy.passes import lower, quantize
 from tet_deploy.training import claims, finetuning, session
 from tet_deploy.training.batches import feed_of
 from tet_deploy.training.checkpoints import Description, read_description
-from tet_deploy.training.distribution import process_group
 from tet_deploy.training.finetuning import CALIBRATION_SAMPLES, Finetuned
 from tet_deploy.training.recipes import Recipe, Stage, from_dict
 from tet_deploy.training.settings import Settings
@@ -141,8 +140,6 @@ def finetune_into(
         `out`, or a file of `settings`, cannot be written, holds what would be lost, or is another training's just now; or
         the data are not split as they were, so that test samples were trained on.
     """
-    if not out.parent.is_dir():
-        raise ArtifactError(f"{out}: cannot be written, as there is no folder {out.parent}. Make it first.")
     check_apart(out, checkpoint)
     about, recipe = read_description(checkpoint), plan.recipe
 
@@ -150,7 +147,7 @@ def finetune_into(
         check_writable(out, NETWORK)
         claims.check_free(settings)
 
-    with process_group(device) as group, claims.held(group, [out], check):
+    with claims.of_process_group(out, settings, check, device) as group:
 
         def shown(title: str) -> AbstractContextManager[Progress | None]:
             return bar(title) if group.leads else nullcontext()
@@ -180,8 +177,6 @@ def finetune_into(
         trained = about.accuracy if recipe.data == about.data else None
         found = replace(found, trained=trained, graph=_described(found, plan))
         save(found.graph, out)
-        if settings.state is not None:
-            settings.state.unlink(missing_ok=True)
     return found
 
 

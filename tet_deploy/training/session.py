@@ -27,7 +27,7 @@ from tet_deploy.tracing import trace
 from tet_deploy.training import claims, named_checkpoints
 from tet_deploy.training.batches import Feed, feed_of
 from tet_deploy.training.checkpoints import Description, check_unfinished, load_checkpoint, save_checkpoint
-from tet_deploy.training.distribution import Group, process_group
+from tet_deploy.training.distribution import Group
 from tet_deploy.training.recipes import DEMO, Recipe, Stage, changed, from_dict, load_recipe, one_stage
 from tet_deploy.training.settings import Settings
 from tet_deploy.training.state import load_state
@@ -169,14 +169,9 @@ def train_into(
     ArtifactError
         `out`, or a file of `settings`, cannot be written, holds what would be lost, or is another training's just now.
     """
-    if not out.parent.is_dir():
-        raise ArtifactError(f"{out}: cannot be written, as there is no folder {out.parent}. Make it first.")
     if weights is not None:
         check_apart(out, weights)
-    with (
-        process_group(device) as group,
-        claims.held(group, [out], lambda: claims.check_free(settings, out, recipe)),
-    ):
+    with claims.of_process_group(out, settings, lambda: claims.check_free(settings, out, recipe), device) as group:
         replaces = out.exists()  # what may be replaced, as was seen; not what may come meanwhile
 
         def shown(title: str) -> AbstractContextManager[Progress | None]:
@@ -191,8 +186,6 @@ def train_into(
         if not group.leads:
             return None
         store(trained, samples, out, overwrite=replaces)
-        if settings.state is not None:
-            settings.state.unlink(missing_ok=True)
     return trained
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ _HEADER_KEY = "tet_deploy_training"
 STATE = Kind("the state of a training", has_header(_HEADER_KEY))
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Position:
     """How far a training has come.
 
@@ -54,6 +54,19 @@ class Position:
     epoch_seconds: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def later(self, seconds: float) -> Position:
+        """The same place, after so much more time."""
+        return replace(self, seconds=self.seconds + seconds, epoch_seconds=self.epoch_seconds + seconds)
+
+    def after_batch(self, loss_sum: float, seconds: float) -> Position:
+        """The next batch of the epoch."""
+        return replace(self.later(seconds), batch=self.batch + 1, loss_sum=self.loss_sum + loss_sum)
+
+    def after_epoch(self, line: dict[str, Any], *, last: bool) -> Position:
+        """The next epoch, or after the `last` one of a stage the next stage; with a line more in the history."""
+        stage, epoch = (self.stage + 1, 0) if last else (self.stage, self.epoch + 1)
+        return Position(stage=stage, epoch=epoch, seconds=self.seconds, history=[*self.history, line])
 
 
 @dataclass(frozen=True, kw_only=True)
