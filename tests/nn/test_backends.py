@@ -63,7 +63,7 @@ def test_an_unknown_backend_is_an_error(name):
 
 
 def test_a_forced_backend_that_cannot_take_the_tensor_is_an_error(c_backend):
-    """The C backend takes float32 on a CPU only."""
+    """The C backend takes float32 and bfloat16 on a CPU only."""
     with use_backend("c"), pytest.raises(MissingDependencyError, match=r"'c' is forced.* torch.float64 on cpu"):
         lif(current().double())
 
@@ -127,9 +127,10 @@ def test_it_compiles_with_fewer_options(c_backend, nothing_loaded, monkeypatch, 
         assert torch.equal(spikes, lif(current()))
 
 
-def test_the_kernels_compile_without_warnings(c_backend, tmp_path):
+@pytest.mark.parametrize("options", backend_c._DTYPES.values())
+def test_the_kernels_compile_without_warnings(c_backend, tmp_path, options):
     """-Wall -Wextra -Werror."""
-    command = [*backend_c._compiler(), *backend_c._FLAGS, "-fopenmp", "-Wall", "-Wextra", "-Werror"]
+    command = [*backend_c._compiler(), *backend_c._FLAGS, *options, "-fopenmp", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*command, str(backend_c._SOURCE), "-o", str(tmp_path / "kernels.so"), "-lm"], check=True)
 
 

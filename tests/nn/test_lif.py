@@ -75,6 +75,17 @@ def test_half_precision_input_has_a_float32_membrane(dtype):
         assert torch.equal(spikes.float(), lif(current.float()))
 
 
+@pytest.mark.parametrize("steps", [1, 4, 70])
+def test_bfloat16_is_computed_with_in_float32(backend, steps):
+    """Every backend's spikes are those of the same values in float32, its gradients those rounded, bit for bit."""
+    current, weights = (torch.randn(2, steps, 3, 77, generator=torch.Generator().manual_seed(0)) * 2).bfloat16()
+    with use_backend(backend):
+        spikes, grad = gradient(lif, current, weights, decay=0.9)
+        expected, expected_grad = gradient(lif, current.float(), weights.float(), decay=0.9)
+    assert spikes.dtype == torch.bfloat16 and torch.equal(spikes.float(), expected)
+    assert torch.equal(grad, expected_grad.bfloat16())
+
+
 @pytest.mark.parametrize("steps", [1, 2, 10, 70])
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 300, 3), (2, 3, 5, 7)])
 def test_any_number_of_steps_and_any_shape(backend, steps, shape):

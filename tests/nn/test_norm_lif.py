@@ -38,7 +38,7 @@ def by_layers(x, norm, neurons, steps, other=None, other_norm=None, *, repeated=
     return nn.functional.avg_pool2d(spikes, pool) if pool > 1 else spikes
 
 
-def results(function, case, layout=torch.contiguous_format, dtype=torch.float32, channels=CHANNELS):
+def results(function, case, layout=torch.contiguous_format, dtype=torch.float32, channels=CHANNELS, of_norm=None):
     """Spikes, all gradients, all running statistics."""
     repeated, other, normed, pool = case
     random = torch.Generator().manual_seed(3)
@@ -46,7 +46,7 @@ def results(function, case, layout=torch.contiguous_format, dtype=torch.float32,
     x = (torch.randn(samples, channels, 4, 6, generator=random) * 2 + 3).to(dtype).contiguous(memory_format=layout)
     second = torch.randn(samples, channels, 4, 6, generator=random).to(dtype)
     weights = torch.randn(SAMPLES * STEPS, channels, 4 // pool, 6 // pool, generator=random).to(dtype)
-    norm, other_norm = (make(seed, channels=channels, dtype=dtype) for seed in (0, 1))
+    norm, other_norm = (make(seed, channels=channels, dtype=of_norm or dtype) for seed in (0, 1))
     x.requires_grad_(), second.requires_grad_()
     arguments = ([second] if other else []) + ([other_norm] if normed else [])
     spikes = function(x, norm, LIF(decay=0.9), STEPS, *arguments, repeated=repeated, pool=pool)
@@ -195,3 +195,23 @@ def test_batch_norm_of_features_is_fused_too():
     with use_backend("torch"):
         expected = model(frames)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)  # rounding of the statistics
+
+
+@pytest.mark.parametrize("channels", [1, 7, 200])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_bfloat16_values_are_computed_with_in_float32(case, channels):
+    """Spikes, statistics, parameters' gradients are bit for bit those of the same values in float32; others are rounded."""
+
+    def widened(x, norm, neurons, steps, *others, **options):
+        others = [value.float() if isinstance(value, torch.Tensor) else value for value in others]
+        return norm_lif(x.float(), norm, neurons, steps, *others, **options).to(x.dtype)
+
+    found, expected = (
+        results(function, case, torch.channels_last, torch.bfloat16, channels, torch.float32)
+        for function in (norm_lif, widened)
+    )
+    for name, value in found.items():
+        if name == "x" or (name == "other" and case[2]):  # rounded before the norm's backward pass, and after it: 2^-8 each
+            torch.testing.assert_close(value, expected[name], rtol=2**-7, atol=2**-7 * float(expected[name].abs().max()))
+        else:
+            assert torch.equal(value, expected[name]), name

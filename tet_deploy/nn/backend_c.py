@@ -36,6 +36,7 @@ _FLAGS = (
     "-shared",
     "-fPIC",
 )
+_DTYPES: dict[torch.dtype, list[str]] = {torch.float32: [], torch.bfloat16: ["-DBFLOAT16"]}
 _EXTRAS = (  # what a compiler may not know, best first
     ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
     ("-march=native", "-fopenmp"),
@@ -79,7 +80,7 @@ def load() -> Backend:
     complaint = ""
     for extras in _EXTRAS:
         try:
-            return _C(_library([*compiler, *_FLAGS, *extras]))
+            return _C([*compiler, *_FLAGS, *extras])
         except (OSError, subprocess.CalledProcessError) as error:
             complaint = complaint or str(getattr(error, "stderr", None) or error).strip().split("\n")[-1]
     raise MissingDependencyError(
@@ -88,21 +89,21 @@ def load() -> Backend:
 
 
 class _C:
-    """Calls into the library. Channels are fastest in memory: `inner` is 1."""
+    """Calls into the library for a dtype. Channels are fastest in memory: `inner` is 1."""
 
     fuses_norm = fuses_pool = True
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        term, population = ctypes.POINTER(_Term), ctypes.POINTER(_Population)
-        pointer, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
-        library.lif_forward.argtypes = [term, term, population, pointer, integer]
-        library.lif_backward.argtypes = [term, term, population, pointer, pointer, integer, pointer, integer]
-        library.statistics.argtypes = [pointer, size, size, pointer, pointer, integer]
-        library.norm_backward.argtypes = [pointer] * 7 + [size, size, integer]
-        self._library = library
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+        self._libraries = {torch.float32: _functions(command)}
+
+    def _library(self, x: Tensor) -> ctypes.CDLL:
+        if x.dtype not in self._libraries:
+            self._libraries[x.dtype] = _functions([*self._command, *_DTYPES[x.dtype]])
+        return self._libraries[x.dtype]
 
     def runs_on(self, x: Tensor) -> bool:
-        return x.device.type == "cpu" and x.dtype == torch.float32
+        return x.device.type == "cpu" and x.dtype in _DTYPES
 
     def arrange(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x.contiguous()
@@ -110,7 +111,7 @@ class _C:
     def forward(self, terms: Sequence[Term], population: Population) -> Tensor:
         spikes = terms[0].all_steps(population)
         structures = _structures(terms, population)
-        _check(self._library.lif_forward(*structures, spikes.data_ptr(), torch.get_num_threads()))
+        _check(self._library(spikes).lif_forward(*structures, spikes.data_ptr(), torch.get_num_threads()))
         return spikes
 
     def backward(self, terms: Sequence[Term], population: Population, grad: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -119,7 +120,7 @@ class _C:
         sums = None if term.mean is None else torch.empty(3, population.channels, dtype=torch.float64)
         structures = _structures(terms, population)
         _check(
-            self._library.lif_backward(
+            self._library(grad).lif_backward(
                 *structures,
                 grad.data_ptr(),
                 result.data_ptr(),
@@ -135,7 +136,7 @@ class _C:
         mean, variance = torch.empty(2, channels, dtype=torch.float64)
         rows = x.numel() // channels
         _check(
-            self._library.statistics(
+            self._library(x).statistics(
                 x.data_ptr(), rows, channels, mean.data_ptr(), variance.data_ptr(), torch.get_num_threads()
             )
         )
@@ -145,7 +146,7 @@ class _C:
         result = grad if in_place else torch.empty_like(grad)
         channels = len(offset)
         pointers = [tensor.data_ptr() for tensor in (grad, term.x, *_norm(term), offset, slope, result)]
-        _check(self._library.norm_backward(*pointers, grad.numel() // channels, channels, torch.get_num_threads()))
+        _check(self._library(grad).norm_backward(*pointers, grad.numel() // channels, channels, torch.get_num_threads()))
         return result
 
 
@@ -181,6 +182,17 @@ def _compiler() -> list[str]:
             "neurons: the C backend needs a C compiler, and none was found. Install gcc or clang, or set CC."
         )
     return shlex.split(found)
+
+
+def _functions(command: list[str]) -> ctypes.CDLL:
+    library = _library(command)
+    term, population = ctypes.POINTER(_Term), ctypes.POINTER(_Population)
+    pointer, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
+    library.lif_forward.argtypes = [term, term, population, pointer, integer]
+    library.lif_backward.argtypes = [term, term, population, pointer, pointer, integer, pointer, integer]
+    library.statistics.argtypes = [pointer, size, size, pointer, pointer, integer]
+    library.norm_backward.argtypes = [pointer] * 7 + [size, size, integer]
+    return library
 
 
 def _library(command: list[str]) -> ctypes.CDLL:

@@ -2,7 +2,7 @@
 
 | name     | runs on                        | keeps for the backward pass                     |
 |----------|--------------------------------|-------------------------------------------------|
-| "c"      | CPU, float32, with a compiler  | its input; the batch norm's where that is fused |
+| "c"      | CPU, float32, bf16, a compiler | its input; the batch norm's where that is fused |
 | "triton" | NVIDIA, float32, float16, bf16 | the same                                        |
 | "torch"  | everything                     | its input                                       |
 """
@@ -178,7 +178,7 @@ def backend_for(x: Tensor) -> Backend:
                 f'Set {VARIABLE}=auto, or leave use_backend("{name}").'
             )
         return backend
-    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():
         return _first("c", "torch")
     if x.is_cuda and x.dtype != torch.float64 and not torch.compiler.is_compiling():
         return _first("triton", "torch")
