@@ -6,9 +6,11 @@
 # make test-web    exported files in a web page, in Chromium and under node; npm puts both into tests/exporters/web
 # make fuzz        20,000 damaged files of each kind that is read; out/fuzz keeps those at fault
 # make lint        ruff, and mypy on what ships
+# make docs        the pages as a site, in out/site; it needs no network once .venv-docs stands
 PYTHON ?= python3
 VENV := .venv
 LAVA := .venv-lava
+DOCS := .venv-docs
 BIN := $(VENV)/bin
 # numpy's second BLAS thread only waits for its turn where other programs run.
 export OPENBLAS_NUM_THREADS ?= 1
@@ -17,7 +19,7 @@ CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/pas
 # A process for each core, and a file's tests in one of them: they share what they built.
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: demo test test-slow test-floors test-pythons test-web fuzz test-core lint lava clean
+.PHONY: demo test test-slow test-floors test-pythons test-web fuzz test-core lint docs lava clean
 
 demo: $(VENV)/.ready lava
 	$(BIN)/tet-deploy demo
@@ -57,6 +59,17 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/typecheck.py
+
+# Strict: a link, an anchor or a docstring that leads nowhere fails it.
+docs: $(DOCS)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build -q -f docs/site/mkdocs.yml
+	@echo "out/site/index.html"
+
+$(DOCS)/.ready: pyproject.toml constraints.txt
+	@echo "building $(DOCS) with mkdocs, which takes half a minute"
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 # What the project needs, in an environment of its own; built once, and again when its description changes.
 $(VENV)/.ready: pyproject.toml constraints.txt

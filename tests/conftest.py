@@ -20,7 +20,7 @@ _NEED = {  # what cannot be imported without a library; `make test-pythons` inst
         "nn",
         *(
             f"test_{name}.py"
-            for name in ("arguments", "file_kinds", "frames", "node_agreement", "normalization", "overwriting")
+            for name in ("arguments", "examples", "file_kinds", "frames", "node_agreement", "normalization", "overwriting")
         ),
         "runtimes/test_torch_model.py",
         "tracing",

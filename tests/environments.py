@@ -28,7 +28,10 @@ _FLOOR = re.compile(r"([\w-]+)>=([\w.]+)")
 def floors():
     """The oldest version of each requirement, as pip's constraints; what constraints.txt pins stays as it is there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = [project["dependencies"], *(group for name, group in project["optional-dependencies"].items() if name != "dev")]
+    groups = [
+        project["dependencies"],
+        *(group for name, group in project["optional-dependencies"].items() if name not in ("dev", "docs")),
+    ]
     pinned = re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     found = {match[1]: match[2] for group in groups for text in group if (match := _FLOOR.match(text))}
     return [f"{name}=={version}" for name, version in sorted(found.items()) if name not in pinned]

@@ -50,7 +50,8 @@ def load_event_folder(
     held_out
         Share of each class for the test, where the folder has no part of its own for it; chosen by the files' names.
 
-    The rest is as in event_sets.load_event_set.
+    steps, seed, size, resize, sort_jumps, augmentation, cache, progress
+        As in event_sets.load_event_set.
 
     Raises
     ------
