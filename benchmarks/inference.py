@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="T; by default the network's own")
     parser.add_argument("--samples", type=int, default=1, help="batch size")
     parser.add_argument("--micro-batch", type=int, help="samples that ONNX Runtime gets at a time")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=1, help="more need a machine that runs nothing else: OpenMP waits")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-memory", action="store_true", help="leave the processes out that measure memory")
     parser.add_argument("--sweep", choices=list(SWEEPS), help="vary this, and print a row for each side")
