@@ -149,6 +149,15 @@ def test_the_page_on_own_layers_refuses_what_it_says():
     assert "'2.mean': method 'mean' cannot be traced" in found["refused"]
 
 
+def test_a_network_of_one_s_own_takes_the_path_of_the_readme(tmp_path, monkeypatch, lava_python):
+    """Its code runs, and every runtime agrees."""
+    monkeypatch.chdir(tmp_path)
+    found = _run("../README.md")
+    assert (tmp_path / "net.onnx").is_file() and (tmp_path / "net.lava" / "run.py").is_file()
+    agreements = td.validate(found["int8"], found["frames"])
+    assert set(agreements) == {"onnx", "lava"} and all(agreement.equal for agreement in agreements.values())
+
+
 @pytest.mark.parametrize("page", ["proof.md", "latency.md"])
 def test_what_the_page_asserts_holds(page, tmp_path, monkeypatch):
     """It says so in its own code."""
