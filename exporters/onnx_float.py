@@ -15,6 +15,7 @@ from tet_deploy.exporters.onnx_float_neurons import integrator_function, lif_fun
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Add, Conv, CubaLIF, Flatten, Input, LeakyReadout, Linear, Node, Readout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
+from tet_deploy.ir.unfold_pooling import Layer, unfold_pooling
 from tet_deploy.meaning import current_of
 from tet_deploy.onnx_file import LOGITS, READOUT, READOUT_STATE, output_of
 
@@ -40,6 +41,14 @@ class _Network:
         """[T, B, *shape] -> [T*B, *shape]."""
         return self.build.op("Reshape", [value, self.build.integers([-1, *shape])], output)
 
+    def pooled(self, node: Layer, source: str) -> tuple[str, Layer]:
+        """What a node sends, pooled, and the layer behind the pool, where an average pool was folded into the layer."""
+        windows, layer = unfold_pooling(node, self.graph.shapes[source])
+        if layer is node:
+            return self.values[source], node
+        pool = {"kernel_shape": windows, "strides": windows}
+        return self.build.op("AveragePool", [self.values[source]], own(node, "pooled"), **pool), layer
+
 
 def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool) -> None:
     """Append the whole network to the ONNX graph.
@@ -52,6 +61,8 @@ def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, stat
     network = _Network(build, graph, probes, states)
     for node in graph:
         network.values[node.name] = _emit(node, network)
+    used = {name for node in build.nodes for name in node.input} | {value.name for value in build.outputs}
+    build.nodes = [node for node in build.nodes if used.intersection(node.output)]  # a flatten that a pool has replaced
 
 
 @singledispatch
@@ -69,9 +80,13 @@ def _(node: Input, network: _Network) -> str:
 
 @_emit.register
 def _(node: Conv, network: _Network) -> str:
+    source = node.inputs[0]
+    if _passes_on(node):
+        return network.values[source]
+    value, node = network.pooled(node, source)
     return network.build.op(
         "Conv",
-        [network.values[node.inputs[0]], *_parameters(node, network.build)],
+        [value, *_parameters(node, network.build)],
         own(node, "current"),
         kernel_shape=list(node.weight.shape[2:]),
         strides=list(node.stride),
@@ -83,8 +98,13 @@ def _(node: Conv, network: _Network) -> str:
 
 @_emit.register
 def _(node: Linear, network: _Network) -> str:
-    inputs = [network.values[node.inputs[0]], *_parameters(node, network.build)]
-    return network.build.op("Gemm", inputs, own(node, "current"), transB=1)
+    build, source = network.build, network.graph[node.inputs[0]]
+    value, layer = network.values[source.name], node
+    if isinstance(source, Flatten) and len(network.graph.shapes[source.inputs[0]]) == 3:
+        pooled, layer = network.pooled(node, source.inputs[0])
+        if layer is not node:
+            value = build.op("Flatten", [pooled], own(node, "flat"), axis=1)
+    return build.op("Gemm", [value, *_parameters(layer, build)], own(node, "current"), transB=1)
 
 
 @_emit.register
@@ -163,6 +183,12 @@ def _(node: Readout | LeakyReadout, network: _Network) -> str:
     build.output(READOUT, TensorProto.FLOAT, ["T", "B", classes])
     build.output(LOGITS, TensorProto.FLOAT, ["B", classes])
     return readout
+
+
+def _passes_on(node: Conv) -> bool:
+    """Whether it gives what it takes, as the direct connection of a residual block does."""
+    alone = node.weight.shape[1:] == (1, 1, 1) and node.groups == len(node.weight) and node.bias is None
+    return alone and (node.stride, node.padding) == ((1, 1), (0, 0)) and bool((node.weight == 1).all())
 
 
 def _parameters(node: Conv | Linear, build: OnnxBuilder) -> list[str]:

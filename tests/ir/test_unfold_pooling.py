@@ -1,0 +1,92 @@
+"""An average pool that was folded into a layer is found again."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tet_deploy.exporters.to_onnx import to_onnx
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.ir.unfold_pooling import unfold_pooling
+from tet_deploy.passes import fold_pooling
+from tet_deploy.runtimes.onnx_session import OnnxRuntime
+from tet_deploy.runtimes.reference import ReferenceRuntime
+
+
+def dyadic(rng, *shape):
+    """Weights on a grid of 1/16 whose neighbours differ, so that no other window is found in them."""
+    return ((rng.permutation(math.prod(shape)).reshape(shape) - math.prod(shape) // 2) / 16).astype(np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_folded_networks_are_unfolded_and_run_equally(data, tmp_path_factory):
+    """The layers come back as they were; spikes, potentials and readout on ONNX Runtime equal the reference's."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    windows = data.draw(st.tuples(*[st.sampled_from([1, 2, 4])] * 2))
+    kernel, stride = (data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(2))
+    padding = data.draw(st.tuples(st.integers(0, 1), st.integers(0, 1)))
+    rest = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = [3 * k + (0 if padding[i] else rest[i] % k) for i, k in enumerate(windows)]
+    groups = data.draw(st.sampled_from([1, 2]))
+    weight, bias = dyadic(rng, 4, 2 // groups, *kernel), dyadic(rng, 4)
+    conv = Conv(name="conv", weight=weight, bias=bias, stride=stride, padding=padding, groups=groups)
+    direct = Conv(name="direct", weight=np.ones((2, 1, 1, 1), dtype=np.float32), groups=2)  # passes on what it takes
+    nodes = [Input(name="input", shape=(2, *size)), direct, LIF(name="lif0")]
+    nodes += [AvgPool(name="pool", kernel=windows, stride=windows), conv]
+    nodes += [LIF(name="lif"), AvgPool(name="last", kernel=(1, 1), stride=(1, 1)), Flatten(name="flatten")]
+    shape = chain([*nodes, Readout(name="r")]).shapes["flatten"]
+    graph = fold_pooling(chain([*nodes, Linear(name="fc", weight=dyadic(rng, 3, *shape)), Readout(name="readout")]))
+
+    found, layer = unfold_pooling(graph["conv"], graph.shapes["lif0"])
+    assert found == windows
+    assert np.array_equal(layer.weight, conv.weight)
+    assert (layer.stride, layer.padding, layer.groups) == (stride, padding, groups)
+
+    frames = rng.integers(0, 3, (4, 3, 2, *size)).astype(np.float32)
+    path = to_onnx(graph, tmp_path_factory.mktemp("net") / "net.onnx", probes="all")
+    expected, given_ = ReferenceRuntime(graph).run(frames), OnnxRuntime(path).run(frames)
+    assert np.array_equal(given_.readout, expected.readout)
+    for name in ("lif0", "lif"):
+        assert np.array_equal(given_.spikes[name], expected.spikes[name])
+        assert np.array_equal(given_.potentials[name], expected.potentials[name])
+
+
+def test_a_pool_in_front_of_a_linear_layer_is_found():
+    """Over the whole map, as ResNet-19 ends."""
+    rng = np.random.default_rng(0)
+    linear = Linear(name="fc", weight=dyadic(rng, 3, 5))
+    nodes = [
+        Input(name="input", shape=(5, 8, 8)),
+        AvgPool(name="pool", kernel=(8, 8), stride=(8, 8)),
+        Flatten(name="flatten"),
+    ]
+    graph = fold_pooling(chain([*nodes, linear, Readout(name="readout")]))
+    found, layer = unfold_pooling(graph["fc"], (5, 8, 8))
+    assert found == (8, 8)
+    assert np.array_equal(layer.weight, linear.weight)
+
+
+EQUAL = np.ones((2, 1, 2, 2), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape"),
+    [
+        (Conv(name="conv", weight=EQUAL), (1, 4, 4)),  # windows overlap
+        (Conv(name="conv", weight=EQUAL, stride=(2, 2), padding=(1, 1)), (1, 4, 4)),  # half a window of padding
+        (Conv(name="conv", weight=EQUAL, stride=(2, 2), padding=(2, 2)), (1, 5, 5)),  # a rest that meets the padding
+        (Conv(name="conv", weight=EQUAL, stride=(2, 2), dilation=(2, 2)), (1, 4, 4)),
+        (Conv(name="conv", weight=EQUAL * np.arange(4, dtype=np.float32).reshape(2, 2), stride=(2, 2)), (1, 4, 4)),
+        (Conv(name="conv", weight=np.ones((2, 1, 3, 3), dtype=np.float32), stride=(3, 3)), (1, 9, 9)),  # ninths round
+        (Conv(name="conv", weight=EQUAL * np.float32(1e38), stride=(2, 2)), (1, 4, 4)),  # four times that is too large
+    ],
+)
+def test_what_is_no_pool_stays(conv, shape):
+    """The very same layer comes back."""
+    found, layer = unfold_pooling(conv, shape)
+    assert found == (1, 1)
+    assert layer is conv
