@@ -54,9 +54,16 @@ def peak_megabytes() -> float:
 
 
 def processor() -> str:
-    """What /proc says of it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    """Its name, and those of its instructions that matter here."""
+    file = Path("/proc/cpuinfo")
+    pairs = [line.partition(":") for line in file.read_text().splitlines()] if file.exists() else []
+    lines = {name.strip(): value.strip() for name, _, value in pairs}
+    if "model name" not in lines:
+        return platform.processor()
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    has = [flag for flag in known if flag in lines.get("flags", "").split()]
+    kind = f"family {lines.get('cpu family')} model {lines.get('model')}"
+    return f"{lines['model name']} ({kind}; {' '.join(has)})"
 
 
 def cores() -> int:
@@ -74,3 +81,11 @@ def machine(*libraries: str) -> str:
             versions.append(f"no {library}")
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return f"{processor()}, {cores()} cores, load average {load}; {', '.join(versions)}"
+
+
+def allocator() -> str:
+    """What the environment says of it."""
+    set_ = [
+        f"{name}={value}" for name, value in os.environ.items() if name.startswith(("MALLOC_", "THP_MEM_", "LD_PRELOAD"))
+    ]
+    return " ".join(set_) or "the C library's, as it is"

@@ -3,11 +3,14 @@
     pip install --no-deps -r benchmarks/requirements.txt
     python benchmarks/train_step.py
 
-One step is forward, backward and Adam in float32 on random frames, with the TET loss. All run the same network from the same
-weights in one process, in turns, each round in another order; a ratio is the median over rounds of the ratio within a round,
-so that a busy machine slows both sides alike. Peak memory is of one process for each, and of it what training adds to torch
-and the weights. The plain loop is written as the authors of TET wrote theirs: [B, T, ...], one Function for the spike,
-everything else left to autograd, a static image copied to every step.
+One step is forward, backward and Adam on random frames, with the TET loss; in float32, or where it says bf16 under autocast.
+All run the same network from the same weights in one process with one allocator, in turns, each round in another order; a
+ratio is the median over rounds of the ratio within a round, so that a busy machine slows both sides alike. Peak memory is of
+one process for each, and of it what training adds to torch and the weights. The plain loop is written as the authors of TET
+wrote theirs: [B, T, ...], one Function for the spike, everything else left to autograd, a static image copied to every step.
+Channels-last is what the others can have for a line: weights and frames in that format.
+
+A floor is what the convolutions of one of our steps take alone, in the same shapes, memory format and type.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rounds import peak_megabytes, ratio, seconds_by_round
+from rounds import allocator, peak_megabytes, processor, ratio, seconds_by_round
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tet_deploy.models import build
 from tet_deploy.nn import LIF, TimeMajor, surrogate_gradient, use_backend
@@ -141,27 +145,30 @@ def stepper(variant: str, name: str, width: float, samples: int | None = None) -
         frames = torch.poisson(torch.full((steps, samples, *chosen["shape"]), 0.3), generator=random)
     labels = torch.randint(10, (samples,), generator=random)
     time_first, reset = True, lambda: None
-    if variant.startswith("plain loop"):
+    library, *traits = variant.split(", ")
+    if library == "plain loop":
         model, time_first = rebuilt(model, PlainLIF), False
-    elif variant == "SpikingJelly":
+    elif library == "SpikingJelly":
         from spikingjelly.activation_based import functional
 
         model = rebuilt(model, spikingjelly_neurons)
         reset = lambda: functional.reset_net(model)  # noqa: E731  # two lines more say no more
-    elif variant == "snnTorch":
+    elif library == "snnTorch":
         model = rebuilt(model, SnnTorchNeurons)
-    backend = "torch" if variant == "ours, plain torch" else "auto"
-    model.train()
+    backend = "torch" if "plain torch" in traits else "auto"
+    layout = torch.channels_last if "channels-last" in traits else torch.contiguous_format
+    model.to(memory_format=layout).train()
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     targets = labels.repeat(steps) if time_first else labels.repeat_interleave(steps)
 
     def step() -> float:
-        x = frames
-        if variant in ("plain loop", "SpikingJelly", "snnTorch") and chosen["static"]:
-            x = frames.contiguous()  # they have no means to see that the steps are the same
-        x = x if time_first else x.transpose(0, 1).contiguous()
+        x = frames if time_first else frames.transpose(0, 1)
+        if library != "ours":  # they have no means to see that the steps of an image are the same
+            x = x.flatten(0, 1).contiguous(memory_format=layout).unflatten(0, x.shape[:2])
         with use_backend(backend):
-            loss = cross_entropy(model(x).flatten(0, 1), targets)
+            with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in traits):
+                readout = model(x)
+            loss = cross_entropy(readout.float().flatten(0, 1), targets)
             adam.zero_grad()
             loss.backward()
         adam.step()
@@ -171,7 +178,44 @@ def stepper(variant: str, name: str, width: float, samples: int | None = None) -
     return step
 
 
-VARIANTS = ("plain loop", "SpikingJelly", "snnTorch", "ours, plain torch", "ours")
+OTHERS = ("plain loop", "SpikingJelly", "snnTorch")
+VARIANTS = (
+    *(variant for library in OTHERS for variant in (library, f"{library}, channels-last")),
+    *("ours, plain torch", "ours", "ours, bf16"),
+)
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes the convolutions of what runs inside, forward and backward, to run them again alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, list[Any]]] = []
+        self._tensors: dict[tuple[Any, ...], Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default):
+            self.calls.append((func, [self._like(value) if isinstance(value, Tensor) else value for value in args]))
+        return func(*args, **(kwargs or {}))
+
+    def _like(self, x: Tensor) -> Tensor:
+        key = x.shape, x.stride(), x.dtype
+        if key not in self._tensors:
+            self._tensors[key] = torch.empty_strided(*key[:2], dtype=x.dtype).normal_()
+        return self._tensors[key]
+
+    def __call__(self) -> float:
+        for func, args in self.calls:
+            func(*args)
+        return 0.0
+
+
+def floor(step: Step) -> Step:
+    """The convolutions of a step alone."""
+    convolutions = Convolutions()
+    with convolutions:
+        step()
+    return convolutions
 
 
 def measure_memory(variant: str, name: str, options: argparse.Namespace) -> tuple[float, float]:
@@ -202,6 +246,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=None, help="batch size")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure peak memory too")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)  # the process of its own
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -214,21 +259,31 @@ def main() -> None:
         return
     variants = [variant for variant in options.variants if installed(variant)]
     print(f"torch {torch.__version__}, {options.threads} threads, width {options.width}, {options.rounds} rounds")
+    print(f"{processor()}; allocator: {allocator()}")
     for name in options.networks:
         steppers = {variant: stepper(variant, name, options.width, options.samples) for variant in variants}
+        floors = {f"{variant}: convolutions alone": variant for variant in variants if variant in ("ours", "ours, bf16")}
+        steppers |= {alone: floor(steppers[variant]) for alone, variant in floors.items()}
         seconds = seconds_by_round(steppers, options.rounds)
-        chosen = NETWORKS[name]
+        chosen, first = NETWORKS[name], variants[0]
         print(f"\n{name}: T={chosen['steps']}, {options.samples or chosen['samples']} samples of {chosen['shape']}\n")
-        print("| variant | ms a step | ours is faster by (quartiles) | peak MB | of it training | that / plain loop's |")
+        print(
+            f"| variant | ms a step | times as fast as {first} (quartiles) | peak MB | of it training | that / {first}'s |"
+        )
         print("|---|---|---|---|---|---|")
-        memory = {variant: measure_memory(variant, name, options) for variant in variants}
-        for variant in variants:
-            low, median, high = ratio(seconds, variant, "ours")
-            peak, added = memory[variant]
-            print(
-                f"| {variant} | {1e3 * statistics.median(seconds[variant]):.0f} | {median:.2f} ({low:.2f} to {high:.2f}) "
-                f"| {peak:.0f} | {added:.0f} | {added / memory[variants[0]][1]:.2f} |"
-            )
+        memory = {variant: measure_memory(variant, name, options) for variant in variants} if options.memory else {}
+        for variant in steppers:
+            low, median, high = ratio(seconds, first, variant)
+            row = f"| {variant} | {1e3 * statistics.median(seconds[variant]):.0f} | {median:.2f} ({low:.2f} to {high:.2f}) |"
+            if variant in memory:
+                peak, added = memory[variant]
+                row += f" {peak:.0f} | {added:.0f} | {added / memory[first][1]:.2f} |"
+            print(row)
+        for alone, variant in floors.items():
+            low, median, high = ratio(seconds, variant, alone)
+            print(f"{variant}: {median:.2f} ({low:.2f} to {high:.2f}) times its convolutions alone")
+        others = [f"{variant} {ratio(seconds, variant, 'ours')[1]:.2f}" for variant in variants if "ours" in seconds]
+        print(f"ours is faster by: {', '.join(others)}")
 
 
 if __name__ == "__main__":

@@ -175,3 +175,34 @@ def test_batch_norm_of_torch_gets_contiguous_values(backend):
     weight, bias = norm.weight.double().view(-1, 1, 1), norm.bias.double().view(-1, 1, 1)
     normalised = (result - bias) / weight
     torch.testing.assert_close(normalised.mean((0, 1, 3, 4)), torch.zeros(8).double(), rtol=0, atol=1e-6)  # of deviations
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_before_batch_norm_moves_the_running_mean_alone(c_backend, dtype):
+    """Left out of the convolution in training: spikes do not depend on it, its gradient is 0, running statistics follow."""
+    frames, found = torch.randn(4, 3, 2, 6, 6, generator=torch.Generator().manual_seed(0)), []
+    for shift in (0.0, 2.0):
+        torch.manual_seed(0)
+        model = TimeMajor(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), LIF())
+        with torch.no_grad():
+            model[0].bias.fill_(shift)
+        with use_backend(c_backend), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            spikes = model(frames)
+        spikes.sum().backward()
+        assert spikes.dtype == dtype and torch.equal(model[0].bias.grad, torch.zeros(5))
+        found.append((spikes, model[1].running_mean, model[1].running_var, model[0].weight.grad))
+    (spikes, mean, *others), (shifted, shifted_mean, *shifted_others) = found
+    assert torch.equal(spikes, shifted) and all(map(torch.equal, others, shifted_others))
+    torch.testing.assert_close(shifted_mean, mean + 0.1 * 2.0, rtol=1e-6, atol=1e-6)  # the share of one batch; a rounding
+
+
+def test_a_bias_stays_where_neurons_do_not_fuse(c_backend):
+    """With a batch norm in eval mode, or hooks on it, the convolution keeps its bias."""
+    for change in (lambda norm: norm.eval(), lambda norm: norm.register_forward_hook(lambda *_: None)):
+        model = TimeMajor(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), LIF())
+        change(model[1])
+        frames = torch.randn(2, 3, 1, 4, 4)
+        with use_backend(c_backend):
+            spikes = model(frames)
+        current = model[1](model[0](frames.flatten(0, 1))).unflatten(0, (2, 3))
+        assert torch.equal(spikes, model[2](current))

@@ -47,6 +47,7 @@ def norm_lif(
     other: Tensor | None = None,
     other_norm: Any = None,
     *,
+    bias: Tensor | None = None,
     repeated: bool = False,
     pool: int = 1,
 ) -> Tensor:
@@ -60,6 +61,8 @@ def norm_lif(
         [T*B, C, ...]; or [B, C, ...] if it is `repeated` at every step.
     other
         As x.
+    bias
+        [C], left out of x by the layer before, as the norm would take it away. It moves the running mean; its gradient is 0.
     pool
         Give means over windows of this many pixels squared: an average pool of the spikes, which then never exist.
 
@@ -71,37 +74,43 @@ def norm_lif(
     backend = backend_for(x)
     population = Population(steps, neurons.decay, neurons.threshold, neurons.gamma, x.shape[1], pool)
     x = backend.arrange(x)
-    first = _normalize(backend, norm, x, steps if repeated else 1)
+    first = _normalize(backend, norm, x, steps if repeated else 1, bias)
     second: tuple[Any, ...] = (None, None, None)
     if other is not None:
         other = like(other.to(x.dtype), x)
         if other_norm is not None:
             second = _normalize(backend, other_norm, other, 1)
-    spikes: Tensor = _NormLIF.apply(backend, population, repeated, x, *first, other, *second)  # type: ignore[no-untyped-call]
+    spikes: Tensor = _NormLIF.apply(backend, population, repeated, bias, x, *first, other, *second)  # type: ignore[no-untyped-call]
     return spikes
 
 
 Statistics = tuple[Tensor, Tensor]  # mean and 1/deviation of each channel
 
 
-def _normalize(backend: Backend, norm: Any, x: Tensor, copies: int) -> tuple[Statistics, Tensor | None, Tensor | None]:
+def _normalize(
+    backend: Backend, norm: Any, x: Tensor, copies: int, bias: Tensor | None = None
+) -> tuple[Statistics, Tensor | None, Tensor | None]:
     """A batch's statistics, also noted in the running ones, and the norm's parameters."""
     mean, variance = backend.statistics(x.detach())
     count = copies * x.numel() // x.shape[1]
     if norm.running_mean is not None:
         norm.num_batches_tracked.add_(1)
         share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        for running, new in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
+        biased = mean if bias is None else mean + bias.detach()
+        for running, new in ((norm.running_mean, biased), (norm.running_var, variance * (count / (count - 1)))):
             running.copy_(share * new + (1 - share) * running.to(new.dtype))
     return (mean, (variance + norm.eps).rsqrt()), norm.weight, norm.bias
 
 
 class _NormLIF(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, backend: Backend, population: Population, repeated: bool, *inputs: Any) -> Tensor:
+    def forward(
+        ctx: Any, backend: Backend, population: Population, repeated: bool, left_out: Tensor | None, *inputs: Any
+    ) -> Tensor:
         """inputs: x, its statistics, weight and bias; then the same of the other term, None where there is none."""
         x, statistics, weight, bias, other, other_statistics, other_weight, other_bias = inputs
         ctx.backend, ctx.population, ctx.repeated = backend, population, repeated
+        ctx.left_out = left_out if ctx.needs_input_grad[3] else None
         ctx.statistics = statistics, other_statistics
         ctx.save_for_backward(x, weight, bias, other, other_weight, other_bias)
         return backend.forward(_terms(ctx, (x, weight, bias, other, other_weight, other_bias)), population)
@@ -118,7 +127,8 @@ class _NormLIF(torch.autograd.Function):
             plain = ctx.statistics[1] is None
             of_other = (grad, None, None) if plain else _norm_gradients(ctx, 1, terms[1], grad, sums, in_place=False)
         of_x = _norm_gradients(ctx, 0, terms[0], grad, sums, in_place=of_other[0] is not grad)
-        return None, None, None, of_x[0], None, *of_x[1:], of_other[0], None, *of_other[1:]
+        of_left_out = None if ctx.left_out is None else torch.zeros_like(ctx.left_out)
+        return None, None, None, of_left_out, of_x[0], None, *of_x[1:], of_other[0], None, *of_other[1:]
 
 
 def _terms(ctx: Any, tensors: tuple[Tensor | None, ...]) -> list[Term]:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from tet_deploy.errors import DataError
 from tet_deploy.nn.backends import backend_for
@@ -104,16 +105,25 @@ class _Value:
         return self.x
 
     def go_through_fused(self, layers: Sequence[nn.Module]) -> int:
-        """As many layers as can run as one: batch norm, LIF and perhaps an average pool; how many those are."""
-        norm, neurons, pool = (*layers, None, None)[:3]
-        if type(norm) not in NORMS or not fusible(norm, neurons, self.merge()):
-            return 0
-        side = window(pool, self.x)
-        self.x = norm_lif(self.x, norm, neurons, self.steps, repeated=self.repeated, pool=side)
-        self.repeated = False
-        return 2 if side == 1 else 3
+        """As many layers as can run as one: batch norm, LIF and perhaps an average pool; how many those are.
 
-    def go_through(self, layer: nn.Module) -> None:
+        A convolution before them leaves out its bias: see `norm_lif`.
+        """
+        bias = _needless_bias(layers)
+        before = 0 if bias is None else 1
+        if before:
+            self.go_through(layers[0], with_bias=False)
+        norm, neurons, pool = (*layers[before:], None, None)[:3]
+        if type(norm) not in NORMS or not fusible(norm, neurons, self.merge()):
+            if bias is not None:
+                self.x = self.x + bias.to(self.x.dtype)[:, None, None]
+            return before
+        side = window(pool, self.x)
+        self.x = norm_lif(self.x, norm, neurons, self.steps, bias=bias, repeated=self.repeated, pool=side)
+        self.repeated = False
+        return before + (2 if side == 1 else 3)
+
+    def go_through(self, layer: nn.Module, *, with_bias: bool = True) -> None:
         if self.repeated and not _same_at_every_step(layer):
             self.separate()
         x = self.separate() if sees_time(layer) else self.merge()
@@ -123,7 +133,16 @@ class _Value:
         elif type(layer) is nn.Conv2d and layer.training and x.device.type == "cpu" and backend_for(x).fuses_norm:
             x = x.contiguous(memory_format=torch.channels_last)
         with in_any_layout(any_layout):
-            self.x = layer(x)
+            self.x = layer(x) if with_bias else functional_call(layer, {"bias": None}, x)  # type: ignore[dict-item]  # it may
+
+
+def _needless_bias(layers: Sequence[nn.Module]) -> Tensor | None:
+    """The bias of a convolution whose batch norm, about to run as one with neurons, takes it away again."""
+    conv, norm, neurons = (*layers, None, None)[:3]
+    if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or type(neurons) is not LIF:
+        return None
+    alone = norm.training and not any(has_hooks(layer) for layer in (conv, norm, neurons))
+    return conv.bias if alone and backend_for(conv.weight).fuses_norm else None
 
 
 def _breaks_channels_last(layer: nn.Module) -> bool:
