@@ -17,6 +17,7 @@ from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
+from tet_deploy.exporters.onnx_float32_lif import float32_holds, float_form, float_lif_function
 from tet_deploy.exporters.onnx_integer_neurons import (
     fixed_point_current_function,
     fixed_point_integrator_function,
@@ -42,7 +43,7 @@ from tet_deploy.ir.nodes import (
 from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.meaning import current_of
-from tet_deploy.onnx_file import LOGITS, READOUT, READOUT_STATE, output_of
+from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, READOUT_STATE, output_of
 from tet_deploy.ranges import KINDS, SATURATED, WRAPPED, Possible, possible
 
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 1, 3, 4, 2], [0, 1, 4, 2, 3]
@@ -57,12 +58,62 @@ class _Network:
     counted: Possible
     sent: Mapping[str, Value]
     values: dict[str, Messages] = field(default_factory=dict)
+    unit: str = ""
 
-    def presynaptic(self, node: Population) -> tuple[str, Value]:
-        """The sum over the node's synapses, int32, and its bounds."""
-        bounds, terms = total([self.sent[name] for name in node.inputs]), [self.values[name].tensor for name in node.inputs]
+    def bounds(self, node: Population) -> Value:
+        """Those of the sum over the node's synapses."""
+        bounds = total([self.sent[name] for name in node.inputs])
         need_within(node, "largest possible sum over its synapses", int(bounds.magnitude), dynamics.largest_total(node))
-        return self.build.added(terms, own(node, "presynaptic")), bounds
+        return bounds
+
+    def presynaptic(self, node: Population) -> str:
+        """The sum over the node's synapses, int32."""
+        sums, gains = self._ports(node)
+        for source, gain in gains.items():
+            wide = self.build.op("Cast", [source], own(node, f"wide{len(sums)}"), to=TensorProto.INT32)
+            factor = self.build.constant(own(node, f"gain{len(sums)}"), gain.astype(np.int32))
+            sums.append(self.build.op("Mul", [wide, factor], own(node, f"gained{len(sums)}")))
+        return self.build.added(sums, own(node, "presynaptic"))
+
+    def current(self, node: LIF, offset: np.ndarray) -> str:
+        """offset - 64 * the same sum, float32.
+
+        ONNX Runtime makes one operator of a product and what follows it, if it cannot know the scale, nor share it.
+        """
+        build, (sums, gains) = self.build, self._ports(node)
+        if self.bounds(node).magnitude > dynamics.LARGEST_SYNAPTIC_SUM:
+            sums, gains = [_wrapped_once(node, self.presynaptic(node), self.bounds(node), self)], {}
+        unit = np.full(self.graph.shapes[node.name][:1], -(2**dynamics.FRACTION_BITS), np.float32)
+        terms: list[str] = []
+        for source, gain in [*((source, None) for source in sums), *gains.items()]:
+            index = len(terms)
+            factor = build.constant(own(node, f"unit{index}"), unit if gain is None else (unit * gain).astype(np.float32))
+            if gain is None:
+                factor = build.op("Mul", [self.one(), factor], own(node, f"scale{index}"))
+            real = build.op("Cast", [source], own(node, f"real{index}"), to=TensorProto.FLOAT)
+            terms.append(build.op("Mul", [real, factor], own(node, f"term{index}")))
+        by_channel = np.broadcast_to(offset, unit.shape).astype(np.float32)
+        terms[0] = build.op("Add", [terms[0], build.constant(own(node, "offset"), by_channel)], own(node, "biased"))
+        return build.added(terms, own(node, "current"))
+
+    def one(self) -> str:
+        """1, worked out from the number of steps: ONNX Runtime merges operators only where a scale is no constant."""
+        if not self.unit:
+            steps = self.build.op("Squeeze", [self.build.op("Shape", [FRAMES], "/steps", start=0, end=1)], "/steps_of_run")
+            real = self.build.op("Cast", [steps], "/steps_float", to=TensorProto.FLOAT)
+            self.unit = self.build.op("Min", [real, self.build.scalar(1, np.float32)], "/one")
+        return self.unit
+
+    def _ports(self, node: Population) -> tuple[list[str], dict[str, np.ndarray]]:
+        """Sums, int32, and messages with what multiplies them, by channel: parts of one identity become one."""
+        sums, gains = [], dict[str, np.ndarray]()
+        for name in node.inputs:
+            port = self.values[name]
+            if port.gain is None:
+                sums.append(port.tensor)
+            else:
+                gains[port.tensor] = gains.get(port.tensor, 0) + port.gain
+        return sums, gains
 
 
 def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool, ranges: bool) -> None:
@@ -110,8 +161,8 @@ def _(node: Input, network: _Network) -> Messages:
 @_emit.register(Linear)
 def _(node: Conv | Linear, network: _Network) -> Messages:
     source, counted = node.inputs[0], node.name in network.counted[WRAPPED]
-    x, sent, shape = network.values[source], network.sent[source], network.graph.shapes[node.name]
-    return synaptic_sums(node, x, sent, shape, network.build, counted)
+    x, sent, shapes = network.values[source], network.sent[source], network.graph.shapes
+    return synaptic_sums(node, x, sent, (shapes[source], shapes[node.name]), network.build, counted)
 
 
 @_emit.register
@@ -143,26 +194,68 @@ def _(node: Flatten, network: _Network) -> Messages:
 def _(node: LIF | CubaLIF, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     need_within(node, "threshold", int(np.max(node.threshold)), dynamics.LARGEST_THRESHOLD)
-    threshold = np.asarray(node.threshold).astype(np.int32) << dynamics.FRACTION_BITS
     need_within(node, "bias exponent", quantization.bias_exponent, dynamics.LARGEST_BIAS_EXPONENT)
-    sums, bounds = network.presynaptic(node)
-    channels, *rest = network.graph.shapes[name]
+    threshold = np.asarray(node.threshold).astype(np.int32) << dynamics.FRACTION_BITS
+    bias = np.atleast_1d(dynamics.shifted_bias(node.bias, quantization.bias_exponent)).astype(np.int32)
+    potentials = [own(node, "membrane")] if name in network.probes.potentials else []
+    saturated = [output_of(name, SATURATED)] if name in network.counted[SATURATED] else []
+    messages = own(node, "messages")
+    outputs = [messages, *potentials, *saturated]
+    if isinstance(node, LIF) and not saturated and float32_holds(node):
+        after = _fire_in_float(node, threshold, bias, outputs, network)
+    else:
+        after = _fire_in_integers(node, threshold, bias, outputs, network)
+    if potentials:
+        _show(potentials[0], output_of(name, "potentials"), network.graph.shapes[name], ["T", "B"], TensorProto.INT32, build)
+    if name in network.probes.spikes:
+        _show(messages, output_of(name, "spikes"), network.graph.shapes[name], ["T", "B"], TensorProto.UINT8, build)
+    for output in saturated:
+        build.output(output, TensorProto.INT64, ["T", "B"])
+    _show_after(after, node, name, network)
+    return Messages(messages)
+
+
+def _fire_in_float(node: LIF, threshold: np.ndarray, bias: np.ndarray, outputs: list[str], network: _Network) -> list[str]:
+    """`float_lif_function`: w = -v, and so are its current and threshold."""
+    build, (channels, *rest) = network.build, network.graph.shapes[node.name]
+    form = float_form(node, certificate(node, network.bounds(node)))
+    current = network.current(node, form.lift - bias.astype(np.float64))
+    build.declare(current, TensorProto.FLOAT, ["T", "B", *rest, channels])
+    before, after = _state(node, node.name, network)
+    states = [
+        build.op("Neg", [build.op("Cast", [v], f"/{v}/float", to=TensorProto.FLOAT)], f"/{v}/negative") for v in before
+    ]
+    spikes, *held = [*outputs, *after]
+    function = float_lif_function(
+        form, by_channel=threshold.ndim > 0, potentials=node.name in network.probes.potentials, states=network.states
+    )
+    if threshold.ndim:
+        inputs, attributes = [current, build.constant(own(node, "threshold"), (-threshold).astype(np.float32))], {}
+    else:
+        inputs, attributes = [current], {"fires_below": float(-threshold), "stays_above": float(-threshold - 1)}
+    build.call(function, [*inputs, *states], [spikes, *(f"/{v}/negative" for v in held)], **attributes)
+    for v in held:
+        build.op("Cast", [build.op("Neg", [f"/{v}/negative"], f"/{v}/float")], v, to=TensorProto.INT32)
+    return after
+
+
+def _fire_in_integers(
+    node: LIF | CubaLIF, threshold: np.ndarray, bias: np.ndarray, outputs: list[str], network: _Network
+) -> list[str]:
+    """`fixed_point_lif_function`."""
+    build, name, (channels, *rest) = network.build, node.name, network.graph.shapes[node.name]
+    sums, bounds = network.presynaptic(node), network.bounds(node)
     if isinstance(node, CubaLIF):
         build.declare(sums, TensorProto.INT32, ["T", "B", *rest, channels])
         sums = _through_current(node, sums, bounds, network)
     else:
         sums = _wrapped_once(node, sums, bounds, network)
     build.declare(sums, TensorProto.INT32, ["T", "B", *rest, channels])
-    bias = np.atleast_1d(dynamics.shifted_bias(node.bias, quantization.bias_exponent)).astype(np.int32)
-    potentials = name in network.probes.potentials
-    saturated = [output_of(name, SATURATED)] if name in network.counted[SATURATED] else []
-    outputs = [own(node, "messages"), *([own(node, "membrane")] if potentials else []), *saturated]
-    before, after = _state(node, name, network)
     function = fixed_point_lif_function(
         by_channel=threshold.ndim > 0,
-        potentials=potentials,
+        potentials=name in network.probes.potentials,
         states=network.states,
-        saturated=bool(saturated),
+        saturated=name in network.counted[SATURATED],
         shifted=isinstance(node, CubaLIF),
     )
     share = _kept_share(dynamics.decay_v(node), dynamics.STATE_LIMIT, own(node, "share"), build)
@@ -171,15 +264,9 @@ def _(node: LIF | CubaLIF, network: _Network) -> Messages:
         inputs.insert(1, build.constant(own(node, "threshold"), threshold))
     else:
         attributes["threshold"] = int(threshold)
+    before, after = _state(node, name, network)
     build.call(function, [*inputs, *before], [*outputs, *after], **attributes)
-    if potentials:
-        _show(outputs[1], output_of(name, "potentials"), network.graph.shapes[name], ["T", "B"], TensorProto.INT32, build)
-    if name in network.probes.spikes:
-        _show(outputs[0], output_of(name, "spikes"), network.graph.shapes[name], ["T", "B"], TensorProto.UINT8, build)
-    for output in saturated:
-        build.output(output, TensorProto.INT64, ["T", "B"])
-    _show_after(after, node, name, network)
-    return Messages(outputs[0])
+    return after
 
 
 def _state(node: Population, held: str, network: _Network) -> tuple[list[str], list[str]]:
@@ -267,7 +354,8 @@ def _show(tensor: str, output: str, shape: Shape, axes: list[int | str], dtype: 
 @_emit.register(Readout)
 @_emit.register(LeakyReadout)
 def _(node: Readout | LeakyReadout, network: _Network) -> Messages:
-    build, name, sums = network.build, node.name, network.presynaptic(node)[0]
+    build, name, sums = network.build, node.name, network.presynaptic(node)
+    network.bounds(node)
     classes = network.graph.shapes[name][0]
     wide = build.op("Cast", [sums], own(node, "int64"), to=TensorProto.INT64)
     shifted = build.op("Mul", [wide, build.scalar(2**dynamics.FRACTION_BITS, np.int64)], own(node, "shifted"))

@@ -9,10 +9,10 @@ weights +W and -W. Both operands then stay within 127: x86 processors without VN
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto
 
 from tet_deploy import dynamics
 from tet_deploy.errors import GraphError
@@ -24,21 +24,27 @@ from tet_deploy.onnx_file import output_of
 from tet_deploy.ranges import WRAPPED
 
 LARGEST_OPERAND = 127
+GATHERED_FROM = 64  # channels of a pixel; measured, see benchmarks/results/onnx_runtime.md
 LARGEST_SUM = 2**31 - 1 - dynamics.STATE_LIMIT  # wrap24 adds 2^23 before it takes the remainder, in int32
 
 
 @dataclass(frozen=True)
 class Messages:
-    """The tensor that a node sends: messages (uint8), in two parts where they are signed, or synaptic sums (int32)."""
+    """What a node sends: messages (uint8), in two parts where they are signed, or synaptic sums (int32).
+
+    Where there is a `gain` int64 [C], the sums are the messages times it.
+    """
 
     tensor: str
     parts: int = 1
+    gain: np.ndarray | None = None
 
 
 def synaptic_sums(
-    node: Conv | Linear, x: Messages, sent: Value, shape: Shape, build: OnnxBuilder, counted: bool
+    node: Conv | Linear, x: Messages, sent: Value, shapes: tuple[Shape, Shape], build: OnnxBuilder, counted: bool
 ) -> Messages:
-    """`dynamics.wrap24` of the weighted sums, int32 [T, B, H', W', O] or [T, B, K]; `shape` is the node's output shape.
+    """`dynamics.wrap24` of the weighted sums, int32 [T, B, H', W', O] or [T, B, K]; `shapes` are those of
+    what comes in and goes out.
 
     Where they are to be `counted`, an output tells how many wrapped. `sent` are the bounds of the messages. No operand but
     the weights is negative, so that every partial sum keeps to the bounds of the whole one.
@@ -48,15 +54,14 @@ def synaptic_sums(
         sums = _product(node, x.tensor, matrix, build)
     elif _is_gain(node) and x.parts == 1:
         need_within(node, "largest |weight|", int(np.abs(node.weight.astype(np.int64)).max()), LARGEST_OPERAND)
-        wide = build.op("Cast", [x.tensor], own(node, "wide"), to=TensorProto.INT32)
-        gain = build.constant(own(node, "gain"), node.weight[:, 0, 0, 0].astype(np.int32))
-        sums = build.op("Mul", [wide, gain], own(node, "sums"))
+        return Messages(x.tensor, gain=node.weight[:, 0, 0, 0].astype(np.int64))
     else:
+        (channels, height, width), shape = shapes
         matrix = _weight_matrix(node, node.weight.transpose(2, 3, 1, 0), x.parts)
-        columns = _im2col(node, x.tensor, shape, build)
+        columns = _im2col(node, x.tensor, (height, width, x.parts * channels), shape, build)
         sums = _product(node, columns, matrix, build) if node.groups == 1 else _by_group(node, columns, matrix, shape, build)
     count = output_of(node.name, WRAPPED) if counted else None
-    return _wrapped24(sums, _largest_sum(node, sent), count, node, shape, build)
+    return _wrapped24(sums, _largest_sum(node, sent), count, node, shapes[1], build)
 
 
 def _is_gain(node: Conv) -> bool:
@@ -77,20 +82,45 @@ def need_within(node: Node, what: str, found: int, limit: int) -> None:
         raise GraphError(f"node {node.name!r}: {what} must lie in 0..{limit}; got {found}. Quantize the network again.")
 
 
-def _im2col(node: Conv, source: str, shape: Shape, build: OnnxBuilder) -> str:
-    """[T, B, H, W, parts*I] -> [T, B, H', W', kh*kw*parts*I]: one slice for each tap of the kernel, side by side."""
-    _, height, width = shape
+def _im2col(node: Conv, source: str, size: Shape, shape: Shape, build: OnnxBuilder) -> str:
+    """[T, B, H, W, C] -> [T, B, H', W', kh*kw*C], the taps of the kernel side by side; `size` is (H, W, C).
+
+    Pixels of many channels are gathered, one by one; of few, whose bytes are not worth a call, whole rows are sliced.
+    """
+    height, width, channels = size
     if any(node.padding):
-        margins = [0, 0, *node.padding, 0]
-        source = build.op("Pad", [source, build.integers(margins * 2), build.scalar(0, np.uint8)], own(node, "padded"))
-    axes, strides = build.integers([2, 3]), build.integers(node.stride)
-    taps = []
-    for i, j in np.ndindex(*node.weight.shape[2:]):
-        start = (i * node.dilation[0], j * node.dilation[1])
-        end = (start[0] + node.stride[0] * (height - 1) + 1, start[1] + node.stride[1] * (width - 1) + 1)
-        window = [build.integers(start), build.integers(end), axes, strides]
-        taps.append(build.op("Slice", [source, *window], own(node, f"tap_{i}_{j}")))
-    return build.op("Concat", taps, own(node, "columns"), axis=-1)
+        margins = build.integers([0, 0, *node.padding, 0] * 2)
+        source = build.op("Pad", [source, margins, build.scalar(0, np.uint8)], own(node, "padded"))
+        height, width = height + 2 * node.padding[0], width + 2 * node.padding[1]
+    if channels < GATHERED_FROM or node.weight.shape[2:] == (1, 1):
+        return _sliced(node, source, shape, build)
+    taps = [
+        stride * np.arange(steps)[:, None] + dilation * np.arange(kernel)
+        for stride, steps, dilation, kernel in zip(node.stride, shape[1:], node.dilation, node.weight.shape[2:], strict=True)
+    ]  # [H', kh] and [W', kw]: the rows and columns that a kernel meets
+    rows = build.constant(own(node, "rows_met"), (width * taps[0])[:, None, :, None])
+    columns = build.constant(own(node, "columns_met"), taps[1][None, :, None, :])
+    met = build.op("Add", [rows, columns], own(node, "pixels_met"))
+    pixels = build.op("Reshape", [source, build.integers([0, 0, height * width, channels])], own(node, "pixels"))
+    gathered = build.op("Gather", [pixels, met], own(node, "gathered"), axis=2)
+    size_of_all = math.prod(node.weight.shape[2:]) * channels
+    return build.op("Reshape", [gathered, build.integers([0, 0, *shape[1:], size_of_all])], own(node, "columns"))
+
+
+def _sliced(node: Conv, source: str, shape: Shape, build: OnnxBuilder) -> str:
+    """Shifted along the width, side by side, and of that shifted along the height: fewer and longer pieces than all taps."""
+    for axis, size in ((3, shape[2]), (2, shape[1])):
+        taps, stride, dilation = node.weight.shape[axis], node.stride[axis - 2], node.dilation[axis - 2]
+        shifted = []
+        for tap in range(taps):
+            window = [[tap * dilation], [tap * dilation + stride * (size - 1) + 1], [axis], [stride]]
+            if window == [[0], [size], [axis], [1]] and taps == 1:
+                shifted.append(source)
+                continue
+            operands = [source, *map(build.integers, window)]
+            shifted.append(build.op("Slice", operands, own(node, f"tap{axis}_{tap}")))
+        source = build.op("Concat", shifted, own(node, f"taps{axis}"), axis=-1) if taps > 1 else shifted[0]
+    return source
 
 
 def _weight_matrix(node: Conv | Linear, weight: np.ndarray, parts: int) -> np.ndarray:
