@@ -200,6 +200,34 @@ def test_every_energy_table_is_named(folder):
     assert "45nm-int8" in out and "45nm-fp32" in out
 
 
+def test_energy_by_a_table_of_ones_own_and_other_conventions(folder, tmp_path):
+    """A TOML file beside ours; what the options ask for is what JSON says; wrong words are met with near ones."""
+    own = ROOT / "tests" / "counting" / "own_table.toml"
+    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--table", f"{own},45nm-fp32")
+    words += ("--policy", "ones=added,zero-weights=left-out")
+    out, _ = command(*words, "--latex", tmp_path / "energy.tex", "--csv", tmp_path / "energy.csv", cwd=folder)
+    assert "28nm-fp16" in out and "extra, in no energy above: weights read" in out
+    assert "28nm-fp16" in (tmp_path / "energy.tex").read_text()
+    found = json.loads(command(*words, "--json", cwd=folder)[0])
+    assert (found["policies"]["ones"], found["policies"]["zero_weights"]) == ("added", "left out")
+    assert found["table"]["prices"]["mac"] == {"picojoules": 0.6, "source": "made up", "secondary": False}
+    for text, message in (("one=added", "Did you mean 'ones'?"), ("ones=kept", "ones=multiplied or added")):
+        assert message in command(*words[:-1], text, cwd=folder, expect=2)[1]
+    assert "Intel has published" in command(*words[:4], "--table", "loihi2", cwd=folder, expect=2)[1]
+
+
+def test_parts_of_other_conventions_add_up_to_the_whole(folder, tmp_path):
+    """Interval, break-even rates and all energies too."""
+    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--policy", "ones=added", "--json")
+    whole = json.loads(command(*words, cwd=folder)[0])
+    half = whole["samples"] // 2
+    parts = [tmp_path / "a.json", tmp_path / "b.json"]
+    for part, span in zip(parts, (f"0:{half}", f"{half}:"), strict=True):
+        command(*words, "--range", span, "--part", part, cwd=folder)
+    merged = json.loads(command("merge", *reversed(parts), "--json", cwd=folder)[0])
+    assert merged == whole
+
+
 def test_train_and_convert(tmp_path):
     """A checkpoint of real digits becomes a network that still decides well."""
     words = ("train", "--data", "digits", "--epochs", 3, "--out", "ckpt.safetensors", "--json")

@@ -17,7 +17,8 @@ from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.chips.resources import map_resources
 from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate, tell_ranges
-from tet_deploy.counting import EnergyReport, EnergyTable
+from tet_deploy.counting import EnergyReport
+from tet_deploy.counting.tables import Chosen, choose
 from tet_deploy.data.frames import check_labels
 from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import Run, check_options, side_by_side
@@ -205,7 +206,7 @@ def energy(
     graph: Graph,
     frames: Frames | Source,
     *,
-    table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
+    table: Chosen | Sequence[Chosen] | None = None,
     runtime: str = "reference",
     progress: Progress | None = None,
     **policies: Any,
@@ -217,10 +218,11 @@ def energy(
     graph, frames, runtime
         As in `run`.
     table
-        Name of an energy table, see `counting.TABLES`, or several. By default that of the network's own number format
-        (45nm-int8 for a quantized network), and beside it the TET paper's, 45nm-fp32.
+        Name of an energy table, see `counting.TABLES`, "all" for all of them, or a TOML file of your own; or several. By
+        default that of the network's own number format (45nm-int8 for a quantized network), and beside it the TET paper's,
+        45nm-fp32.
     policies
-        For `counting.estimate`: `input_policy`, `pool_policy`, `effective`.
+        For `counting.estimate`: `input_policy`, `pool_policy`, `effective`, `ones`, `sums`, `still`.
 
     Returns
     -------
@@ -232,11 +234,12 @@ def energy(
     >>> td.energy(int8, frames).summary()["energy_pj"]  # doctest: +SKIP
     """
     check_options("energy", counting.estimate, policies)
+    tables = choose(table, quantized=need_graph(graph).is_quantized)  # before anything is run
     batches = FrameBatches.of(graph, frames)
     parts = side_by_side([Run(graph=graph, runtime=runtime)], batches, probes="spikes", progress=lambda _: progress)
     spent = _sum(
         dataclasses.replace(
-            counting.estimate(graph, found, part.frames(), table=table, **policies),
+            counting.estimate(graph, found, part.frames(), table=tables, **policies),
             ranges=RangeTotals.of(graph, found.ranges, part.start),
         )
         for part, (found,) in parts
@@ -254,7 +257,7 @@ def report(
     samples: str = "",
     path: str | os.PathLike[str] = "report.html",
     runtimes: Sequence[str] = ("reference", "onnx"),
-    table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
+    table: Chosen | Sequence[Chosen] | None = None,
     chip: str | None = None,
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Path:
@@ -289,6 +292,7 @@ def report(
     """
     reporting.check_report_path(path)
     resources = None if chip is None else map_resources(graph, chip)
+    tables = choose(table, quantized=need_graph(graph).is_quantized)
     batches = FrameBatches.of(graph, frames)
     known, thresholds = known_labels(graph, batches, labels), validation.thresholds(graph)
     reference, *others = runtimes
@@ -300,7 +304,7 @@ def report(
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
         decided = plus(decided, Decisions.of(recording, y, RangeTotals.of(graph, recording.ranges, part.start)))
-        spent = plus(spent, counting.estimate(graph, recording, x, table=table))
+        spent = plus(spent, counting.estimate(graph, recording, x, table=tables))
         for name, other in zip(others, recordings, strict=True):
             assert other is not None
             agreements[name] = plus(agreements[name], _compared(graph, recording, other, thresholds, part))

@@ -104,7 +104,7 @@ def _validate(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], p
 
 
 def _energy(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> EnergyReport:
-    return pipeline.energy(graph, frames, table=settings["table"], progress=progress)
+    return pipeline.energy(graph, frames, table=settings["table"], progress=progress, **settings.get("policies", {}))
 
 
 def _compare(pair: Pair, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> Deviation:
@@ -138,7 +138,8 @@ class Work:
         As `data.opened.open_samples` takes it; by default what the network was trained on.
     settings
         Plain JSON values. For "run" `runtime`; for "validate" `runtimes`, by default all that can run the network, and
-        `snap_frames`; for "compare" `other`, the second link, and `snap_frames`; for "energy" `table`.
+        `snap_frames`; for "compare" `other`, the second link, and `snap_frames`; for "energy" `table`, and
+        `policies` where there are any.
     """
 
     kind: str

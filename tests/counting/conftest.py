@@ -82,7 +82,12 @@ class EventLoop:
                 self.counts["additions"] += kind == "spike"
                 self.counts["graded"] += kind == "graded"
                 self.counts["mac_event"] += kind == "analog"
+                self.counts["ones"] += kind == "analog" and value == 1
+                self.counts["summed"] += value if kind == "graded" else 0
+                if weight != 0:
+                    self.counts[f"effective_{kind}"] += 1
         if kind == "analog":
+            self.counts["effective_dense"] += sum(weight != 0 for ends in reaches.values() for _, weight in ends)
             self.counts["mac_dense"] += sum(len(synapses) for synapses in reaches.values())
             self.rate_macs += self._macs(node)
         else:

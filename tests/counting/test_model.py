@@ -210,6 +210,13 @@ HOSTILE = {
     "squares": lambda state: state["squares"].clear(),
     "squares: do not fit": lambda state: state["squares"]["45nm-fp32"].update(event=[0] * (len(state["layers"]) + 1)),
     "squares: those of": lambda state: state["squares"]["45nm-fp32"].update(event=[10**999]),
+    "operations: must be three": lambda state: state["operations"].pop(),
+    "operations: must be those of 9 samples": lambda state: state["operations"][2].__setitem__(0, 10),
+    "operations: do not add up": lambda state: state["operations"][0].__setitem__(0, 2**62),
+    "operations: must be . whole": lambda state: state["operations"].__setitem__(1, [-1]),
+    "tables.estimate": lambda state: state["tables"][0].update(estimate=0),
+    "policies.ones": lambda state: state["policies"].pop("ones"),
+    "policy 'sums'": lambda state: state["policies"].update(sums="halved"),
     "runtime": lambda state: state.update(runtime=3),
 }
 
@@ -375,7 +382,9 @@ def test_json_and_csv_carry_what_the_numbers_rest_on(tmp_path):
     plain = json.loads(write_json(report, tmp_path / "energy.json").read_text())
     assert plain == json.loads(json.dumps(to_dict(report)))
     assert plain["table"]["name"] == "45nm-fp32" and "Horowitz" in plain["table"]["prices"]["mac"]["source"]
-    assert plain["policies"] == {"input": "dense", "pool": "fold", "zero_weights": "counted"}
+    expected = {"input": "dense", "pool": "fold", "zero_weights": "counted"}
+    expected |= {"ones": "multiplied", "sums": "multiplied", "still": "every step"}
+    assert plain["policies"] == expected
     assert plain["unit"].startswith("pJ") and set(plain["energy_pj"]) == set(ENERGIES)
     assert sum(layer["energy_pj"]["full"]["mean"] for layer in plain["layers"]) == pytest.approx(report.mean("full"))
     rows = list(csv.DictReader(write_csv(report, tmp_path / "layers.csv").open()))

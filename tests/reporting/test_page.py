@@ -117,7 +117,7 @@ def test_the_whole_page_shows_every_section():
     assert all(text in page for text in SECTIONS.values())
     assert page.count("✓ PASS") == 1 and page.count("✗ FAIL") == 1
     assert 'aria-label="Accuracy over energy' in page
-    assert "Horowitz" in page and "conv (analog)" in page
+    assert "Horowitz" in page and "conv (numbers)" in page
 
 
 def test_comparing_nothing_is_no_pass():

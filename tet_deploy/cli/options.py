@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from tet_deploy.batches import FrameBatches
 from tet_deploy.counting import TABLES
+from tet_deploy.counting.conventions import CHOICES
+from tet_deploy.errors import ArgumentError, cut, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.runtimes import RUNTIMES
 
@@ -45,11 +48,22 @@ EnergyTables = Annotated[
     str | None,
     typer.Option(
         "--table",
-        help=f"Of {', '.join(TABLES)}, with commas. By default the TET paper's, 45nm-fp32, and that of the network's own "
-        "numbers, side by side.",
+        help=f"Of {', '.join(TABLES)}, or all, or TOML files of your own, with commas. By default the TET paper's, "
+        "45nm-fp32, and that of the network's own numbers, side by side.",
         autocompletion=any_of(TABLES),
     ),
 ]
+EnergyPolicies = Annotated[
+    str | None,
+    typer.Option(
+        help="Conventions other than the usual, with commas: "
+        + "; ".join(f"{name}={' or '.join(values)}" for name, values in CHOICES.items())
+        + "."
+    ),
+]
+
+
+_POLICIES = {"input": "input_policy", "pool": "pool_policy"}
 
 
 class Shown(NamedTuple):
@@ -73,6 +87,21 @@ def runtimes_of(text: str | None) -> list[str] | None:
     """What `--runtimes` asks for, the reference first where one alone is named; None where it does not say."""
     names = text.split(",") if text else None
     return ["reference", *names] if names is not None and len(names) == 1 and names != ["reference"] else names
+
+
+def policies_of(text: str) -> dict[str, Any]:
+    """What `--policy` asks for, as `td.energy` takes it."""
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        name, value = name.replace("-", "_"), value.replace("-", " ")
+        if name not in CHOICES or value not in CHOICES[name]:
+            near = difflib.get_close_matches(cut(name), CHOICES, n=1)
+            known = f"{name}={' or '.join(CHOICES[name])}" if name in CHOICES else f"one of {', '.join(CHOICES)}"
+            meant = f" Did you mean {near[0]!r}?" if near and name not in CHOICES else ""
+            raise ArgumentError(f"--policy {shown(part)}: must be NAME=VALUE, {known}.{meant}")
+        found |= {"effective": value == "left out"} if name == "zero_weights" else {_POLICIES.get(name, name): value}
+    return found
 
 
 def probes_of(text: str) -> str | list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tet_deploy import pipeline, terminal
 from tet_deploy.chips.limits import CHIPS
 from tet_deploy.cli.options import (
+    EnergyPolicies,
     EnergyTables,
     Frames,
     Json,
@@ -18,6 +19,7 @@ from tet_deploy.cli.options import (
     Runtimes,
     Samples,
     any_of,
+    policies_of,
     runtimes_of,
     samples_for,
 )
@@ -34,7 +36,9 @@ def energy(
     frames: Frames = None,
     samples: Samples = None,
     table: EnergyTables = None,
+    policy: EnergyPolicies = None,
     csv: Annotated[Path | None, typer.Option(help="Write the per-layer table here.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write tables for a paper here, in LaTeX.")] = None,
     range_: Range = None,
     part: PartFile = None,
     workers: Workers = 1,
@@ -44,14 +48,20 @@ def energy(
 ) -> None:
     """Count every addition and multiplication of the real spike traffic and estimate energy per inference."""
     from tet_deploy.counting.export import LAYERS, write_csv
+    from tet_deploy.counting.latex import LATEX, write_latex
 
-    if csv is not None:
-        check_writable(csv, LAYERS)
-    tables = table and table.split(",")
-    work = Work(kind="energy", network=str(network), frames=frames, settings={"table": tables})
+    for path, kind in ((csv, LAYERS), (latex, LATEX)):
+        if path is not None:
+            check_writable(path, kind)
+    settings: dict[str, Any] = {"table": table and table.split(",")}
+    if policy:
+        settings["policies"] = policies_of(policy)
+    work = Work(kind="energy", network=str(network), frames=frames, settings=settings)
     done = carry_out(work, samples, Split(range_, part, workers, cluster, resume))
     if csv is not None:
         write_csv(done.result, csv)
+    if latex is not None:
+        write_latex(done.result, latex, done.which)
     show_energy(done, as_json)
 
 

@@ -93,6 +93,7 @@ def show_energy(done: Done, as_json: bool) -> None:
         print_json({"of": done.which, **counting.to_dict(done.result), **_ranges(done.result.ranges)})
     else:
         terminal.say(counting.energy_table(done.result, done.which))
+        terminal.say(counting.summary_table(done.result))
         terminal.say(counting.layer_table(done.result))
     tell_ranges(done.result.ranges)
 

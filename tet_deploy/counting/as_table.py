@@ -1,47 +1,80 @@
-"""An energy report as tables for people: the named energies by each table of prices, and what each layer does."""
+"""An energy report as tables for people: the named energies by each table of prices, what that rests on, and each layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from fractions import Fraction
 
-from tet_deploy.counting.conventions import ENERGIES
+from tet_deploy.counting.bootstrap import CONFIDENCE, RESAMPLES, SEED, intervals
+from tet_deploy.counting.break_even import break_even
+from tet_deploy.counting.conventions import MEANINGS, WORDS
+from tet_deploy.counting.extras import extras
+from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.layout import Table
-
-if TYPE_CHECKING:
-    from tet_deploy.counting.model import EnergyReport
 
 
 def energy_table(report: EnergyReport, samples: str = "") -> Table:
     """The named energies of one inference, by each table; `samples` says of which samples."""
     rows = []
-    for name in (name for name in ENERGIES if any(name in priced.names for priced in report.by_table)):
-        row: list[object] = [f"{name} (default)" if name == report.default else name]
+    for name in (name for name in MEANINGS if any(name in priced.names for priced in report.by_table)):
+        row: list[object] = [f"{WORDS[name]} (default)" if name == report.default else WORDS[name]]
         for priced in report.by_table:
             row += _nanojoules(priced.mean(name), priced.std(name)) if name in priced.names else ("", "")
-        rows.append((*row, ENERGIES[name]))
+        rows.append((*row, MEANINGS[name]))
     samples = samples or f"{report.samples:,} samples"
     title = f"Energy per inference in nJ, mean and standard deviation over {samples}, {report.steps} steps each"
-    tables = (column for priced in report.by_table for column in (priced.table.name, "std"))
+    tables = (column for priced in report.by_table for column in (priced.table.label, "std"))
     return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
 
 
+def summary_table(report: EnergyReport) -> Table:
+    """How sure the default energy is, at which firing rate it would be the dense pass's, and extras, by each table."""
+    priced, sure = report.by_table, intervals(report)["tables"]
+    rates = [break_even(each).network for each in priced]
+    rows: list[tuple[str, ...]] = []
+    if report.samples > 1:
+        between = (" to ".join(_nanojoules(*sure[each.table.name])) for each in priced)
+        rows.append((f"nJ, {CONFIDENCE:.0%} interval of the mean ({RESAMPLES:,} resamples, seed {SEED})", *between))
+    rows.append(("firing rate, weighted by synapses", *(_percent(rate.measured) for rate in rates)))
+    rows.append(
+        (f"firing rate at which it costs as much as '{WORDS['ann']}'", *(_percent(rate.break_even) for rate in rates))
+    )
+    found = [{extra.what: extra for extra in extras(each)} for each in priced]
+    for what in dict.fromkeys(what for some in found for what in some):
+        cells = (_nanojoules(some[what].picojoules)[0] if what in some else "" for some in found)
+        rows.append((f"nJ, extra, in no energy above: {what}", *cells))
+    title = f"Of the default energy, '{WORDS[report.default]}'"
+    return Table(title, ("what", *(each.table.label for each in priced)), rows)
+
+
 def layer_table(report: EnergyReport) -> Table:
-    """Operations and the default energy of each synaptic layer, means per inference."""
+    """Operations, firing rates and the default energy of each synaptic layer, means per inference."""
     counts = {
         "events": report.traffic["events"],
         "multiplications": report.multiplications(report.policies.input),
         "additions": report.additions(),
     }
     means = {name: value.sum(axis=1) / report.samples for name, value in counts.items()}
-    means |= {f"nJ by {priced.table.name}": priced.by_layer(report.default) / 1000 for priced in report.by_table}
+    means |= {f"nJ by {priced.table.label}": priced.by_layer(report.default) / 1000 for priced in report.by_table}
+    rates = break_even(report).layers
     rows = []
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
         if kind not in NEURON_KINDS:
-            rows.append((layer, kind, *(f"{values[index]:,.1f}" for values in means.values())))
-    title = f"Per layer and inference; energy '{report.default}'"
-    return Table(title, ("layer", "kind", *means), rows, text=("kind",))
+            firing = map(_percent, rates[index])
+            rows.append(
+                (layer, FED_BY.get(kind, "an addition"), *(f"{values[index]:,.1f}" for values in means.values()), *firing)
+            )
+    title = f"Per layer and inference; energy '{WORDS[report.default]}', break-even by {report.table.label}"
+    return Table(title, ("layer", "fed by", *means, "firing rate", "break-even"), rows, text=("fed by",))
 
 
 def _nanojoules(*picojoules: float) -> tuple[str, ...]:
     return tuple(f"{value / 1000:,.3f}" for value in picojoules)
+
+
+def _percent(rate: Fraction | None) -> str:
+    """A rate as people read it; none below 0 can be had, and none above 1."""
+    if rate is None:
+        return "-"
+    return "none" if rate < 0 else "any" if rate > 1 else f"{float(100 * rate):.3g} %"

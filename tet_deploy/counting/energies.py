@@ -52,7 +52,7 @@ class Term:
     column
         Of `Traffic`, or "dense_macs".
     share
-        Per layer, how much of what is counted costs that price; 0 where it costs nothing.
+        Per layer, how much of what is counted costs that price; 0 where it costs nothing, negative where it is taken off.
     once
         Whether it is paid in the first step only.
     """
@@ -65,12 +65,12 @@ class Term:
 
 
 def terms(name: str, layers: Layers, table: EnergyTable, policies: Policies) -> list[Term]:
-    """The terms of one named energy, see `conventions.ENERGIES`."""
+    """The terms of one named energy, see `conventions.MEANINGS`."""
     kinds = np.array(layers.kinds)
-    every, analog, spike = np.ones(len(kinds), bool), kinds == "analog", kinds == "spike"
+    every, analog = np.ones(len(kinds), bool), kinds == "analog"
 
-    def term(part: str, price: str, column: str, rows: np.ndarray, once: bool = False) -> Term:
-        return Term(part, _price(table, price), column, tuple(Fraction(int(row)) for row in rows), once)
+    def term(part: str, price: str, column: str, rows: np.ndarray, once: bool = False, sign: int = 1) -> Term:
+        return Term(part, _price(table, price), column, tuple(Fraction(sign * int(row)) for row in rows), once)
 
     def counted(column: str) -> str:
         return column if policies.zero_weights == "counted" else f"{column}_effective"
@@ -85,26 +85,33 @@ def terms(name: str, layers: Layers, table: EnergyTable, policies: Policies) -> 
         firing = Term(ADDITIONS, _price(table, "addition"), "input_sum", share)
         return [term(MACS, "mac", "dense_macs", analog), firing]
 
-    dense = {"event": False, "dense_in": True}.get(name, policies.input == "dense")
-    multiplied = np.isin(kinds, ("graded", "pooled") if policies.pool == "mac" else ("graded",))
-    pooled = counted("pool_synops") if policies.pool == "fold" else "pool_additions"
-    macs = [(counted("mac_dense" if dense else "synops"), analog), (counted("synops"), multiplied)]
-    found = [term(ADDITIONS, "addition", counted("synops"), spike), term(ADDITIONS, "addition", pooled, every)]
-    if name == "cached":  # the layers that the still image reaches are computed once and added at each step
-        fed = layers.input_fed
-        found += [term(MACS, "mac", column, rows & fed, once=True) for column, rows in macs]
-        found += [term(MACS, "mac", column, rows & ~fed) for column, rows in macs]
-        return [*found, term(ELEMENTS, "element_addition", "outputs", fed)]
-    found += [term(MACS, "mac", column, rows) for column, rows in macs]
+    policies = policies.of(name)
+    dense, folded, one_by_one = policies.input == "dense", policies.pool == "fold", policies.sums == "added"
+    ways = (
+        (MACS, "mac", "mac_dense" if dense else "synops", kinds == "analog"),
+        (ADDITIONS, "addition", "synops", kinds == "spike"),
+        (ADDITIONS, "addition", "pool_synops", kinds == "pooled") if folded else (MACS, "mac", "synops", kinds == "pooled"),
+        (ADDITIONS, "addition", "spike_synops", kinds == "graded")
+        if one_by_one
+        else (MACS, "mac", "synops", kinds == "graded"),
+    )
+    once = layers.input_fed if policies.still == "once" else ~every
+    found = []
+    for rows, in_step_1 in ((once, True), (~once, False)):
+        found += [term(part, price, counted(column), fed & rows, in_step_1) for part, price, column, fed in ways]
+        if policies.ones == "added":
+            ones = counted("unit_synops"), analog & rows, in_step_1
+            found += [term(MACS, "mac", *ones, sign=-1), term(ADDITIONS, "addition", *ones)]
+    if not folded:
+        found.append(term(ADDITIONS, "addition", "pool_additions", kinds == "pooled"))
+    found.append(term(ELEMENTS, "element_addition", "outputs", once))
     if name == "full":
         found += [term(ELEMENTS, "element_addition", column, every) for column in ("bias_additions", "residual_additions")]
         neurons = ("neuron_update", "neuron_updates"), ("spike", "spikes"), ("leak_multiplication", "leak_multiplications")
         found += [term(NEURONS, price, column, every) for price, column in neurons]
         more = {"soft_reset_lif": "spikes", "cuba_lif": "outputs"}  # additions of neurons
-        found += [
-            term(NEURONS, "element_addition", column, kinds == kind) for kind, column in more.items() if kind in layers.kinds
-        ]
-    return found
+        found += [term(NEURONS, "element_addition", column, kinds == kind) for kind, column in more.items()]
+    return [some for some in found if any(some.share)] or found[:1]
 
 
 def denominator(found: Sequence[Term]) -> int:
@@ -129,6 +136,18 @@ def amounts(found: Sequence[Term], column: Column, unit: int) -> np.ndarray:
         part = factors.reshape(-1, *(1,) * (counts.ndim - 1)) * counts
         total = part if total is None else total + part
     assert total is not None
+    return total
+
+
+def counted(found: Sequence[Term], part: str, column: Column) -> np.ndarray:
+    """Operations behind one part of an energy but `rate`, whatever they cost: int64 as the columns have them."""
+    total = np.zeros_like(column("events"))
+    for term in found:
+        if term.part == part:
+            counts = np.array(column(term.column))
+            if term.once:
+                counts[:, 1:] = 0
+            total += np.array([int(share) for share in term.share]).reshape(-1, *(1,) * (counts.ndim - 1)) * counts
     return total
 
 

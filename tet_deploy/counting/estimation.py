@@ -12,8 +12,8 @@ import numpy as np
 from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting import energies
 from tet_deploy.counting.conventions import Policies
-from tet_deploy.counting.model import EnergyReport, energy_names, priced_layers
-from tet_deploy.counting.tables import EnergyTable, choose
+from tet_deploy.counting.model import EnergyReport, energy_names, priced_layers, tallied
+from tet_deploy.counting.tables import Chosen, EnergyTable, choose
 from tet_deploy.counting.totals import Totals
 from tet_deploy.counting.traffic import Traffic, count
 from tet_deploy.errors import DataError
@@ -31,10 +31,13 @@ def estimate(
     recording: Recording,
     frames: Frames,
     *,
-    table: str | EnergyTable | Sequence[str | EnergyTable] | None = None,
+    table: Chosen | Sequence[Chosen] | None = None,
     input_policy: str | None = None,
     pool_policy: str = "fold",
     effective: bool = False,
+    ones: str = "multiplied",
+    sums: str = "multiplied",
+    still: str = "every step",
 ) -> EnergyReport:
     """Estimate the energy of a recorded run from its spikes.
 
@@ -47,9 +50,9 @@ def estimate(
     frames
         What was shown to it, [T, B, *shape].
     table
-        Name of an energy table, see `TABLES`, or one of your own; or several, to have them side by side: the first is the
-        report's. By default that of the network's own number format (45nm-int8 for a quantized one, 45nm-fp32 for floats),
-        and beside it the TET paper's, 45nm-fp32.
+        Name of an energy table, see `TABLES`, a TOML file of your own, see `user_tables`, or a table; or several, to have
+        them side by side: the first is the report's. By default that of the network's own number format (45nm-int8 for a
+        quantized one, 45nm-fp32 for floats), and beside it the TET paper's, 45nm-fp32.
     input_policy
         'dense' or 'event'; by default 'dense' for an analog input and 'event' for event frames. A layer that sees event
         counts is typed 'analog', as in the literature, though only counts other than 1 would need a multiplication.
@@ -57,6 +60,12 @@ def estimate(
         'fold' or 'mac', for networks whose average pooling has not been folded yet.
     effective
         Leave out synapses whose weight is 0.
+    ones
+        'added': inputs of exactly 1, as binary frames hold, cost additions where they would be multiplied.
+    sums
+        'added': a sum of k spikes (SEW) costs k additions at each synapse, not one multiplication.
+    still
+        'once': the layer that sees a still image is computed in step 1, and its result added at every step.
 
     Returns
     -------
@@ -81,6 +90,9 @@ def estimate(
         input=by_encoding if input_policy is None else input_policy,
         pool=pool_policy,
         zero_weights="left out" if effective else "counted",
+        ones=ones,
+        sums=sums,
+        still=still,
     )
     frames = check_frames(frames, graph.input.shape, graph.input.encoding)
     if frames.shape[:2] != (recording.steps, recording.samples):
@@ -88,6 +100,8 @@ def estimate(
             f"frames: must be those of the recording, {recording.steps} steps of {recording.samples} samples; "
             f"got {frames.shape[0]} steps of {frames.shape[1]}."
         )
+    if still == "once" and (frames != frames[:1]).any():
+        raise DataError("frames: change over time, so no layer can be computed once. Leave out still='once'.")
     starts = range(0, recording.samples, _SAMPLES_AT_ONCE)
     parts = (count(graph, recording.sample(a, a + _SAMPLES_AT_ONCE), frames[:, a : a + _SAMPLES_AT_ONCE]) for a in starts)
     tables = (prices, *beside)
@@ -111,13 +125,18 @@ def _report(
         spent = energies.per_sample(terms, column, energies.denominator(terms))
         return tuple(int(total) for total in (np.vstack([spent, spent.sum(axis=0)]) ** 2).sum(axis=1))
 
+    names = {table.name: energy_names(table, policies, totals) for table in tables}
+    default = "dense_in" if policies.input == "dense" else "event"
+    behind = energies.terms(default, priced_layers(totals, macs), tables[0], policies)
+    operations = [energies.counted(behind, part, column).sum(axis=(0, 1)) for part in (energies.MACS, energies.ADDITIONS)]
     return EnergyReport(
         traffic=totals,
         table=tables[0],
         beside=tables[1:],
         policies=policies,
         dense_macs=macs,
-        squares={table.name: {name: squares(table, name) for name in energy_names(table, totals)} for table in tables},
+        squares={table.name: {name: squares(table, name) for name in names[table.name]} for table in tables},
+        operations=tallied(np.stack([*operations, np.ones_like(operations[0])], axis=1)),
         runtime=runtime,
         digest=graph.digest(),
     )

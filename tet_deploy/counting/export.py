@@ -9,9 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tet_deploy.counting.conventions import CACHED, ENERGIES
+from tet_deploy.counting.bootstrap import intervals
+from tet_deploy.counting.break_even import break_even_values
+from tet_deploy.counting.conventions import MEANINGS, WORDS
+from tet_deploy.counting.extras import extras
 from tet_deploy.counting.model import EnergyReport
-from tet_deploy.counting.synapses import SYNAPTIC_KINDS
+from tet_deploy.counting.synapses import FED_BY, SYNAPTIC_KINDS
 from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.traffic import PER_EVENT, PER_STEP
 from tet_deploy.files import Kind, begins_with, written_whole
@@ -22,10 +25,10 @@ ENERGY = Kind("an energy report of tet_deploy", begins_with(b'{\n "unit": "pJ pe
 
 def to_dict(report: EnergyReport) -> dict[str, Any]:
     """The report in plain JSON values: totals, per layer, and both per step; energies in picojoules per inference."""
-    explained = ENERGIES | {"cached": CACHED}
     totals = {
         name: {
-            "meaning": explained[name],
+            "words": WORDS[name],
+            "meaning": MEANINGS[name],
             "mean": report.mean(name),
             "std": report.std(name),
             "by_step": report.by_step(name).tolist(),
@@ -44,6 +47,9 @@ def to_dict(report: EnergyReport) -> dict[str, Any]:
         "policies": dataclasses.asdict(report.policies),
         "notes": notes(report),
         "energies": totals,
+        "interval": intervals(report),
+        "break_even": break_even_values(report),
+        "extras": [row._asdict() for priced in report.by_table for row in extras(priced)],
         **report.summary(),
         "columns": PER_EVENT | PER_STEP,
         "layers": _layers(report),
@@ -52,14 +58,16 @@ def to_dict(report: EnergyReport) -> dict[str, Any]:
 
 def _prices(table: EnergyTable) -> dict[str, Any]:
     prices = {name: dataclasses.asdict(price) for name, price in table.prices.items()}
-    return {"name": table.name, "description": table.description, "prices": prices}
+    return {"name": table.name, "description": table.description, "estimate": table.estimate, "prices": prices}
 
 
 def notes(report: EnergyReport) -> list[str]:
     """What the numbers of this report rest on, in sentences."""
-    found = [f"The default energy is '{report.default}': {ENERGIES[report.default]}."]
+    found = [f"The default energy is '{WORDS[report.default]}': {MEANINGS[report.default]}."]
     found += [
-        f"A layer of kind '{kind}' is {text}." for kind, text in SYNAPTIC_KINDS.items() if kind in report.traffic.kinds
+        f"A layer that gets {FED_BY[kind]} is {text}."
+        for kind, text in SYNAPTIC_KINDS.items()
+        if kind in report.traffic.kinds
     ]
     if "pooled" not in report.traffic.kinds:
         found.append("No average pooling stands in this network (what there was is folded into weights).")
@@ -67,26 +75,42 @@ def notes(report: EnergyReport) -> list[str]:
         found.append("Average pooling is counted as it is deployed: folded into the next layer, additions only.")
     else:
         found.append("Average pooling is counted unfolded: averages are formed by additions and then multiplied.")
-    if report.policies.input == "event":
-        found.append(
-            "The layer that sees the input counts as multiplications, as in the literature, though an event count of 1 "
-            "needs only an addition."
-        )
+    found += _said(report)
+    rate, ann = WORDS["rate"], WORDS["ann"]
     zero_weights = "left out" if report.policies.zero_weights == "left out" else "included"
-    found.append(f"Synapses whose weight is 0 are {zero_weights} ('rate' and 'ann' always include them).")
+    found.append(f"Synapses whose weight is 0 are {zero_weights} ('{rate}' and '{ann}' always include them).")
     found.append(
-        "'ann' is one dense pass with the kernels as they were before average pooling was folded into them. Pooling itself "
-        "costs nothing in it, nor in 'rate'."
+        f"'{ann}' has the kernels as they were before average pooling was folded into them. Pooling itself costs nothing in "
+        f"it, nor in '{rate}'."
     )
     for table in (report.table, *report.beside):
         if table.dense_mac is None:
-            found.append(f"The table {table.name} has no price for a network without spikes, so 'ann' is missing there.")
+            found.append(f"The table {table.name} has no price for a network without spikes, so '{ann}' is missing there.")
+        if table.estimate:
+            found.append(f"The table {table.name} is an estimate: it was simulated before there was a chip, not measured.")
         found += [
             f"{table.name}: the price of one {name} is a secondary number."
             for name, p in table.prices.items()
             if p.secondary
         ]
-    return [*found, "Memory accesses are not priced. 'full' alone includes the neurons."]
+    return [*found, f"No energy prices memory accesses. '{WORDS['full']}' alone includes the neurons."]
+
+
+def _said(report: EnergyReport) -> list[str]:
+    """What the policies say of inputs and sums."""
+    policies, found = report.policies, []
+    if policies.ones == "added":
+        found.append("An input of exactly 1 counts as additions, any other as multiplications.")
+    elif policies.input == "event":
+        found.append(
+            "The layer that sees the input counts as multiplications, as in the literature, though an event count of 1 "
+            "needs only an addition."
+        )
+    if policies.sums == "added":
+        found.append("A sum of k spikes counts as k additions at each synapse.")
+    if policies.still == "once":
+        found.append("The layer that sees the still images is computed once, and its result added at every step.")
+    return found
 
 
 def _layers(report: EnergyReport) -> list[dict[str, Any]]:
@@ -117,6 +141,7 @@ def layer_rows(report: EnergyReport) -> list[dict[str, Any]]:
         "runtime": report.runtime,
         "samples": report.samples,
         "steps": report.steps,
+        "network": report.digest,
         "table": report.table.name,
         "sources": "; ".join(f"{name} {price.picojoules} pJ: {price.source}" for name, price in report.table.prices.items()),
         **{f"policy_{name}": value for name, value in policies.items()},

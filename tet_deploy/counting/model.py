@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from tet_deploy.counting import energies
-from tet_deploy.counting.as_table import energy_table
-from tet_deploy.counting.conventions import ENERGIES, PARTS, Policies
+from tet_deploy.counting.conventions import ENERGIES, PARTS, VARIANTS, WORDS, Policies
 from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.totals import Totals
 from tet_deploy.errors import ArgumentError, DataError
+from tet_deploy.layout import Table
 from tet_deploy.range_totals import RangeTotals
 
 Squares = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -30,8 +30,8 @@ Squares = Mapping[str, Mapping[str, tuple[int, ...]]]
 class EnergyReport:
     """What one network cost on a number of samples, in picojoules.
 
-    Reports of other samples are joined with `+`. All that is kept are integers, so a report does not grow with the number of
-    samples, and its numbers are the same, to the last bit, however the samples were split and in whatever order.
+    Reports of other samples are joined with `+`. All that is kept are integers, three of them for samples that cost alike,
+    so the numbers are the same, to the last bit, however the samples were split and in whatever order.
 
     Attributes
     ----------
@@ -46,6 +46,9 @@ class EnergyReport:
     squares
         For each table and named energy L+1 integers: the squares of what each layer, and last the whole network, spends on
         an inference, summed over samples; in units of the terms' denominator, see `energies`.
+    operations
+        int64 [D, 3], sorted: multiply-accumulates and additions of a sample behind the default energy, and how many samples
+        had so many.
     runtime, digest
         Which runtime the spikes come from, and which network ran.
     ranges
@@ -57,6 +60,7 @@ class EnergyReport:
     policies: Policies
     dense_macs: np.ndarray
     squares: Squares
+    operations: np.ndarray
     runtime: str
     digest: str
     beside: tuple[EnergyTable, ...] = ()
@@ -66,13 +70,18 @@ class EnergyReport:
         energies = ", ".join(
             f"{priced.mean(self.default) / 1000:,.1f} nJ by {priced.table.name}" for priced in self.by_table
         )
-        return f"<EnergyReport: '{self.default}' {energies}; {self.samples} samples of {self.steps} steps>"
+        return f"<EnergyReport: {WORDS[self.default]}, {energies}; {self.samples} samples of {self.steps} steps>"
 
     def __str__(self) -> str:
-        return str(energy_table(self))
+        return str(self._table())
 
     def _repr_html_(self) -> str:
-        return energy_table(self).html()
+        return self._table().html()
+
+    def _table(self) -> Table:
+        from tet_deploy.counting.as_table import energy_table  # which needs this class
+
+        return energy_table(self)
 
     @property
     def by_table(self) -> tuple[EnergyReport, ...]:
@@ -86,8 +95,8 @@ class EnergyReport:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Energies this report can give; 'cached' only if all samples were still images, 'ann' if priced."""
-        return energy_names(self.table, self.traffic)
+        """Energies this report can give: `ann` if it has a price, and those of `VARIANTS` that may differ here."""
+        return energy_names(self.table, self.policies, self.traffic)
 
     @property
     def steps(self) -> int:
@@ -101,9 +110,9 @@ class EnergyReport:
 
     def parts(self, name: str) -> dict[str, np.ndarray]:
         """One energy split by `PARTS`: float64 [L, T] each, mean picojoules. `ann`, a single pass, lies in step 1."""
-        terms, unit = self._terms(name)
+        terms, unit = self.terms(name)
         return {
-            part: self._per_inference(energies.amounts(some, self._column, unit) if some else self._nothing(), unit)
+            part: self._per_inference(energies.amounts(some, self.column, unit) if some else self._nothing(), unit)
             for part, some in ((part, [term for term in terms if term.part == part]) for part in PARTS)
         }
 
@@ -118,8 +127,12 @@ class EnergyReport:
 
     def mean(self, name: str) -> float:
         """Picojoules per inference, averaged over samples."""
+        return float(self.exact_mean(name))
+
+    def exact_mean(self, name: str) -> Fraction:
+        """The same before it is rounded to a float."""
         whole, unit = self._whole(name)
-        return float(Fraction(whole.sum(), unit * self.samples))
+        return Fraction(whole.sum(), unit * self.samples)
 
     def std(self, name: str) -> float:
         """Standard deviation over samples of the picojoules per inference (division by B)."""
@@ -137,11 +150,13 @@ class EnergyReport:
 
     def multiplications(self, input_policy: str) -> np.ndarray:
         """Multiply-accumulates with the network's input counted 'dense' or by 'event': int64 [L, T], summed over samples."""
-        return self._counted("dense_in" if input_policy == "dense" else "event", energies.MACS)
+        return energies.counted(
+            self.terms("dense_in" if input_policy == "dense" else "event")[0], energies.MACS, self.column
+        )
 
     def additions(self) -> np.ndarray:
         """Synaptic additions: int64 [L, T], summed over samples."""
-        return self._counted("event", energies.ADDITIONS)
+        return energies.counted(self.terms("event")[0], energies.ADDITIONS, self.column)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Means per inference in plain numbers: {'energy_pj': {name: ...}, 'counts': {name: ...}} and 'energy_pj_by_table'.
@@ -183,10 +198,14 @@ class EnergyReport:
             for table, found in self.squares.items()
         }
         return dataclasses.replace(
-            self, traffic=self.traffic + other.traffic, squares=squares, ranges=self.ranges + other.ranges
+            self,
+            traffic=self.traffic + other.traffic,
+            squares=squares,
+            operations=tallied(np.concatenate([self.operations, other.operations])),
+            ranges=self.ranges + other.ranges,
         )
 
-    def _terms(self, name: str) -> tuple[list[energies.Term], int]:
+    def terms(self, name: str) -> tuple[list[energies.Term], int]:
         """What one energy adds up, and into how many units a picojoule is split so that all of it is whole."""
         if name not in self.names:
             raise ArgumentError(f"energy {name!r}: this report has no energy of that name; it has {', '.join(self.names)}.")
@@ -195,10 +214,11 @@ class EnergyReport:
 
     def _whole(self, name: str) -> tuple[np.ndarray, int]:
         """One energy over all samples: Python ints [L, T], and their unit."""
-        terms, unit = self._terms(name)
-        return energies.amounts(terms, self._column, unit), unit
+        terms, unit = self.terms(name)
+        return energies.amounts(terms, self.column, unit), unit
 
-    def _column(self, name: str) -> np.ndarray:
+    def column(self, name: str) -> np.ndarray:
+        """What a term multiplies, [L, T], summed over samples."""
         if name == "dense_macs":
             return np.repeat(self.dense_macs[:, None] * self.samples, self.steps, axis=1)
         return self.traffic.input_sum if name == "input_sum" else self.traffic[name]
@@ -217,18 +237,30 @@ class EnergyReport:
         square = Fraction(self.squares[self.table.name][name][row], unit**2 * self.samples)
         return math.sqrt(square - mean**2)
 
-    def _counted(self, name: str, part: str) -> np.ndarray:
-        """Operations behind one part of an energy, whatever they cost."""
-        terms = [term for term in self._terms(name)[0] if term.part == part]
-        rows = [(np.array([share != 0 for share in term.share])[:, None], term.column) for term in terms]
-        return np.asarray(sum(mask * self.traffic[column] for mask, column in rows), dtype=np.int64)
 
+def energy_names(table: EnergyTable, policies: Policies, traffic: Totals) -> tuple[str, ...]:
+    """The named energies that a table can price for such traffic.
 
-def energy_names(table: EnergyTable, traffic: Totals) -> tuple[str, ...]:
-    """The named energies that a table can price for such traffic."""
+    What decides is the network, and whether all samples were still images: not what happened to flow.
+    """
     names = [name for name in ENERGIES if name != "ann" or table.dense_mac is not None]
-    still = traffic.static_input and traffic.steps > 1 and traffic.input_fed.any()
-    return (*names, "cached") if still else tuple(names)
+    zeros = traffic.per_step["mac_dense"] != traffic.per_step["mac_dense_effective"]
+    there = {
+        "cached": traffic.static_input and traffic.steps > 1 and traffic.input_fed.any(),
+        "ones_added": policies.input == "event" and "analog" in traffic.kinds,
+        "sums_added": "graded" in traffic.kinds,
+        "pools_multiplied": "pooled" in traffic.kinds,
+        "zeros_left_out": zeros.any(),
+    }
+    return (*names, *(name for name in VARIANTS if there[name] and policies.varied_by(name)))
+
+
+def tallied(rows: np.ndarray) -> np.ndarray:
+    """Rows [N, 3] as `EnergyReport.operations` has them: those whose first two numbers are the same are one, in order."""
+    found, at = np.unique(rows[:, :2], axis=0, return_inverse=True)
+    samples = np.zeros(len(found), dtype=np.int64)
+    np.add.at(samples, at.ravel(), rows[:, 2])
+    return np.column_stack([found, samples])
 
 
 def priced_layers(traffic: Totals, macs: np.ndarray) -> energies.Layers:

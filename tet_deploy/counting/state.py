@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import plain
-from tet_deploy.counting.conventions import ENERGIES, Policies
-from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.conventions import MEANINGS, Policies
+from tet_deploy.counting.model import EnergyReport, tallied
 from tet_deploy.counting.synapses import SYNAPTIC_KINDS
-from tet_deploy.counting.tables import EnergyTable, Price, choose
+from tet_deploy.counting.tables import OPERATIONS, OPTIONAL, EnergyTable, Price, choose
 from tet_deploy.counting.totals import LARGEST, Totals
 from tet_deploy.counting.traffic import NEURON_KINDS, PER_EVENT, PER_STEP
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError, shown
@@ -41,6 +42,7 @@ def to_state(report: EnergyReport) -> dict[str, Any]:
         "policies": dataclasses.asdict(report.policies),
         "dense_macs": report.dense_macs.tolist(),
         "squares": {table: {name: list(sums) for name, sums in found.items()} for table, found in report.squares.items()},
+        "operations": report.operations.T.tolist(),
         "runtime": report.runtime,
         "digest": report.digest,
         "ranges": report.ranges.to_state(),
@@ -85,7 +87,7 @@ def from_state(state: Any) -> EnergyReport:
     priced = _tables(state)
     try:
         chosen = Policies(
-            **{name: plain.text(policies, name, "policies", most=100) for name in ("input", "pool", "zero_weights")}
+            **{field.name: plain.text(policies, field.name, "policies", most=100) for field in dataclasses.fields(Policies)}
         )
     except ArgumentError as error:
         raise ArtifactError(f"{error} The file is damaged; do the work again.") from error
@@ -96,10 +98,15 @@ def from_state(state: Any) -> EnergyReport:
         policies=chosen,
         dense_macs=dense_macs,
         squares=_squares(state, [table.name for table in priced], rows),
+        operations=_operations(state, traffic.samples),
         runtime=plain.text(state, "runtime"),
         digest=plain.text(state, "digest"),
         ranges=RangeTotals.from_state(plain.get(state, "ranges")),
     )
+    *operations, often = report.operations.T.tolist()
+    summed = [sum(map(operator.mul, column, often)) for column in operations]
+    if summed != [report.multiplications(chosen.input).sum(), report.additions().sum()]:
+        raise ArtifactError("operations: do not add up to the counts. The file is damaged; do the work again.")
     for each in report.by_table:
         for name in each.names:
             _check_spread(each, name)
@@ -143,20 +150,19 @@ def _tables(state: Mapping[str, Any]) -> tuple[EnergyTable, ...]:
 
 def _table(entry: Mapping[str, Any]) -> EnergyTable:
     name, description = plain.text(entry, "name", "tables"), plain.text(entry, "description", "tables")
-    operations = [field.name for field in dataclasses.fields(EnergyTable)[2:]]
-    return EnergyTable(name=name, description=description, **{each: _price(entry, each) for each in operations})
+    prices = {each: _price(entry, each) for each in OPERATIONS}
+    return EnergyTable(name=name, description=description, estimate=plain.flag(entry, "estimate", "tables"), **prices)
 
 
 def _price(entry: Mapping[str, Any], operation: str) -> Any:
     value, where = plain.get(entry, operation, "tables"), f"tables.{operation}"
-    if value is None and operation == "dense_mac":
+    if value is None and operation in OPTIONAL:
         return None
     price = plain.mapping(value, where)
-    secondary = plain.get(price, "secondary", where)
-    if not isinstance(secondary, bool):
-        raise ArtifactError(f"{where}.secondary: must be true or false; found {shown(secondary)}. The file is damaged.")
     return Price(
-        picojoules=plain.get(price, "picojoules", where), source=plain.text(price, "source", where), secondary=secondary
+        picojoules=plain.get(price, "picojoules", where),
+        source=plain.text(price, "source", where),
+        secondary=plain.flag(price, "secondary", where),
     )
 
 
@@ -188,6 +194,19 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int and abs(value) < 10**_MOST_DIGITS
 
 
+def _operations(state: Mapping[str, Any], samples: int) -> np.ndarray:
+    value = plain.get(state, "operations")
+    if not isinstance(value, list) or len(value) != 3:
+        raise ArtifactError(
+            f"operations: must be three lists; found {shown(value)}. The file is damaged; do the work again."
+        )
+    length = len(plain.counts({"operations": value[0]}, "operations"))
+    columns = [plain.counts({"operations": column}, "operations", length=length) for column in value]
+    if sum(columns[2].tolist()) != samples:
+        raise ArtifactError(f"operations: must be those of {samples} samples. The file is damaged; do the work again.")
+    return tallied(np.stack(columns, axis=1))
+
+
 def _squares(state: Mapping[str, Any], names: list[str], rows: int) -> dict[str, dict[str, tuple[int, ...]]]:
     squares = plain.mapping(plain.get(state, "squares"), "squares")
     found: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -195,7 +214,7 @@ def _squares(state: Mapping[str, Any], names: list[str], rows: int) -> dict[str,
         energies = plain.mapping(plain.get(squares, table, "squares"), "squares")
         for name, sums in energies.items():
             right = isinstance(sums, list) and len(sums) == rows + 1 and all(_is_integer(one) and one >= 0 for one in sums)
-            if name not in (*ENERGIES, "cached") or not right:
+            if name not in MEANINGS or not right:
                 raise ArtifactError(f"squares: those of {shown(name)} must be {rows + 1} integers. The file is damaged.")
             found.setdefault(table, {})[name] = tuple(sums)
     return found

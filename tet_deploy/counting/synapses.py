@@ -22,6 +22,13 @@ SYNAPTIC_KINDS = {
     "graded": "fed by a sum of spikes: multiplications",
     "skip": "the identity of a skip connection, or of a readout that counts spikes: residual additions",
 }
+FED_BY = {
+    "analog": "numbers",
+    "spike": "spikes",
+    "pooled": "averages of spikes",
+    "graded": "sums of spikes",
+    "skip": "a skip connection",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,13 +1,14 @@
 """What one operation costs, in picojoules, with the source beside each number.
 
-Memory accesses are not in these tables: no source that we could verify covers caches of the sizes that matter.
-Loihi 2 is missing because no energy per operation has been published.
+Memory accesses and static power are extras, in none of the energies: see `counting.extras`. A table of one's own is a TOML
+file, see `counting.user_tables`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from tet_deploy.errors import ArgumentError, shown
 
@@ -66,6 +67,11 @@ class EnergyTable:
         Sending one spike.
     dense_mac
         A multiply-accumulate of the non-spiking network; None where the hardware has no such mode.
+    weight_access, potential_access, static_step
+        Extras, see `counting.extras`, where a source gives them: reading one weight, reading or writing one potential, and
+        what the hardware spends in one time step whether spikes flow or not.
+    estimate
+        Whether the prices were simulated or estimated, and not measured.
     """
 
     name: str
@@ -77,6 +83,15 @@ class EnergyTable:
     leak_multiplication: Price
     spike: Price
     dense_mac: Price | None
+    weight_access: Price | None = None
+    potential_access: Price | None = None
+    static_step: Price | None = None
+    estimate: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name, marked where it is an estimate."""
+        return f"{self.name} (estimate)" if self.estimate else self.name
 
     @property
     def prices(self) -> dict[str, Price]:
@@ -85,6 +100,8 @@ class EnergyTable:
         return {name: price for name, price in found.items() if isinstance(price, Price)}
 
 
+OPERATIONS = tuple(field.name for field in fields(EnergyTable) if field.name not in ("name", "description", "estimate"))
+OPTIONAL = ("dense_mac", "weight_access", "potential_access", "static_step")
 _NOTHING = Price(picojoules=0.0, source="not counted by this table")
 _FP32_ADD = Price(picojoules=0.9, source=HOROWITZ)
 _FP32_MULTIPLY = Price(picojoules=3.7, source=HOROWITZ)
@@ -124,7 +141,9 @@ TABLES = {
         ),
         EnergyTable(
             name="loihi1",
-            description="Loihi 1: synapses at their stated minimum, every neuron active, no hops between tiles",
+            estimate=True,
+            description="Loihi 1, estimated from its designers' simulation: synapses at their stated minimum, every neuron "
+            "active, no hops between tiles",
             addition=_LOIHI_SYNOP,
             mac=_LOIHI_SYNOP,
             element_addition=_NOTHING,  # a bias is part of the neuron's update
@@ -138,10 +157,28 @@ TABLES = {
 
 PAPERS = TABLES["45nm-fp32"]
 _OF_INTEGERS = TABLES["45nm-int8"]
+_CACHE = Price(picojoules=5.0, source=f"{HOROWITZ}: 10 pJ for 64 bits of an 8 kB cache, two 32-bit words")
+TABLES["45nm-fp32-8kB"] = replace(
+    PAPERS,
+    name="45nm-fp32-8kB",
+    description="45nm-fp32, and beside it what its values would cost to fetch from an 8 kB cache, none of them twice",
+    weight_access=_CACHE,
+    potential_access=_CACHE,
+)
+WITHOUT_SOURCE = {
+    "loihi2": "Intel has published no energy per operation of Loihi 2, so there is nothing to multiply counts with; what is "
+    "published of it are measurements of whole networks"
+}
+Chosen = str | os.PathLike[str] | EnergyTable
 
 
-def choose(tables: str | EnergyTable | Sequence[str | EnergyTable] | None, *, quantized: bool) -> tuple[EnergyTable, ...]:
+def choose(tables: Chosen | Sequence[Chosen] | None, *, quantized: bool) -> tuple[EnergyTable, ...]:
     """The tables that were asked for; by default that of the network's own number format, then that of the TET paper.
+
+    Parameters
+    ----------
+    tables
+        Names of `TABLES`, "all" for all of them, TOML files (see `user_tables`), or tables.
 
     Raises
     ------
@@ -150,24 +187,38 @@ def choose(tables: str | EnergyTable | Sequence[str | EnergyTable] | None, *, qu
     """
     if tables is None:
         return (_OF_INTEGERS, PAPERS) if quantized else (PAPERS,)
-    wanted = [tables] if isinstance(tables, (str, EnergyTable)) else list(tables)
+    wanted = [tables] if isinstance(tables, (str, os.PathLike, EnergyTable)) else list(tables)
     if not wanted:
         raise ArgumentError(f"energy table: needs one or more; got none. Choose of {', '.join(TABLES)}.")
-    chosen = tuple(dict.fromkeys(table(name) if isinstance(name, str) else name for name in wanted))
+    named = (
+        TABLES.values() if name == "all" else [name if isinstance(name, EnergyTable) else table(name)] for name in wanted
+    )
+    chosen = tuple(dict.fromkeys(each for some in named for each in some))
     names = [each.name for each in chosen]
     if len(set(names)) < len(names):
         raise ArgumentError(f"energy tables: each needs a name of its own; got {', '.join(names)}. Rename one.")
     return chosen
 
 
-def table(name: str) -> EnergyTable:
-    """The energy table of that name.
+def table(name: str | os.PathLike[str]) -> EnergyTable:
+    """The energy table of that name, or of that TOML file.
 
     Raises
     ------
     ArgumentError
         No table has that name; the message lists those there are.
     """
+    if isinstance(name, os.PathLike) or (isinstance(name, str) and name.lower().endswith(".toml")):
+        from tet_deploy.counting.user_tables import read_table
+
+        return read_table(name)
+    if isinstance(name, str) and (why := WITHOUT_SOURCE.get(name.lower().replace("-", "").replace(" ", ""))):
+        raise ArgumentError(
+            f"energy table {shown(name)}: {why}. Choose one of {', '.join(TABLES)}, or a TOML file of your own."
+        )
     if name not in TABLES:
-        raise ArgumentError(f"energy table {shown(name)}: no table has that name. Choose one of {', '.join(TABLES)}.")
+        raise ArgumentError(
+            f"energy table {shown(name)}: no table has that name. Choose one of {', '.join(TABLES)}, or a TOML file of "
+            "your own."
+        )
     return TABLES[name]

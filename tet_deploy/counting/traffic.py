@@ -31,6 +31,10 @@ PER_EVENT = {
     "events": "non-zero inputs of a synaptic layer",
     "synops": "synapses those events pass, borders excluded, zero weights included",
     "synops_effective": "the same without synapses whose weight is 0",
+    "unit_synops": "layers fed by no spikes: the synapses that inputs of exactly 1 pass",
+    "unit_synops_effective": "the same without synapses whose weight is 0",
+    "spike_synops": "layers fed by sums of spikes: synapses that are passed if each spike of a sum passes them by itself",
+    "spike_synops_effective": "the same without synapses whose weight is 0",
     "pool_synops": "pooled layers: synapses that the spikes before the pooling pass once it is folded into the layer",
     "pool_synops_effective": "the same without synapses whose weight is 0",
     "pool_additions": "pooled layers: spikes added into averages, where pooling is not folded",
@@ -40,6 +44,7 @@ PER_EVENT = {
 }
 PER_STEP = {
     "outputs": "output elements",
+    "most_spikes": "layers fed by spikes: how many an input element can be the sum or average of",
     "mac_dense": "synapses inside the borders: multiply-accumulates of a dense pass",
     "mac_dense_effective": "the same without synapses whose weight is 0",
     "mac_padded": "multiply-accumulates as the literature counts them, the border's zeros included",
@@ -120,7 +125,7 @@ def count(graph: Graph, recording: Recording, frames: Frames) -> Traffic:
     rows = []
     for node in graph:
         if isinstance(node, WEIGHTED):
-            rows.append(_synaptic_row(graph, layers[node.name], flowing[node.inputs[0]]))
+            rows.append(_synaptic_row(graph, layers[node.name], flowing[node.inputs[0]], sent[node.inputs[0]]))
         elif isinstance(node, Spiking):
             rows.append(_population_row(graph, node, recording.spikes[node.name]))
         elif isinstance(node, Add):
@@ -157,7 +162,7 @@ def _assemble(rows: list[_Row], steps_samples: tuple[int, ...], static: bool) ->
     )
 
 
-def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
+def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None, value: Value) -> _Row:
     node = layer.node
     if source is None:
         raise GraphError(
@@ -169,17 +174,16 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
         additions = {"events": total(active), "residual_additions": total(source.values)}
         biases = layer.outputs * adds_bias(graph, node)
         return _Row(node.name, "skip", False, additions, {"outputs": layer.outputs, "bias_additions": biases})
-    per_event = {
-        "events": total(active),
-        "synops": weighted_total(active, layer.fan_out),
-        "synops_effective": weighted_total(active, layer.fan_out_effective),
-    }
+    per_event = {"events": total(active), **_passed("synops", active, layer)}
     if layer.kind == "pooled":
-        per_event["pool_synops"] = weighted_total(source.values, layer.fan_out)
-        per_event["pool_synops_effective"] = weighted_total(source.values, layer.fan_out_effective)
-        per_event["pool_additions"] = total(source.values)
+        per_event |= {**_passed("pool_synops", source.values, layer), "pool_additions": total(source.values)}
+    elif layer.kind == "graded":
+        per_event |= _passed("spike_synops", source.values, layer)
+    elif layer.kind == "analog":
+        per_event |= _passed("unit_synops", source.values == source.divisor, layer)
     per_step = {
         "outputs": layer.outputs,
+        "most_spikes": 0 if layer.kind == "analog" else round(value.greatest * source.divisor),
         "mac_dense": layer.dense,
         "mac_dense_effective": int(layer.fan_out_effective.sum()),
         "mac_padded": layer.padded,
@@ -187,6 +191,14 @@ def _synaptic_row(graph: Graph, layer: Synapses, source: Signal | None) -> _Row:
     }
     size = layer.inputs * source.divisor
     return _Row(node.name, layer.kind, layer.input_fed, per_event, per_step, total(source.values), size)
+
+
+def _passed(name: str, values: np.ndarray, layer: Synapses) -> dict[str, np.ndarray]:
+    """Synapses that so many events at each input pass, and without those whose weight is 0."""
+    return {
+        name: weighted_total(values, layer.fan_out),
+        f"{name}_effective": weighted_total(values, layer.fan_out_effective),
+    }
 
 
 def _population_row(graph: Graph, node: Spiking, spikes: np.ndarray) -> _Row:

@@ -9,7 +9,7 @@ from torch import nn
 
 from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import Progress
-from tet_deploy.counting import EnergyReport, estimate
+from tet_deploy.counting import WORDS, EnergyReport, estimate
 from tet_deploy.data import FrameData
 from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import Run, side_by_side
@@ -88,7 +88,7 @@ def _table(found: dict[str, Any], name: str) -> Table:
         nanojoules = (number({key: value / 1e3 for key, value in energy.items()}, 1) for energy in spent)
         rows.append((f"step {t + 1}", *accuracy, *nanojoules))
     columns = ("stopped after", "SDT, %", "TET, %", "SDT, nJ", "TET, nJ")
-    return Table(title=f"Test accuracy, and energy '{name}' per inference, of one run", columns=columns, rows=rows)
+    return Table(title=f"Test accuracy, and energy per inference ({WORDS[name]}), of one run", columns=columns, rows=rows)
 
 
 def _draw(figure: Figure, found: dict[str, Any], name: str) -> None:
@@ -101,5 +101,5 @@ def _draw(figure: Figure, found: dict[str, Any], name: str) -> None:
             place: dict[str, Any] = {"xytext": (6, -10), "textcoords": "offset points", "fontsize": 8, "color": COLORS[loss]}
             ax.annotate(f"step {step}", (spent[step - 1], mean[step - 1]), **place)
     ax.set_xlim(left=0)
-    ax.set(xlabel=f"energy per inference (nJ), '{name}'", ylabel="test accuracy (%)")
+    ax.set(xlabel=f"energy per inference (nJ), {WORDS[name]}", ylabel="test accuracy (%)")
     ax.legend(loc="lower right")

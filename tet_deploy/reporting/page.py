@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from tet_deploy._version import __version__
 from tet_deploy.chips.resources import Resources
 from tet_deploy.chips.tables import limit_table, population_table, rule_table, struck, verdict
-from tet_deploy.counting.conventions import CACHED, ENERGIES
+from tet_deploy.counting.conventions import MEANINGS, WORDS
 from tet_deploy.counting.export import LAYERS, notes, write_csv
 from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.errors import ArtifactError, DataError
 from tet_deploy.files import Kind, begins_with, check_writable, head, written_whole
@@ -147,7 +148,7 @@ def _energy_tile(report: EnergyReport) -> _Tile:
     if "ann" in report.names and mean > 0:
         dense = report.mean("ann")
         note += f"; one dense pass without spikes: {energy_text(dense)}, {significant(dense / mean)} times that"
-    return _Tile(f"Energy per inference, '{name}', table {report.table.name}", energy_text(mean), note)
+    return _Tile(f"Energy per inference, {WORDS[name]}, table {report.table.label}", energy_text(mean), note)
 
 
 def mismatched(counts: Mapping[str, int]) -> int:
@@ -190,14 +191,13 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
     """What the page's energy section shows."""
     if report is None:
         return None
-    explained = ENERGIES | {"cached": CACHED}
     traffic, additions = report.traffic, report.additions()
     macs, synops = report.multiplications(report.policies.input), traffic["synops"]
     spent = [priced.by_layer(report.default) for priced in report.by_table]
     layers = [
         {
             "layer": layer,
-            "kind": kind,
+            "kind": FED_BY[kind],
             "rate": float(traffic.input_mean[row].mean()) if kind in ("spike", "pooled") else None,
             "events": float(traffic["events"][row].sum()) / report.samples,
             "synops": float(synops[row].sum()) / report.samples,
@@ -211,6 +211,9 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
     return {
         "report": report,
         "layers": layers,
-        "named": {name: explained[name] for name in explained if any(name in priced.names for priced in report.by_table)},
+        "named": {
+            name: meaning for name, meaning in MEANINGS.items() if any(name in priced.names for priced in report.by_table)
+        },
+        "words": WORDS,
         "notes": notes(report),
     }

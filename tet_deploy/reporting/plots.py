@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tet_deploy.counting.conventions import WORDS
 from tet_deploy.counting.model import EnergyReport
+from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, plain_label, render
 from tet_deploy.reporting.units import energy_text, energy_unit, percent
@@ -56,7 +58,7 @@ def energy_by_layer(report: EnergyReport) -> str:
     """The default energy of each synaptic layer, multiplications and additions stacked."""
     parts = {name: value.sum(axis=1) for name, value in report.parts(report.default).items()}
     rows = [row for row, kind in enumerate(report.traffic.kinds) if kind not in (*NEURON_KINDS, "add")]
-    layers = [f"{report.traffic.layers[row]} ({report.traffic.kinds[row]})" for row in rows]
+    layers = [f"{report.traffic.layers[row]} ({FED_BY[report.traffic.kinds[row]]})" for row in rows]
     totals = np.array([sum(value[row] for value in parts.values()) for row in rows])
     size, unit = energy_unit(totals.max(initial=0))
 
@@ -67,7 +69,7 @@ def energy_by_layer(report: EnergyReport) -> str:
             ax.barh(range(len(rows)), value[rows] / size, left=left, color=color, height=0.62, label=name)
             left = left + value[rows] / size
         _print_values(ax, left, [energy_text(total) for total in totals])
-        ax.set_xlabel(f"energy per inference ({unit}), '{report.default}'")
+        ax.set_xlabel(f"energy per inference ({unit}), {WORDS[report.default]}")
         figure.legend(loc="outside upper right", ncols=2)
 
     height = 1.1 + 0.33 * len(rows)
@@ -83,7 +85,7 @@ def named_energies(report: EnergyReport) -> str:
     logarithmic = len(positive) > 0 and positive.max() / positive.min() > _LOG_FROM
 
     def draw(figure: Figure) -> None:
-        ax = _bars(figure, [f"{name} (default)" if name == report.default else name for name in report.names])
+        ax = _bars(figure, [f"{WORDS[name]} (default)" if name == report.default else WORDS[name] for name in report.names])
         colors = [SERIES[0] if name == report.default else SERIES[2] for name in report.names]
         bars, whiskers = means / size, spreads / size
         ax.barh(range(len(means)), bars, xerr=whiskers, color=colors, ecolor=QUIET, height=0.62, log=logarithmic)
@@ -92,7 +94,7 @@ def named_energies(report: EnergyReport) -> str:
         ax.set_xlabel(f"energy per inference ({unit}){scale}; whiskers: one std over samples")
 
     name = f"named-energies-{re.sub('[^a-z0-9]', '-', report.table.name.lower())}"
-    alt = f"Energies by table {report.table.name}: {_listed(report.names, means)}"
+    alt = f"Energies by table {report.table.name}: {_listed([WORDS[name] for name in report.names], means)}"
     return render(name, alt, draw, height=0.75 + 0.36 * len(means))
 
 
@@ -109,10 +111,10 @@ def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str
         if "ann" in report.names and report.mean("ann") < _FAR * spent.max():
             dense = report.mean("ann") / size
             ax.axvline(dense, color=SERIES[1], linestyle="--")
-            ax.text(dense, 0.04, "one dense pass ('ann')  ", transform=ax.get_xaxis_transform(), ha="right")
+            ax.text(dense, 0.04, f"{WORDS['ann']}  ", transform=ax.get_xaxis_transform(), ha="right")
         ax.set_xlim(left=0)
         ax.margins(y=0.18)
-        ax.set_xlabel(f"energy per inference ({unit}), '{report.default}', after 1 to {report.steps} steps")
+        ax.set_xlabel(f"energy per inference ({unit}), {WORDS[report.default]}, after 1 to {report.steps} steps")
         ax.set_ylabel("accuracy (%)")
 
     points = (f"{percent(share)} at {energy_text(energy)}" for share, energy in zip(accuracy, spent, strict=True))
