@@ -16,17 +16,16 @@ from pathlib import Path
 import numpy as np
 
 import tet_deploy as td
-from tet_deploy.contracts import Recording
 from tet_deploy.data.opened import open_samples
+from tet_deploy.energy_curve import Point, energy_curve
 from tet_deploy.errors import DataError
 from tet_deploy.experiments.figures import COLORS, GREY, save_figure
 from tet_deploy.ir.graph import Graph
 from tet_deploy.layout import Table
-from tet_deploy.stopping import Stopped, calibrated
+from tet_deploy.stopping import calibrated
 
 WANTED = (0.90, 0.95, 0.96, 0.97)
 TABLE = "45nm-int8"
-MARGINS = 12  # points of a curve
 
 
 def main() -> None:
@@ -40,12 +39,12 @@ def main() -> None:
         graph = td.load(folder / "network.int8.safetensors")
         samples, of = open_samples(None, graph.metadata)
         frames, labels = samples.batch(range(len(samples)))
-        recording = td.run(graph, frames, runtime="onnx", probes="none")
-        curves[of] = [point(graph, frames, rule.on(recording, labels)) for rule in rules(recording)]
+        course = energy_curve(graph, frames, labels, runtime="onnx", table=TABLE)
+        curves[of] = course.early()
         print(
-            Table(of, ("accuracy", "of 95 %", "mean steps", "nJ a sample"), [row(*each) for each in curves[of]]), end="\n\n"
+            Table(of, ("accuracy", "of 95 %", "mean steps", "nJ a sample"), [row(each) for each in curves[of]]), end="\n\n"
         )
-        print(Table(f"{of}, calibrated on every other", COLUMNS, judged(graph, frames, recording, labels)), end="\n\n")
+        print(Table(f"{of}, calibrated on every other", COLUMNS, judged(graph, frames, labels)), end="\n\n")
     if arguments.figure:
         save_figure(lambda figure: draw(figure, curves), arguments.figure, (7.2, 2.9))
 
@@ -53,49 +52,35 @@ def main() -> None:
 COLUMNS = ("wanted", "margin", "accuracy", "of 95 %", "mean steps", "nJ a sample")
 
 
-def rules(recording: Recording) -> list[td.EarlyStop]:
-    """Never before the last step, at margins that part the samples evenly, and always at the first."""
-    mean = np.sort(recording.sums / np.arange(1, recording.steps + 1)[:, None, None], axis=-1)
-    lead = (mean[..., -1] - mean[..., -2])[:-1]
-    chosen = [np.inf, *np.quantile(lead, np.linspace(1, 0, MARGINS)[1:-1]), 0.0]
-    return [td.EarlyStop(threshold=float(margin), steps=recording.steps) for margin in chosen]
+def row(point: Point) -> tuple[str, ...]:
+    low, high = point.interval
+    energy = point.picojoules[TABLE] / 1e3
+    return f"{point.accuracy:.2%}", f"{low:.1%} to {high:.1%}", f"{point.mean_steps:.2f}", f"{energy:.1f}"
 
 
-def point(graph: Graph, frames: np.ndarray, found: Stopped) -> tuple[Stopped, float]:
-    """What a rule decided, and nanojoules a sample: each sample's own steps."""
-    total = 0.0
-    for steps in np.unique(found.steps):
-        energy = td.energy(graph, frames[:steps, found.steps == steps], runtime="onnx", table=TABLE)
-        total += energy.mean(energy.default) * energy.samples
-    return found, total / len(found.steps) / 1e3
-
-
-def row(found: Stopped, energy: float) -> tuple[str, ...]:
-    low, high = found.interval
-    return f"{found.accuracy:.2%}", f"{low:.1%} to {high:.1%}", f"{found.mean_steps:.2f}", f"{energy:.1f}"
-
-
-def judged(graph: Graph, frames: np.ndarray, recording: Recording, labels: np.ndarray) -> list[tuple[str, ...]]:
+def judged(graph: Graph, frames: np.ndarray, labels: np.ndarray) -> list[tuple[str, ...]]:
     """For each wanted accuracy, the rule of the even samples and what it decides on the odd ones."""
-    parts = [Recording(readout=recording.readout[:, start::2], runtime=recording.runtime) for start in (0, 1)]
+    recording = td.run(graph, frames[:, ::2], runtime="onnx", probes="none")
+    others = energy_curve(graph, frames[:, 1::2], labels[1::2], runtime="onnx", table=TABLE)
     rows = []
     for wanted in WANTED:
         try:
-            rule = calibrated(parts[0], labels[::2], accuracy=wanted)
+            rule = calibrated(recording, labels[::2], accuracy=wanted)
         except DataError:
             rows.append((f"{wanted:.0%}", "not shown", "-", "-", "-", "-"))
             continue
-        found = point(graph, frames[:, 1::2], rule.on(parts[1], labels[1::2]))
-        rows.append((f"{wanted:.0%}", f"{rule.threshold:.4g}", *row(*found)))
+        rows.append((f"{wanted:.0%}", f"{rule.threshold:.4g}", *row(others.stopped(rule.threshold))))
     return rows
 
 
-def draw(figure: object, curves: dict[str, list[tuple[Stopped, float]]]) -> None:
+def draw(figure: object, curves: dict[str, list[Point]]) -> None:
     left, right = figure.subplots(1, 2, sharey=True)  # type: ignore[attr-defined]  # matplotlib's
     for (of, points), color in zip(curves.items(), (COLORS["tet"], COLORS["sdt"], GREY), strict=False):
-        accuracy = [100 * found.accuracy for found, _ in points]
-        left.plot([found.mean_steps for found, _ in points], accuracy, "o-", color=color, markersize=3.5, label=of)
-        right.plot([energy for _, energy in points], accuracy, "o-", color=color, markersize=3.5, label=of)
+        accuracy = [100 * point.accuracy for point in points]
+        left.plot([point.mean_steps for point in points], accuracy, "o-", color=color, markersize=3.5, label=of)
+        right.plot(
+            [point.picojoules[TABLE] / 1e3 for point in points], accuracy, "o-", color=color, markersize=3.5, label=of
+        )
     left.set(xlabel="steps until a decision, mean", ylabel="accuracy (%)")
     right.set(xlabel=f"energy a sample (nJ, {TABLE})")
     left.legend()

@@ -62,7 +62,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "recipes": set(),
     "training": CORE | TORCH_SIDE | {"recipes", "passes", "units"},
     "tracing": CORE | {"nn"},
-    "experiments": CORE | TORCH_SIDE | {"counting", "decisions", "deployment", "layout", "pipeline"},
+    "experiments": CORE | TORCH_SIDE | {"counting", "decisions", "deployment", "energy_curve", "layout", "pipeline"},
     "terminal": {"contracts", "errors", "layout"},
 }
 CHECKED_ON_BOTH_SIDES = {"exporters", "validation", "debugging"}
@@ -71,6 +71,7 @@ ANYTHING = {
     "demo",
     "deployment",
     "doctor",
+    "energy_curve",
     "links",
     "live",
     "part_files",

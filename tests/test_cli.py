@@ -228,6 +228,22 @@ def test_parts_of_other_conventions_add_up_to_the_whole(folder, tmp_path):
     assert merged == whole
 
 
+def test_curves_of_two_networks_from_one_run_each(folder, tmp_path):
+    """Accuracy and energy by step and by early stop, side by side, in JSON and in a figure; parts add up."""
+    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--curve", "--table", "45nm-fp32")
+    whole = json.loads(command(*words, "--json", cwd=folder)[0])
+    assert whole["stopped_after"][-1]["picojoules"] == whole["early_stops"][0]["picojoules"]
+    for name, span in (("a.json", "0:3"), ("b.json", "3:")):
+        command(*words, "--range", span, "--part", tmp_path / name, cwd=folder)
+    assert json.loads(command("merge", tmp_path / "b.json", tmp_path / "a.json", "--json", cwd=folder)[0]) == whole
+    both = (*words, "--beside", "net.safetensors")
+    assert "each at a lead of" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
+    assert "net.safetensors, early stop" in (tmp_path / "curve.svg").read_text()
+    assert set(json.loads(command(*both, "--json", cwd=folder)[0])["networks"]) == {"int8.safetensors", "net.safetensors"}
+    for more in (("--csv", "a.csv"), ("--beside", "net.safetensors", "--range", "0:3"), ("--beside", "int8.safetensors")):
+        assert command(*words, *more, cwd=folder, expect=2)[1].startswith("error: --")
+
+
 def test_train_and_convert(tmp_path):
     """A checkpoint of real digits becomes a network that still decides well."""
     words = ("train", "--data", "digits", "--epochs", 3, "--out", "ckpt.safetensors", "--json")
@@ -354,7 +370,7 @@ def test_names_are_printed_as_they_are(folder):
     ("typed", "offered"),
     [
         ("ins", "inspect"),
-        ("energy x --table 45", "45nm-fp32 45nm-int8"),
+        ("energy x --table 45", "45nm-fp32 45nm-int8 45nm-fp32-8kB"),
         ("run x --runtime on", "onnx"),
         ("train --recipe digits-", "digits-tit"),
         ("train --data event", "event-digits"),

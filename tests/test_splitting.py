@@ -25,6 +25,7 @@ SETTINGS = {
     "validate": {"runtimes": ["reference", "onnx"], "snap_frames": False},
     "compare": {"other": "FOLDER/float.safetensors"},
     "energy": {"table": None},
+    "curve": {"table": None, "policies": {"ones": "added"}},
 }
 
 

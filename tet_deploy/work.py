@@ -19,6 +19,7 @@ from tet_deploy.counting.state import from_state, to_state
 from tet_deploy.data.opened import Opened, open_samples
 from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import runnable
+from tet_deploy.energy_curve import Course, energy_curve
 from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.graph import Graph
@@ -30,7 +31,7 @@ from tet_deploy.passes.snap_to_grid import snapped
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Agreement
 
-Result = Any  # Decisions, Validation, Deviation or EnergyReport
+Result = Any  # Decisions, Validation, Deviation, EnergyReport or Course
 
 
 class Kind(NamedTuple):
@@ -107,6 +108,10 @@ def _energy(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], pro
     return pipeline.energy(graph, frames, table=settings["table"], progress=progress, **settings.get("policies", {}))
 
 
+def _curve(graph: Graph, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> Course:
+    return energy_curve(graph, frames, table=settings["table"], progress=progress, **settings.get("policies", {}))
+
+
 def _compare(pair: Pair, frames: FrameBatches, settings: Mapping[str, Any], progress: Progress | None) -> Deviation:
     x = pair.snapped(frames) if settings.get("snap_frames") else frames
     return compared(pair, x, progress=lambda _: progress)
@@ -121,6 +126,7 @@ KINDS = {
     "validate": Kind(_validate, Validation.to_state, Validation.from_state),
     "compare": Kind(_compare, Deviation.to_state, Deviation.from_state, _pair),
     "energy": Kind(_energy, to_state, from_state),
+    "curve": Kind(_curve, Course.to_state, Course.from_state),
 }
 
 
@@ -131,15 +137,15 @@ class Work:
     Attributes
     ----------
     kind
-        "run", "validate", "compare" or "energy".
+        "run", "validate", "compare", "energy" or "curve".
     network
         File of the network; of "compare" the first link, see `links`.
     frames
         As `data.opened.open_samples` takes it; by default what the network was trained on.
     settings
         Plain JSON values. For "run" `runtime`; for "validate" `runtimes`, by default all that can run the network, and
-        `snap_frames`; for "compare" `other`, the second link, and `snap_frames`; for "energy" `table`, and
-        `policies` where there are any.
+        `snap_frames`; for "compare" `other`, the second link, and `snap_frames`; for "energy" and "curve"
+        `table`, and `policies` where there are any.
     """
 
     kind: str

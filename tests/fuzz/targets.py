@@ -328,12 +328,14 @@ def write_parts(folder: Path) -> None:
         "run": {"runtime": "reference"},
         "validate": {"runtimes": ["reference", "onnx"], "snap_frames": False},
         "energy": {"table": None},
+        "curve": {"table": None},
     }
     with tempfile.TemporaryDirectory() as elsewhere:
         network = artifact.save(graph, Path(elsewhere) / "net.safetensors")
-        np.save(Path(elsewhere) / "frames.npy", testing.random_frames(graph, rng, 2, 6))
+        labels = rng.integers(0, 2, 6)
+        np.savez(Path(elsewhere) / "frames.npz", frames=testing.random_frames(graph, rng, 2, 6), labels=labels)
         for kind, chosen in settings.items():
-            work = Work(kind=kind, network=str(network), frames=f"{elsewhere}/frames.npy", settings=chosen)
+            work = Work(kind=kind, network=str(network), frames=f"{elsewhere}/frames.npz", settings=chosen)
             part_files.write_part(work.opened().do(1, 4), folder / kind)
 
 

@@ -23,8 +23,9 @@ from tet_deploy.cli.options import (
     runtimes_of,
     samples_for,
 )
-from tet_deploy.cli.results import print_result, show_energy
+from tet_deploy.cli.results import print_result, show_curve, show_curves, show_energy
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
+from tet_deploy.errors import ArgumentError
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.reporting import check_report_path
@@ -39,6 +40,11 @@ def energy(
     policy: EnergyPolicies = None,
     csv: Annotated[Path | None, typer.Option(help="Write the per-layer table here.")] = None,
     latex: Annotated[Path | None, typer.Option(help="Write tables for a paper here, in LaTeX.")] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Accuracy and energy after each step and with early stops, from the one run.")
+    ] = False,
+    beside: Annotated[list[Path] | None, typer.Option(help="With --curve: another network to draw beside it.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="With --curve: draw it here, as SVG.")] = None,
     range_: Range = None,
     part: PartFile = None,
     workers: Workers = 1,
@@ -50,19 +56,59 @@ def energy(
     from tet_deploy.counting.export import LAYERS, write_csv
     from tet_deploy.counting.latex import LATEX, write_latex
 
+    if curve:
+        if csv is not None or latex is not None:
+            raise ArgumentError("--curve: is no table of layers. Leave out --csv and --latex, or run `energy` without it.")
+        split = Split(range_, part, workers, cluster, resume)
+        _curves([network, *(beside or ())], frames, samples, table, policy, figure, split, as_json)
+        return
+    if beside or figure is not None:
+        raise ArgumentError("--beside, --figure: are for curves. Add --curve.")
     for path, kind in ((csv, LAYERS), (latex, LATEX)):
         if path is not None:
             check_writable(path, kind)
-    settings: dict[str, Any] = {"table": table and table.split(",")}
-    if policy:
-        settings["policies"] = policies_of(policy)
-    work = Work(kind="energy", network=str(network), frames=frames, settings=settings)
+    work = Work(kind="energy", network=str(network), frames=frames, settings=_settings(table, policy))
     done = carry_out(work, samples, Split(range_, part, workers, cluster, resume))
     if csv is not None:
         write_csv(done.result, csv)
     if latex is not None:
         write_latex(done.result, latex, done.which)
     show_energy(done, as_json)
+
+
+def _settings(table: str | None, policy: str | None) -> dict[str, Any]:
+    """What the work of counting depends on; policies only where some are asked for."""
+    return {"table": table and table.split(","), **({"policies": policies_of(policy)} if policy else {})}
+
+
+def _curves(
+    networks: list[Path],
+    frames: str | None,
+    samples: int | None,
+    table: str | None,
+    policy: str | None,
+    figure: Path | None,
+    split: Split,
+    as_json: bool,
+) -> None:
+    """Curves of one or more networks on the same samples, one run of each."""
+    from tet_deploy.experiments.curves import check_figure, save_curves
+
+    if len(networks) > 1 and split.range is not None:
+        raise ArgumentError("--range: is of one network. Do the other's by itself, and leave out --beside.")
+    if len({path.name for path in networks}) < len(networks):
+        raise ArgumentError("--beside: networks are told apart by the names of their files. Rename one.")
+    if figure is not None:
+        check_figure(figure)
+    settings = _settings(table, policy)
+    works = [Work(kind="curve", network=str(path), frames=frames, settings=settings) for path in networks]
+    done = {Path(work.network).name: carry_out(work, samples, split) for work in works}
+    if figure is not None:
+        save_curves({name: each.result for name, each in done.items()}, figure)
+    if len(done) == 1:
+        show_curve(done[networks[0].name], as_json)
+    else:
+        show_curves(done, as_json)
 
 
 def report(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
 
 from tet_deploy import counting, terminal
 from tet_deploy.debugging import Diagnosis, cause_table
+from tet_deploy.energy_curve import curve_table, curve_values
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.tables import deviation_tables, deviation_values
 from tet_deploy.links.vectors import Checked
@@ -98,6 +99,29 @@ def show_energy(done: Done, as_json: bool) -> None:
     tell_ranges(done.result.ranges)
 
 
+def show_curve(done: Done, as_json: bool) -> None:
+    """What `energy --curve` and a merge of its parts print."""
+    if as_json:
+        print_json(_curve(done))
+    else:
+        terminal.say(curve_table(done.result, done.which))
+    tell_ranges(done.result.ranges)
+
+
+def show_curves(done: Mapping[str, Done], as_json: bool) -> None:
+    """What `energy --curve --beside` prints: a curve for each file of a network."""
+    if as_json:
+        print_json({"networks": {name: _curve(each) for name, each in done.items()}})
+    for name, each in done.items():
+        if not as_json:
+            terminal.say(curve_table(each.result, f"{name}, {each.which}"))
+        tell_ranges(each.result.ranges)
+
+
+def _curve(done: Done) -> dict[str, Any]:
+    return {"of": done.which, **curve_values(done.result), **_ranges(done.result.ranges)}
+
+
 def tell_ranges(totals: RangeTotals) -> None:
     """Say in a line that values left the chip's range."""
     if totals.said:
@@ -113,6 +137,7 @@ SHOW: dict[str, Callable[[Done, bool], None]] = {
     "validate": show_validate,
     "compare": show_compare,
     "energy": show_energy,
+    "curve": show_curve,
 }
 
 

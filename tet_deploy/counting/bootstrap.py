@@ -6,12 +6,11 @@ B samples are drawn from the B counted ones, with replacement, 1,000 times, from
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from tet_deploy.counting.energies import ADDITIONS, MACS
+from tet_deploy.counting.energies import ADDITIONS, MACS, price_of
 from tet_deploy.counting.model import EnergyReport
 
 CONFIDENCE = 0.95
@@ -48,12 +47,7 @@ def resampled(operations: np.ndarray) -> np.ndarray:
 def _interval(report: EnergyReport, sums: np.ndarray) -> list[float]:
     """Prices of the drawn sums, beside what every sample spends alike."""
     terms, _ = report.terms(report.default)
-    price = [next((term.price for term in terms if term.part == part), Fraction(0)) for part in (MACS, ADDITIONS)]
-    totals = report.operations[:, 2] @ report.operations[:, :2]
-    alike = (
-        report.exact_mean(report.default)
-        - sum((p * int(n) for p, n in zip(price, totals, strict=True)), Fraction(0)) / report.samples
-    )
-    means = sums @ np.array([float(p) for p in price]) / report.samples + float(alike)
+    prices = np.array([float(price_of(terms, part)) for part in (MACS, ADDITIONS)])
+    means = sums @ prices / report.samples + float(report.alike_each_step() * report.steps)
     tail = (1 - CONFIDENCE) / 2
     return [float(bound) for bound in np.quantile(means, (tail, 1 - tail))]

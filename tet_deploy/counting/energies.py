@@ -151,6 +151,11 @@ def counted(found: Sequence[Term], part: str, column: Column) -> np.ndarray:
     return total
 
 
+def price_of(found: Sequence[Term], part: str) -> Fraction:
+    """Picojoules of one operation of that part; 0 where there is none. All terms of multiplications have one price."""
+    return next((term.price for term in found if term.part == part), Fraction(0))
+
+
 def per_sample(found: Sequence[Term], column: Column, unit: int) -> np.ndarray:
     """Energy of each inference in units of 1/unit picojoules: Python ints [L, B] from columns int64 [L, T, B]."""
 

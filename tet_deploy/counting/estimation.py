@@ -84,6 +84,23 @@ def estimate(
     >>> report = estimate(graph, recording, frames)  # doctest: +SKIP
     >>> report.mean(report.default)  # doctest: +SKIP
     """
+    chosen = (input_policy, pool_policy, effective, ones, sums, still)
+    return counted_each(graph, recording, frames, table, *chosen)[0]
+
+
+def counted_each(
+    graph: Graph,
+    recording: Recording,
+    frames: Frames,
+    table: Chosen | Sequence[Chosen] | None = None,
+    input_policy: str | None = None,
+    pool_policy: str = "fold",
+    effective: bool = False,
+    ones: str = "multiplied",
+    sums: str = "multiplied",
+    still: str = "every step",
+) -> tuple[EnergyReport, np.ndarray]:
+    """As `estimate`, and int64 [2, T, B]: each sample's multiply-accumulates and additions behind the default energy."""
     by_encoding = "event" if need_graph(graph).input.sends_counts else "dense"
     prices, *beside = choose(table, quantized=graph.is_quantized)
     policies = Policies(
@@ -105,13 +122,16 @@ def estimate(
     starts = range(0, recording.samples, _SAMPLES_AT_ONCE)
     parts = (count(graph, recording.sample(a, a + _SAMPLES_AT_ONCE), frames[:, a : a + _SAMPLES_AT_ONCE]) for a in starts)
     tables = (prices, *beside)
-    found = (_report(graph, recording.runtime, traffic, tables, policies) for traffic in parts)
-    return dataclasses.replace(functools.reduce(operator.add, found), ranges=RangeTotals.of(graph, recording.ranges))
+    reports, operations = zip(
+        *(_report(graph, recording.runtime, traffic, tables, policies) for traffic in parts), strict=True
+    )
+    report = dataclasses.replace(functools.reduce(operator.add, reports), ranges=RangeTotals.of(graph, recording.ranges))
+    return report, np.concatenate(operations, axis=2)
 
 
 def _report(
     graph: Graph, runtime: str, traffic: Traffic, tables: tuple[EnergyTable, ...], policies: Policies
-) -> EnergyReport:
+) -> tuple[EnergyReport, np.ndarray]:
     macs, totals = _dense_macs(graph, traffic), Totals.of(traffic)
     whole = np.where(np.array(traffic.kinds)[:, None, None] == "analog", 0, traffic.input_sum)  # no energy needs the others
 
@@ -128,18 +148,21 @@ def _report(
     names = {table.name: energy_names(table, policies, totals) for table in tables}
     default = "dense_in" if policies.input == "dense" else "event"
     behind = energies.terms(default, priced_layers(totals, macs), tables[0], policies)
-    operations = [energies.counted(behind, part, column).sum(axis=(0, 1)) for part in (energies.MACS, energies.ADDITIONS)]
-    return EnergyReport(
+    parts = (energies.MACS, energies.ADDITIONS)
+    operations = np.stack([energies.counted(behind, part, column).sum(axis=0) for part in parts])  # [2, T, B]
+    each = np.column_stack([*operations.sum(axis=1), np.ones(totals.samples, np.int64)])
+    report = EnergyReport(
         traffic=totals,
         table=tables[0],
         beside=tables[1:],
         policies=policies,
         dense_macs=macs,
         squares={table.name: {name: squares(table, name) for name in names[table.name]} for table in tables},
-        operations=tallied(np.stack([*operations, np.ones_like(operations[0])], axis=1)),
+        operations=tallied(each),
         runtime=runtime,
         digest=graph.digest(),
     )
+    return report, operations
 
 
 def _dense_macs(graph: Graph, traffic: Traffic) -> np.ndarray:

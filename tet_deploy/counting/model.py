@@ -108,6 +108,14 @@ class EnergyReport:
         """Number of samples B."""
         return self.traffic.samples
 
+    def alike_each_step(self) -> Fraction:
+        """Picojoules of the default energy that each sample spends in each step whatever it shows, exactly."""
+        terms, _ = self.terms(self.default)
+        operations = self.operations[:, 2] @ self.operations[:, :2]
+        prices = (energies.price_of(terms, part) for part in (energies.MACS, energies.ADDITIONS))
+        spent = sum((price * int(n) for price, n in zip(prices, operations, strict=True)), Fraction(0))
+        return (self.exact_mean(self.default) - spent / self.samples) / self.steps
+
     def parts(self, name: str) -> dict[str, np.ndarray]:
         """One energy split by `PARTS`: float64 [L, T] each, mean picojoules. `ann`, a single pass, lies in step 1."""
         terms, unit = self.terms(name)
