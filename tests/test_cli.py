@@ -237,7 +237,7 @@ def test_curves_of_two_networks_from_one_run_each(folder, tmp_path):
         command(*words, "--range", span, "--part", tmp_path / name, cwd=folder)
     assert json.loads(command("merge", tmp_path / "b.json", tmp_path / "a.json", "--json", cwd=folder)[0]) == whole
     both = (*words, "--beside", "net.safetensors")
-    assert "each at a lead of" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
+    assert "lead>=inf" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
     assert "net.safetensors, early stop" in (tmp_path / "curve.svg").read_text()
     assert set(json.loads(command(*both, "--json", cwd=folder)[0])["networks"]) == {"int8.safetensors", "net.safetensors"}
     for more in (("--csv", "a.csv"), ("--beside", "net.safetensors", "--range", "0:3"), ("--beside", "int8.safetensors")):

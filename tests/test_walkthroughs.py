@@ -34,7 +34,15 @@ WHOLE = (
     "latency.md",
     "cluster.md",
 )  # pages that run as they stand
-FRAGMENTS = ("debugging.md", "few_bits.md", "lava.md", "loihi.md", "nir.md", "ranges.md")  # that begin with a network
+FRAGMENTS = (
+    "debugging.md",
+    "energy.md",
+    "few_bits.md",
+    "lava.md",
+    "loihi.md",
+    "nir.md",
+    "ranges.md",
+)  # that begin with a network
 OTHERS = {  # whose code is run elsewhere in this file, or why it is not
     **dict.fromkeys(PAGES, "trained elsewhere"),
     "onnx.md": "decision",
@@ -197,6 +205,18 @@ def test_the_fragment_on_debugging_finds_three_bits(names):
     td.save(td.quantize(names["network"], names["frames"], bits=3), "int3.safetensors")
     causes = _run("debugging.md", **names)["found"].causes
     assert causes and not any(cause.ran for cause in causes)
+
+
+def test_the_fragments_on_energy_hold_what_they_assert(names):
+    """Also by the example of a table of one's own, of which the page shows the beginning."""
+    example = Path(__file__).parent / "counting" / "own_table.toml"
+    shutil.copy(example, ".")
+    assert _run("energy.md", **names)["own"].table.name == "28nm-fp16"
+    shown = re.search(r"```toml\n(.*?)```", (DOCS / "energy.md").read_text(), re.DOTALL).group(1)
+    keys = {line.split(" =")[0] for line in shown.splitlines()}
+    assert keys <= {line.split(" =")[0] for line in example.read_text().splitlines()} | {
+        line for line in keys if "#" in line
+    }
 
 
 def test_the_fragment_on_few_bits_trains_integers(names, tmp_path):

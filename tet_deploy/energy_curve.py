@@ -232,16 +232,17 @@ def curve_values(course: Course) -> dict[str, Any]:
 
 
 def curve_table(course: Course, which: str = "") -> Table:
-    """Both curves, a row for each point."""
+    """Both curves, a row for each point: after which step all samples stop, or at which lead each of them does."""
     names = [priced.table.name for priced in course.report.by_table]
     labels = [f"nJ by {priced.table.label}" for priced in course.report.by_table]
     rows = []
     for point in (*course.by_step(), *course.early()):
-        stop = f"all after step {point.step}" if point.step else f"each at a lead of {point.margin:.4g}"
+        stop = f"step {point.step}" if point.step else f"lead>={point.margin:.3g}"
         low, high = point.interval
         energies = (f"{point.picojoules[name] / 1000:,.3f}" for name in names)
         rows.append((stop, f"{point.accuracy:.2%}", f"{low:.1%} to {high:.1%}", f"{point.mean_steps:.2f}", *energies))
-    title = f"Accuracy and energy ({WORDS[course.report.default]}) by when to stop, {which or f'{course.samples:,} samples'}"
+    words, of = WORDS[course.report.default], which or f"{course.samples:,} samples"
+    title = f"Accuracy and energy ({words}), stopped after a step or at a lead, {of}"
     return Table(title, ("stop", "accuracy", "95 %", "mean steps", *labels), rows)
 
 

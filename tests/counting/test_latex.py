@@ -41,7 +41,7 @@ def check(text):
     depth = np.cumsum([(sign == "{") - (sign == "}") for sign in bare])
     assert depth.min() == 0 == depth[-1] and bare.count("$") % 2 == 0
     opened = re.findall(r"\\(begin|end)\{(\w+)\}", body)
-    assert opened == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")] * 3
+    assert opened == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")] * 4
     for columns, rows in re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", body, re.DOTALL):
         cells = [row for row in rows.splitlines() if not row.startswith("\\")]
         assert cells and all(row.endswith(r" \\") for row in cells)

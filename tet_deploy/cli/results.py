@@ -93,9 +93,11 @@ def show_energy(done: Done, as_json: bool) -> None:
     if as_json:
         print_json({"of": done.which, **counting.to_dict(done.result), **_ranges(done.result.ranges)})
     else:
-        terminal.say(counting.energy_table(done.result, done.which))
-        terminal.say(counting.summary_table(done.result))
-        terminal.say(counting.layer_table(done.result))
+        report = done.result
+        tables = (counting.summary_table(report), counting.rate_table(report), counting.layer_table(report))
+        for table in (counting.energy_table(report, done.which), *tables):
+            if table is not None:
+                terminal.say(table)
     tell_ranges(done.result.ranges)
 
 

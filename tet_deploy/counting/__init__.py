@@ -1,6 +1,6 @@
 """Exact counts of additions and multiplications, and what they would cost."""
 
-from tet_deploy.counting.as_table import energy_table, layer_table, summary_table
+from tet_deploy.counting.as_table import energy_table, layer_table, rate_table, summary_table
 from tet_deploy.counting.break_even import BreakEven, Rate, break_even
 from tet_deploy.counting.conventions import ENERGIES, MEANINGS, VARIANTS, WORDS
 from tet_deploy.counting.estimation import estimate
@@ -27,6 +27,7 @@ __all__ = [
     "energy_table",
     "estimate",
     "layer_table",
+    "rate_table",
     "summary_table",
     "table",
     "to_dict",

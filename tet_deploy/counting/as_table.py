@@ -28,28 +28,37 @@ def energy_table(report: EnergyReport, samples: str = "") -> Table:
     return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
 
 
-def summary_table(report: EnergyReport) -> Table:
-    """How sure the default energy is, at which firing rate it would be the dense pass's, and extras, by each table."""
+def summary_table(report: EnergyReport) -> Table | None:
+    """How sure the default energy is, and extras that no energy includes, by each table; None where there is neither."""
     priced, sure = report.by_table, intervals(report)["tables"]
-    rates = [break_even(each).network for each in priced]
     rows: list[tuple[str, ...]] = []
     if report.samples > 1:
         between = (" to ".join(_nanojoules(*sure[each.table.name])) for each in priced)
-        rows.append((f"nJ, {CONFIDENCE:.0%} interval of the mean ({RESAMPLES:,} resamples, seed {SEED})", *between))
-    rows.append(("firing rate, weighted by synapses", *(_percent(rate.measured) for rate in rates)))
-    rows.append(
-        (f"firing rate at which it costs as much as '{WORDS['ann']}'", *(_percent(rate.break_even) for rate in rates))
-    )
+        rows.append((f"{CONFIDENCE:.0%} interval of the mean ({RESAMPLES:,} resamples, seed {SEED})", *between))
     found = [{extra.what: extra for extra in extras(each)} for each in priced]
     for what in dict.fromkeys(what for some in found for what in some):
         cells = (_nanojoules(some[what].picojoules)[0] if what in some else "" for some in found)
-        rows.append((f"nJ, extra, in no energy above: {what}", *cells))
-    title = f"Of the default energy, '{WORDS[report.default]}'"
-    return Table(title, ("what", *(each.table.label for each in priced)), rows)
+        rows.append((f"extra, in no energy above: {what}", *cells))
+    title = f"In nJ, of the default energy, '{WORDS[report.default]}'"
+    return Table(title, ("what", *(each.table.label for each in priced)), rows) if rows else None
+
+
+def rate_table(report: EnergyReport) -> Table | None:
+    """Firing rates, and those at which it would cost the same without spikes; None where no layer is fed by spikes."""
+    found = [break_even(priced) for priced in report.by_table]
+    by_place = zip(*((each.network, *each.layers) for each in found), strict=True)
+    rows = [
+        (place, *(_percent(rate) for each in rates for rate in each))
+        for place, rates in zip(("all layers", *report.traffic.layers), by_place, strict=True)
+        if any(rate.measured is not None for rate in rates)
+    ]
+    columns = [column for priced in report.by_table for column in (f"rate by {priced.table.label}", "break-even")]
+    title = f"Firing rate, weighted by synapses, and the one at which it costs as much as '{WORDS['ann']}'"
+    return Table(title, ("fed by spikes", *columns), rows) if rows else None
 
 
 def layer_table(report: EnergyReport) -> Table:
-    """Operations, firing rates and the default energy of each synaptic layer, means per inference."""
+    """Operations and the default energy of each synaptic layer, means per inference."""
     counts = {
         "events": report.traffic["events"],
         "multiplications": report.multiplications(report.policies.input),
@@ -57,16 +66,13 @@ def layer_table(report: EnergyReport) -> Table:
     }
     means = {name: value.sum(axis=1) / report.samples for name, value in counts.items()}
     means |= {f"nJ by {priced.table.label}": priced.by_layer(report.default) / 1000 for priced in report.by_table}
-    rates = break_even(report).layers
     rows = []
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
         if kind not in NEURON_KINDS:
-            firing = map(_percent, rates[index])
-            rows.append(
-                (layer, FED_BY.get(kind, "an addition"), *(f"{values[index]:,.1f}" for values in means.values()), *firing)
-            )
-    title = f"Per layer and inference; energy '{WORDS[report.default]}', break-even by {report.table.label}"
-    return Table(title, ("layer", "fed by", *means, "firing rate", "break-even"), rows, text=("fed by",))
+            numbers = (f"{values[index]:,.1f}" for values in means.values())
+            rows.append((layer, FED_BY.get(kind, "an addition"), *numbers))
+    title = f"Per layer and inference; energy '{WORDS[report.default]}'"
+    return Table(title, ("layer", "fed by", *means), rows, text=("fed by",))
 
 
 def _nanojoules(*picojoules: float) -> tuple[str, ...]:

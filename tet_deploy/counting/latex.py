@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tet_deploy.counting.as_table import energy_table, layer_table, summary_table
+from tet_deploy.counting.as_table import energy_table, layer_table, rate_table, summary_table
 from tet_deploy.counting.export import notes
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.tables import EnergyTable
@@ -39,20 +39,18 @@ def latex(report: EnergyReport, samples: str = "") -> str:
     --------
     >>> latex(report).splitlines()[0]  # doctest: +SKIP
     """
-    named, summary, layers = energy_table(report, samples), summary_table(report), layer_table(report)
+    named = energy_table(report, samples)
     words = Table("", named.columns[:-1], [row[:-1] for row in named.rows])
     network = f"Network {report.digest[:_DIGITS]}, spikes of the runtime {report.runtime}."
     policies = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in vars(report.policies).items())
     prices = [_prices(priced.table) for priced in report.by_table]
     caption = f"{named.title}. Conventions: {policies}. {network} {' '.join(prices)}"
     of = f"{samples or f'{report.samples:,} samples'}. {network}"
+    others = {"default": summary_table(report), "rates": rate_table(report), "layers": layer_table(report)}
     rests = "".join(f"% {note}\n" for note in notes(report))
-    return (
-        f"{_FIRST}{rests}"
-        + _table(words, caption, "energy")
-        + _table(summary, f"{summary.title}; {of}", "energy-default")
-        + _table(layers, f"{layers.title}; mean over {of}", "energy-layers")
-    )
+    found = [_table(words, caption, "energy")]
+    found += [_table(each, f"{each.title}; {of}", f"energy-{label}") for label, each in others.items() if each]
+    return f"{_FIRST}{rests}{''.join(found)}"
 
 
 def write_latex(report: EnergyReport, path: str | os.PathLike[str], samples: str = "") -> Path:
