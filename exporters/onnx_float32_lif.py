@@ -4,9 +4,9 @@ All is a whole number: membrane potentials and currents within 2^24, where float
 w = -v, so that a reset is one operator, ThresholdedRelu: w where w > -threshold - 1, else 0.
 
     decay 1     w keeps its value
-    decay 1/2   truncate(w / 2) is the whole number nearest to w * HALF: of an odd w the product lies below |w| / 2 by less
-                than 1/2. Adding -LIFT rounds to it, since float32 holds whole numbers only from 2^23 to 2^24; the current
-                brings the LIFT back.
+    decay 1/2   truncate(w / 2) is the whole number nearest to w * HALF: of an odd w the product lies below |w| / 2, by less
+                than 1/2. Adding -LIFT rounds to it, since float32 holds whole numbers only from 2^23 to 2^24, and the
+                current brings the LIFT back; where v can be held at its limit both may not fit 24 bits, and Round rounds.
 
 Sums so large that one wrap leaves them outside 24 bit are rounded, by far less than what they lie beyond the limits: such a
 neuron fires, or is held. Other decays make products of up to 35 bits, and stay integers.
@@ -40,7 +40,7 @@ class FloatForm:
 
     @property
     def lift(self) -> int:
-        """What the current brings: where v can be held at its limit, a current and LIFT may not fit 24 bits together."""
+        """What the current brings besides."""
         return LIFT if self.halves and not self.held else 0
 
 
@@ -54,38 +54,44 @@ def float_form(node: LIF, certified: Certificate) -> FloatForm:
     return FloatForm(halves=dynamics.decay_v(node).max() == _HALVES, held=not certified.cannot_saturate)
 
 
-def float_lif_function(form: FloatForm, *, by_channel: bool, potentials: bool, states: bool) -> FunctionProto:
-    """`dynamics.fixed_point_lif_step` over time, of -v, fed by `lift` - shifted current - bias; spikes are uint8.
+def float_lif_function(
+    form: FloatForm, *, by_channel: bool, potentials: bool, states: bool, to_floats: bool
+) -> FunctionProto:
+    """`dynamics.fixed_point_lif_step` over time, of -v, fed by `lift` - shifted current - bias; spikes are uint8 or floats.
 
     Attributes `fires_below`, -threshold, and `stays_above`, -threshold - 1, both shifted; or an input, the former.
     """
-    step, constants = [], []
+    step, constants, kept = [], [], "v"
     if form.halves:
-        constants += [_float("half", HALF), _float("lowered", -LIFT)]
-        step += [_node("Mul", ["v", "half"], ["product"]), _node("Add", ["product", "lowered"], ["rounded"])]
-    kept = "rounded" if form.halves else "v"
-    if form.halves and form.held:
-        constants.append(_float("lift", LIFT))
-        step.append(_node("Add", ["rounded", "lift"], ["kept"]))
+        constants.append(_float("half", HALF))
+        step.append(_node("Mul", ["v", "half"], ["product"]))
+        if form.held:
+            step.append(_node("Round", ["product"], ["kept"]))
+        else:
+            constants.append(_float("lowered", -LIFT))
+            step.append(_node("Add", ["product", "lowered"], ["kept"]))
         kept = "kept"
     step.append(_node("Add", [kept, "x"], ["unlimited" if form.held else "w"]))
     if form.held:
         constants.append(_float("limit", -dynamics.LOWEST_POTENTIAL))
         step.append(_node("Min", ["unlimited", "limit"], ["w"]))
-    step += [_node("Less", ["w", "fires_below"], ["fires"]), _node("Cast", ["fires"], ["spike"], to=TensorProto.UINT8)]
-    name, inputs = "FixedPointLIFInFloat", ["current"]
+    kind = TensorProto.FLOAT if to_floats else TensorProto.UINT8
+    name, inputs = f"FixedPointLIFInFloat{'s' if to_floats else ''}", ["current"]
+    if by_channel or not to_floats:
+        step += [_node("Less", ["w", "fires_below"], ["fires"]), _node("Cast", ["fires"], ["spike"], to=kind)]
     if by_channel:
         name, inputs = f"{name}ByChannel", ["current", "fires_below"]
-        step += [
-            _node("Not", ["fires"], ["stays"]),
-            _node("Cast", ["stays"], ["left"], to=TensorProto.FLOAT),
-            _node("Mul", ["w", "left"], ["v_next"]),
-        ]
+        if to_floats:
+            step += [_node("Mul", ["w", "spike"], ["removed"]), _node("Sub", ["w", "removed"], ["v_next"])]
+        else:
+            step += [
+                _node("Not", ["fires"], ["stays"]),
+                _node("Cast", ["stays"], ["left"], to=TensorProto.FLOAT),
+                _node("Mul", ["w", "left"], ["v_next"]),
+            ]
     else:
-        reset = _node("ThresholdedRelu", ["w"], ["v_next"])
-        reset.attribute.append(AttributeProto(name="alpha", ref_attr_name="stays_above", type=AttributeProto.FLOAT))
-        step.append(reset)
-        constants.append(attribute("fires_below", AttributeProto.FLOAT))
+        step.append(_with("ThresholdedRelu", "w", "v_next", alpha="stays_above"))
+        constants += [] if to_floats else [attribute("fires_below", AttributeProto.FLOAT)]
     name += ("Halved" if form.halves else "") + ("Held" if form.held else "")
     total = f"{'truncate(v / 2)' if form.halves else 'v'} + I"
     limited = f"max({total}, {dynamics.LOWEST_POTENTIAL})" if form.held else total
@@ -94,8 +100,23 @@ def float_lif_function(form: FloatForm, *, by_channel: bool, potentials: bool, s
         f"v = {limited} ; spike = v > threshold ; v = 0 where it spikes.  "
         f"In whole numbers that float32 holds, of w = -v; current = {fed}"
     )
-    scan = Scan("current", TensorProto.FLOAT, what_is_seen(TensorProto.UINT8, TensorProto.FLOAT, potentials))
-    return scanning_function(name, equation, inputs, [*constants, scan.over(step)], scan, states)
+    scan = Scan("current", TensorProto.FLOAT, what_is_seen(kind, TensorProto.FLOAT, potentials))
+    if by_channel or not to_floats:
+        return scanning_function(name, equation, inputs, [*constants, scan.over(step)], scan, states)
+    # Of all steps at once and of whole numbers: min(max(-w - threshold, 0), 1).
+    fires = _with("HardSigmoid", "compared", "spikes", beta="fires_below")
+    fires.attribute.append(helper.make_attribute("alpha", -1.0))
+    compared = {"compared": ("w", kind)} | {key: value for key, value in scan.seen.items() if key != "spikes"}
+    nodes = [*constants, Scan(scan.x, scan.state_type, compared).over(step), fires]
+    return scanning_function(name, equation, inputs, nodes, scan, states)
+
+
+def _with(kind: str, value: str, output: str, **attributes: str) -> NodeProto:
+    """An operator whose attributes are those of these names in the function's call."""
+    node = _node(kind, [value], [output])
+    for name, given in attributes.items():
+        node.attribute.append(AttributeProto(name=name, ref_attr_name=given, type=AttributeProto.FLOAT))
+    return node
 
 
 def _float(name: str, value: float) -> NodeProto:

@@ -18,6 +18,7 @@ from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
 from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
 from tet_deploy.exporters.onnx_float32_lif import float32_holds, float_form, float_lif_function
+from tet_deploy.exporters.onnx_float_convolutions import convolves_in_float, float_current
 from tet_deploy.exporters.onnx_integer_neurons import (
     fixed_point_current_function,
     fixed_point_integrator_function,
@@ -40,7 +41,6 @@ from tet_deploy.ir.nodes import (
     Quantization,
     Readout,
 )
-from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.meaning import current_of
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, READOUT_STATE, output_of
@@ -59,6 +59,11 @@ class _Network:
     sent: Mapping[str, Value]
     values: dict[str, Messages] = field(default_factory=dict)
     unit: str = ""
+    in_floats: bool = False  # maps are float32 and channels-first, see `onnx_float_convolutions`
+
+    def is_turned(self, name: str) -> bool:
+        """Whether what a node sends lies channels-last, and not as its shape says."""
+        return len(self.graph.shapes[name]) == 3 and not self.in_floats
 
     def bounds(self, node: Population) -> Value:
         """Those of the sum over the node's synapses."""
@@ -125,6 +130,8 @@ def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, st
         A kind of node that has no ONNX form here, or integers beyond what the chip holds.
     """
     network = _Network(build, graph, probes, states, possible(graph) if ranges else dict.fromkeys(KINDS, ()), values(graph))
+    counts = network.counted[WRAPPED] or network.counted[SATURATED]
+    network.in_floats = not counts and convolves_in_float(graph, network.sent)
     for node in graph:
         network.values[node.name] = _emit(node, network)
 
@@ -143,10 +150,14 @@ def _(node: Input, network: _Network) -> Messages:
     build, name, quantization = network.build, node.name, _quantization(node)
     limit = dynamics.largest_message(quantization)
     need_within(node, "largest message", limit, LARGEST_OPERAND)
-    scaled = build.op("Mul", [build.normalized(node), build.scalar(quantization.one_scale, np.float32)], own(node, "scaled"))
+    scaled, scale = build.normalized(node), quantization.one_scale
+    if scale != 1:
+        scaled = build.op("Mul", [scaled, build.scalar(scale, np.float32)], own(node, "scaled"))
     rounded = build.op("Round", [scaled], own(node, "rounded"))
     bounds = [build.scalar(-limit, np.float32), build.scalar(limit, np.float32)]
     messages = build.op("Clip", [rounded, *bounds], own(node, "messages"))
+    if network.in_floats and len(node.shape) == 3:
+        return Messages(messages)
     if len(node.shape) == 3:
         messages = build.op("Transpose", [messages], own(node, "channels_last"), perm=_CHANNELS_LAST)
     if network.sent[name].least == 0:
@@ -160,6 +171,8 @@ def _(node: Input, network: _Network) -> Messages:
 @_emit.register(Conv)
 @_emit.register(Linear)
 def _(node: Conv | Linear, network: _Network) -> Messages:
+    if network.in_floats and isinstance(node, Conv):
+        return Messages("")  # the neurons behind it append it
     source, counted = node.inputs[0], node.name in network.counted[WRAPPED]
     x, sent, shapes = network.values[source], network.sent[source], network.graph.shapes
     return synaptic_sums(node, x, sent, (shapes[source], shapes[node.name]), network.build, counted)
@@ -183,8 +196,10 @@ def _(node: Flatten, network: _Network) -> Messages:
     """Neurons in the order (parts, C, H, W), as `Graph` counts them, and not channels-last."""
     build, x = network.build, network.values[node.inputs[0]]
     shape, tensor = network.graph.shapes[node.inputs[0]], x.tensor
-    if len(shape) == 3:
+    if network.is_turned(node.inputs[0]):
         tensor = build.op("Transpose", [tensor], own(node, "channels_first"), perm=_CHANNELS_FIRST)
+    elif len(shape) == 3:
+        tensor = build.op("Cast", [tensor], own(node, "messages"), to=TensorProto.UINT8)
     size = math.prod(shape) * x.parts
     return Messages(build.op("Reshape", [tensor, build.integers([0, 0, size])], own(node, "flat")), x.parts)
 
@@ -206,9 +221,9 @@ def _(node: LIF | CubaLIF, network: _Network) -> Messages:
     else:
         after = _fire_in_integers(node, threshold, bias, outputs, network)
     if potentials:
-        _show(potentials[0], output_of(name, "potentials"), network.graph.shapes[name], ["T", "B"], TensorProto.INT32, build)
+        _show(potentials[0], output_of(name, "potentials"), node, ["T", "B"], TensorProto.INT32, network)
     if name in network.probes.spikes:
-        _show(messages, output_of(name, "spikes"), network.graph.shapes[name], ["T", "B"], TensorProto.UINT8, build)
+        _show(messages, output_of(name, "spikes"), node, ["T", "B"], TensorProto.UINT8, network)
     for output in saturated:
         build.output(output, TensorProto.INT64, ["T", "B"])
     _show_after(after, node, name, network)
@@ -217,20 +232,30 @@ def _(node: LIF | CubaLIF, network: _Network) -> Messages:
 
 def _fire_in_float(node: LIF, threshold: np.ndarray, bias: np.ndarray, outputs: list[str], network: _Network) -> list[str]:
     """`float_lif_function`: w = -v, and so are its current and threshold."""
-    build, (channels, *rest) = network.build, network.graph.shapes[node.name]
-    form = float_form(node, certificate(node, network.bounds(node)))
-    current = network.current(node, form.lift - bias.astype(np.float64))
-    build.declare(current, TensorProto.FLOAT, ["T", "B", *rest, channels])
+    build, graph, (channels, *rest) = network.build, network.graph, network.graph.shapes[node.name]
+    form, to_floats = float_form(node, certificate(node, network.bounds(node))), network.in_floats and len(rest) > 0
+    offset = form.lift - bias.astype(np.float64)
+    if to_floats:
+        current = float_current(node, offset, {name: sent.tensor for name, sent in network.values.items()}, graph, build)
+        build.declare(current, TensorProto.FLOAT, ["T", "B", channels, *rest])
+    else:
+        current = network.current(node, offset)
+        build.declare(current, TensorProto.FLOAT, ["T", "B", *rest, channels])
     before, after = _state(node, node.name, network)
     states = [
         build.op("Neg", [build.op("Cast", [v], f"/{v}/float", to=TensorProto.FLOAT)], f"/{v}/negative") for v in before
     ]
     spikes, *held = [*outputs, *after]
     function = float_lif_function(
-        form, by_channel=threshold.ndim > 0, potentials=node.name in network.probes.potentials, states=network.states
+        form,
+        by_channel=threshold.ndim > 0,
+        potentials=node.name in network.probes.potentials,
+        states=network.states,
+        to_floats=to_floats,
     )
     if threshold.ndim:
-        inputs, attributes = [current, build.constant(own(node, "threshold"), (-threshold).astype(np.float32))], {}
+        below = (-threshold).astype(np.float32).reshape(-1, *((1,) * len(rest) if to_floats else ()))
+        inputs, attributes = [current, build.constant(own(node, "threshold"), below)], {}
     else:
         inputs, attributes = [current], {"fires_below": float(-threshold), "stays_above": float(-threshold - 1)}
     build.call(function, [*inputs, *states], [spikes, *(f"/{v}/negative" for v in held)], **attributes)
@@ -275,14 +300,14 @@ def _state(node: Population, held: str, network: _Network) -> tuple[list[str], l
         return [], []
     build, shape = network.build, network.graph.shapes[node.name]
     state, which = build.input(output_of(held, "before"), TensorProto.INT32, ["B", *shape]), held.removeprefix(node.name)
-    if len(shape) == 3:
+    if network.is_turned(node.name):
         state = build.op("Transpose", [state], own(node, f"before{which}"), perm=[0, 2, 3, 1])
     return [state], [own(node, f"after{which}")]
 
 
 def _show_after(after: list[str], node: Population, held: str, network: _Network) -> None:
     for value in after:
-        _show(value, output_of(held, "after"), network.graph.shapes[node.name], ["B"], TensorProto.INT32, network.build)
+        _show(value, output_of(held, "after"), node, ["B"], TensorProto.INT32, network)
 
 
 def _through_current(node: CubaLIF, sums: str, bounds: Value, network: _Network) -> str:
@@ -341,13 +366,13 @@ def _wrapped_once(node: LIF, sums: str, bounds: Value, network: _Network) -> str
     return build.wrapped(sums, (-limit + 1, limit), wrap, output_of(node.name, WRAPPED), axes)
 
 
-def _show(tensor: str, output: str, shape: Shape, axes: list[int | str], dtype: int, build: OnnxBuilder) -> None:
-    """Make a channels-last value an output, channels first behind the leading axes."""
-    if len(shape) == 3:
-        lead = len(axes)
+def _show(tensor: str, output: str, node: Node, axes: list[int | str], dtype: int, network: _Network) -> None:
+    """Make what a node holds or sends an output of this type, channels first behind the leading axes."""
+    build, shape, lead = network.build, network.graph.shapes[node.name], len(axes)
+    if network.is_turned(node.name):
         build.op("Transpose", [tensor], output, perm=[*range(lead), lead + 2, lead, lead + 1])
     else:
-        build.op("Identity", [tensor], output)
+        build.op("Cast", [tensor], output, to=dtype)
     build.output(output, dtype, [*axes, *shape])
 
 

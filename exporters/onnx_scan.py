@@ -8,7 +8,7 @@ request they begin with a given membrane potential [B, ...] and give the last on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, helper
@@ -59,7 +59,7 @@ def scanning_function(
     ]
     if states:
         name, inputs, outputs, zeros = f"{name}WithStates", [*inputs, "before"], [*outputs, "after"], []
-    attributes = sorted({a.ref_attr_name for node in nodes for a in node.attribute if a.ref_attr_name})
+    attributes = sorted(_referred(nodes))
     imports = [helper.make_opsetid("", OPSET)]
     begins = "before" if states else "0"
     return helper.make_function(
@@ -72,6 +72,12 @@ def scanning_function(
         attributes=attributes,
         doc_string=f"In each step over the first axis, from {begins} on:  {equation}",
     )
+
+
+def _referred(nodes: Iterable[NodeProto]) -> set[str]:
+    """Attributes of the call that the nodes name, or those inside them."""
+    own = {a.ref_attr_name for node in nodes for a in node.attribute if a.ref_attr_name}
+    return own.union(*(_referred(a.g.node) for node in nodes for a in node.attribute if a.HasField("g")))
 
 
 def what_is_seen(spike_type: int, state_type: int, potentials: bool) -> dict[str, tuple[str, int]]:
