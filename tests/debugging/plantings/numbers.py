@@ -25,6 +25,5 @@ def coarse_bias(rng, node):
 
 
 def other_decay(rng, node):
-    return dataclasses.replace(
-        node, decay=float(rng.choice([share for share in (0.25, 0.5, 0.75, 1.0) if share != node.decay]))
-    )
+    others = [share for share in (0.25, 0.5, 0.75, 1.0) if np.any(node.decay != share)]
+    return dataclasses.replace(node, decay=float(rng.choice(others)))

@@ -112,7 +112,7 @@ INJECTIONS = {
 
 def inject(name, rng, bundle, watch, python):
     """Start a run, let it come to some step, and hurt it."""
-    running = Running(bundle, python, LONG, timeout=3.0 if "SIGSTOP" in name else 20.0)
+    running = Running(bundle, python, 5 * LONG, timeout=3.0 if "SIGSTOP" in name else 20.0)  # far from its end when hurt
     assert running.steps.wait(60), running.error
     time.sleep(float(rng.uniform(0, 0.3)))
     INJECTIONS[name](rng, bundle, watch)
