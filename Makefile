@@ -4,6 +4,7 @@
 # make test-floors   the quick tests in the oldest versions of everything that pyproject.toml admits
 # make test-pythons  the quick tests of what needs no torch in CPython 3.10, 3.12 and 3.13
 # make test-web    exported files in a web page, in Chromium and under node; npm puts both into tests/exporters/web
+# make test-wheel  the wheel, and the source archive it is made of, installed and used in clean environments
 # make fuzz        20,000 damaged files of each kind that is read; out/fuzz keeps those at fault
 # make lint        ruff, and mypy on what ships
 # make docs        the pages as a site, in out/site; it needs no network once .venv-docs stands
@@ -19,7 +20,7 @@ CORE_TESTS := tests/test_dynamics.py tests/test_validation.py tests/ir tests/pas
 # A process for each core, and a file's tests in one of them: they share what they built.
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: demo test test-slow test-floors test-pythons test-web fuzz test-core lint docs lava clean
+.PHONY: demo test test-slow test-floors test-pythons test-wheel test-web fuzz test-core lint docs lava clean
 
 demo: $(VENV)/.ready lava
 	$(BIN)/tet-deploy demo
@@ -47,6 +48,9 @@ test-floors: $(VENV)/.ready lava
 
 test-pythons: $(VENV)/.ready lava
 	@$(BIN)/python tests/environments.py 3.10 3.12 3.13
+
+test-wheel: $(VENV)/.ready
+	@$(BIN)/python tests/wheels.py 3.10 3.11 3.12 3.13
 
 # It fails where a web page cannot be had; `make test-slow` skips it there, and says why.
 test-web: $(VENV)/.ready

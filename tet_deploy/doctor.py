@@ -20,7 +20,7 @@ PACKAGES = {  # distribution -> the extra that brings it; "" for what every inst
     "numpy": "",
     "safetensors": "",
     "torch": "train",
-    "scikit-learn": "train",
+    "scikit-learn": "digits",
     "tonic": "events",
     "onnx": "onnx",
     "onnxruntime": "onnx",

@@ -80,5 +80,5 @@ def test_wrong_requests_are_refused():
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingDependencyError, match=r"tet_deploy\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"tet-deploy\[digits\]"):
         load("digits", steps=1)

@@ -55,7 +55,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits as read
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("digits need scikit-learn. Install it with: pip install 'tet_deploy[train]'") from error
+        raise MissingDependencyError("digits need scikit-learn. Run: pip install 'tet-deploy[digits]'") from error
     images, labels = read(return_X_y=True)
     images = images.reshape(-1, 8, 8).astype(np.float32) / np.float32(_LEVELS)
     return images, check_labels(labels, samples=len(images), classes=CLASSES)

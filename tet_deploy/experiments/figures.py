@@ -40,7 +40,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise MissingDependencyError(
-            "experiments need matplotlib, which is not installed. Run: pip install 'tet_deploy[report]'"
+            "experiments need matplotlib, which is not installed. Run: pip install 'tet-deploy[experiments]'"
         ) from error
 
 
