@@ -38,6 +38,14 @@ def test_without_a_compiler_neurons_run_in_torch(nothing_loaded, monkeypatch):
     lif(current())  # no second warning: pytest would be told nothing, and the first is not repeated
 
 
+def test_a_compiler_is_announced_once(c_backend, nothing_loaded, capfd):
+    """What is compiled, for how long it serves and how to do without is told; the cache is loaded in silence."""
+    for said in (True, False):
+        backends._loaded.clear()
+        lif(current())
+        assert (f"once for this machine and a few seconds; {backends.VARIABLE}=torch" in capfd.readouterr().err) == said
+
+
 def test_a_forced_backend_that_is_missing_is_an_error(nothing_loaded, monkeypatch):
     """Nobody who asks for one backend measures another."""
     monkeypatch.setenv("CC", "/nowhere/cc")

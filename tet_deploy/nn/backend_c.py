@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from tet_deploy.errors import ArtifactError, MissingDependencyError
 from tet_deploy.files import BY_NAME, written_whole
-from tet_deploy.nn.backends import Backend, Population, Term
+from tet_deploy.nn.backends import VARIABLE, Backend, Population, Term
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 # Without contraction, multiply-then-add is what it is in torch; the other two let comparisons become vector instructions.
@@ -222,6 +223,11 @@ def _nobody_else_writes(path: Path, others: int) -> bool:
 def _load_or_compile(command: list[str], path: Path) -> ctypes.CDLL:
     if not path.exists() or not _nobody_else_writes(path, 0):
         with written_whole(path, BY_NAME) as temporary:
+            print(
+                f"tet_deploy: {command[0]} compiles the neurons' time loop, once for this machine and a few seconds; "
+                f"{VARIABLE}=torch does without a compiler, at about half the speed.",
+                file=sys.stderr,
+            )
             arguments = [*command, str(_SOURCE), "-o", str(temporary), "-lm"]
             subprocess.run(arguments, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return ctypes.CDLL(str(path))
