@@ -3,7 +3,7 @@
 # make test-slow   the slow proofs too
 # make test-floors   the quick tests in the oldest versions of everything that pyproject.toml admits
 # make test-pythons  the quick tests of what needs no torch in CPython 3.10, 3.12 and 3.13
-# make test-web    exported files in a web page, in Chromium and under node; npm puts both into tests/exporters/web
+# make test-web    exported files in a web page, and a report, in Chromium and under node; npm puts both into tests/exporters/web
 # make test-wheel  the wheel, and the source archive it is made of, installed and used in clean environments
 # make fuzz        20,000 damaged files of each kind that is read; out/fuzz keeps those at fault
 # make lint        ruff, and mypy on what ships
@@ -54,7 +54,7 @@ test-wheel: $(VENV)/.ready
 
 # It fails where a web page cannot be had; `make test-slow` skips it there, and says why.
 test-web: $(VENV)/.ready
-	TET_DEPLOY_REQUIRE_WEB=1 $(BIN)/python -m pytest -q tests/exporters/test_onnx_in_browser.py
+	TET_DEPLOY_REQUIRE_WEB=1 $(BIN)/python -m pytest -q tests/exporters/test_onnx_in_browser.py tests/reporting/test_page_in_browser.py
 
 fuzz: $(VENV)/.ready
 	$(BIN)/python tests/fuzz/runner.py

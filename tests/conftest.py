@@ -1,6 +1,9 @@
 """Fixtures that more than one area needs."""
 
+import json
 import os
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from tet_deploy.errors import MissingDependencyError
 from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python
 
+WEB = Path(__file__).parent / "exporters" / "web"
 _FOREIGN_TESTS = Path(__file__).parent / "tracing" / "foreign"
 _NEED = {  # what cannot be imported without a library; `make test-pythons` installs neither
     "torch": [
@@ -68,3 +72,47 @@ def lava_python() -> LavaPython:
         if os.environ.get("TET_DEPLOY_REQUIRE_LAVA") == "1":
             pytest.fail(f"TET_DEPLOY_REQUIRE_LAVA=1, but {error}")
         pytest.skip(str(error))
+
+
+def _without_web(why):
+    """Skip, or fail where a web page is required."""
+    (pytest.fail if os.environ.get("TET_DEPLOY_REQUIRE_WEB") else pytest.skip)(why)
+
+
+@pytest.fixture(scope="session")
+def in_web():
+    """Runs a script of tests/exporters/web under node with a job, and gives what it told.
+
+    npm puts its packages there, as the lock file says. One at a time, in whichever process: they share the folder.
+    """
+    import fcntl
+
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        _without_web("needs node and npm")
+
+    def run(*script, job=None):
+        with (WEB / "package-lock.json").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _install_web(lock.read())
+            place = WEB / "node_modules" / ".browser"  # Chromium unpacks itself into the folder for temporary files
+            place.mkdir(exist_ok=True)
+            done = _node(["node", *script], input=json.dumps(job), env={**os.environ, "TMPDIR": str(place)})
+        if done.returncode and "launch" in done.stderr:
+            _without_web(f"Chromium does not start here: {done.stderr[-300:]}")
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    return run
+
+
+def _install_web(wanted):
+    ready = WEB / "node_modules" / ".ready"
+    if not ready.exists() or ready.read_text() != wanted:
+        done = _node(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        if done.returncode:
+            _without_web(f"npm could not install what tests/exporters/web/package-lock.json names: {done.stderr[-300:]}")
+        ready.write_text(wanted)
+
+
+def _node(command, **options):
+    return subprocess.run(command, cwd=WEB, capture_output=True, text=True, timeout=300, **options)

@@ -37,7 +37,8 @@ def test_a_wheel_holds_every_file_that_is_read_at_run_time(tmp_path):
     ]
     subprocess.run(pip, cwd=ROOT, check=True, capture_output=True)
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)
-    for folder, pattern in (("runtimes/loihi/bundle", "*.py"), ("tet_deploy/reporting", "*.j2"), ("recipes", "*.toml")):
+    shipped = {"runtimes/loihi/bundle": "*.py", "tet_deploy/reporting/template": "*", "recipes": "*.toml"}
+    for folder, pattern in shipped.items():
         files = list((ROOT / folder).rglob(pattern))
         assert files
         for file in files:

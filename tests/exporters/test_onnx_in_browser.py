@@ -7,8 +7,6 @@ import base64
 import json
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,43 +20,6 @@ pytestmark = pytest.mark.slow
 WEB = Path(__file__).parent / "web"
 TRAINED = Path(__file__).parents[1] / "versions" / "v0_1"  # real networks: trained on digits, and of events
 NETWORKS = ("digits.float", "digits.int8", "events.float", "events.int8")
-SECONDS = 300
-
-
-def _missing(why: str) -> None:
-    """Skip, or fail where a web page is required."""
-    (pytest.fail if os.environ.get("TET_DEPLOY_REQUIRE_WEB") else pytest.skip)(why)
-
-
-@pytest.fixture(scope="module")
-def installed():
-    """Where run.mjs finds its packages; npm puts them there, exactly as the lock file says."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        _missing("needs node and npm")
-    done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=WEB,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
-    if done.returncode:
-        _missing(f"npm could not install what tests/exporters/web/package-lock.json names: {done.stderr[-300:]}")
-    return WEB
-
-
-def _run(where: str, jobs: list[dict], folder: Path) -> subprocess.CompletedProcess:
-    place = folder / "node_modules" / ".browser"  # Chromium unpacks itself into the folder for temporary files
-    place.mkdir(exist_ok=True)
-    return subprocess.run(
-        ["node", "run.mjs", where],
-        cwd=folder,
-        env={**os.environ, "TMPDIR": str(place)},
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
 
 
 def _tensor(array: np.ndarray) -> dict:
@@ -70,7 +31,7 @@ def _array(tensor: dict) -> np.ndarray:
 
 
 @pytest.mark.parametrize("where", ["node", "browser"])
-def test_a_web_page_gives_the_same_integers(where, installed, tmp_path):
+def test_a_web_page_gives_the_same_integers(where, in_web, tmp_path):
     """Every spike, potential and readout of float and integer networks, whole runs and a step from states, is equal."""
     jobs, expected = [], []
     for network in NETWORKS:
@@ -85,11 +46,7 @@ def test_a_web_page_gives_the_same_integers(where, installed, tmp_path):
             names = [output.name for output in session.get_outputs()]
             expected.append(dict(zip(names, session.run(names, feeds), strict=True)))
             jobs.append({"model": str(path), "inputs": {name: _tensor(array) for name, array in feeds.items()}})
-    done = _run(where, jobs, installed)
-    if done.returncode and where == "browser" and "launch" in done.stderr:
-        _missing(f"Chromium does not start here: {done.stderr[-300:]}")
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
+    told = json.loads(in_web("run.mjs", where, job=jobs))
     assert told["browser"].startswith("Chromium" if where == "browser" else "node")
     for job, want, found in zip(jobs, expected, told["found"], strict=True):
         assert set(found) == set(want)
@@ -111,21 +68,20 @@ def _some_states(session, samples: int) -> dict[str, np.ndarray]:
     return states
 
 
-def test_the_page_for_strangers_decides_in_javascript(installed, tmp_path):
+def test_the_page_for_strangers_decides_in_javascript(in_web, tmp_path):
     """The function of docs/onnx.md, run under node, gives the class that ONNX Runtime gives."""
     (code,) = re.findall(r"```javascript\n(.*?)```", (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(), re.DOTALL)
     graph = load(TRAINED / "digits.int8.safetensors")
     image = np.load(TRAINED / "digits.frames.npz")["frames"][0, 0]
     path = to_onnx(graph, tmp_path / "net.onnx")
-    page = installed / "node_modules" / f".page-{os.getpid()}.mjs"
+    page = WEB / f"page-{os.getpid()}.mjs"
     shown = f"{json.dumps(image.ravel().tolist())}, {list(image.shape)}, 3"
     call = f"console.log(await decide(await readFile({json.dumps(str(path))}), {shown}));"
     page.write_text(f'import {{ readFile }} from "node:fs/promises";\n{code}\n{call}\n')
     try:
-        done = subprocess.run(["node", page], capture_output=True, text=True, timeout=SECONDS)
+        decided = in_web(page)
     finally:
         page.unlink()
-    assert done.returncode == 0, done.stderr[-2000:]
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"frames": np.repeat(image[None, None], 3, axis=0)})
-    assert int(done.stdout) == logits.argmax()
+    assert int(decided) == logits.argmax()

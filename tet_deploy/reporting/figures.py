@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from tet_deploy.errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+
+_HOVER = "hover: "  # begins the id of what is told under the pointer
 
 # Drawn with these colours, which the SVG then exchanges for the page's variables, so that a dark page has light text.
 INK, QUIET, LINE = "#010101", "#020202", "#030303"
@@ -69,6 +72,12 @@ def render(name: str, alt: str, draw: Callable[[Figure], None], height: float, w
     return _inline(text.getvalue(), name, alt)
 
 
+def hover(artists: Iterable[Artist], texts: Iterable[str]) -> None:
+    """Say a text under the pointer, for each of some artists."""
+    for artist, text in zip(artists, texts, strict=True):
+        artist.set_gid(_HOVER + text)
+
+
 def plain_label(text: str) -> str:
     """A text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
@@ -83,6 +92,7 @@ def _inline(svg: str, name: str, alt: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(rf'<g id="{_HOVER}([^"]*)">', r"<g><title>\1</title>", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)  # the family is the page's

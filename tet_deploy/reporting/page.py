@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from tet_deploy._version import __version__
-from tet_deploy.chips.resources import Resources
-from tet_deploy.chips.tables import limit_table, population_table, rule_table, struck, verdict
-from tet_deploy.counting.conventions import MEANINGS, WORDS
-from tet_deploy.counting.export import LAYERS, notes, write_csv
-from tet_deploy.counting.model import EnergyReport
-from tet_deploy.counting.synapses import FED_BY
-from tet_deploy.counting.traffic import NEURON_KINDS
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.counting.export import LAYERS, write_csv
+from tet_deploy.errors import ArtifactError
 from tet_deploy.files import Kind, begins_with, check_writable, head, written_whole
-from tet_deploy.ir.table import graph_rows
-from tet_deploy.reporting import plots
+from tet_deploy.reporting.contents import contents, mismatched
 from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.figures import missing
-from tet_deploy.reporting.sample_plot import sample_plot
-from tet_deploy.reporting.units import energy_text, percent, significant
+from tet_deploy.reporting.units import percent, significant
 
 # Pages and numbers of version 0.1 are known by their titles.
 _GENERATOR, _TITLE = b'<meta name="generator" content="tet_deploy">', b"<title>tet_deploy: "
@@ -96,124 +86,18 @@ def render_page(data: ReportData) -> str:
         import jinja2
     except ImportError as error:
         raise missing("jinja2") from error
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    folder = files("tet_deploy.reporting").joinpath("template")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {
         "percent": percent,
-        "energy": energy_text,
         "significant": significant,
         "mismatched": mismatched,
         "grouped": lambda number: f"{number:,}",
     }
-    source = files("tet_deploy.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
-    rows = graph_rows(data.graph) if data.graph else []
-    return environment.from_string(source).render(
-        data=data,
-        graph=rows,
-        tiles=_tiles(data),
-        energy=_energy(data.energy),
-        resources=_resources(data.resources),
-        plots=_plots(data),
-    )
-
-
-class _Tile(NamedTuple):
-    """One of the large numbers at the top."""
-
-    label: str
-    value: str
-    note: str = ""
-    mark: str = ""
-
-
-def _tiles(data: ReportData) -> list[_Tile]:
-    stages = list(data.accuracy.items())
-    tiles = [
-        _Tile(f"Accuracy, {name}", percent(value), data.accuracy_of.get(name, data.samples))
-        for name, value in dict([*stages[:1], *stages[-1:]]).items()
-    ]
-    if data.mismatches:
-        wrong = sum(mismatched(counts) for counts in data.mismatches.values())
-        compared = sum(counts["compared"] for counts in data.mismatches.values())
-        mark = "fail" if wrong or not compared else "pass"
-        tiles.append(_Tile("Mismatches between runtimes", f"{wrong:,}", f"of {compared:,} values", mark))
-    if data.energy:
-        tiles += [_energy_tile(report) for report in data.energy.by_table]
-    return tiles
-
-
-def _energy_tile(report: EnergyReport) -> _Tile:
-    """The energy to quote by one table, and how the network without spikes compares."""
-    name, mean = report.default, report.mean(report.default)
-    note = f"± {energy_text(report.std(name))} over {report.samples:,} samples"
-    if "ann" in report.names and mean > 0:
-        dense = report.mean("ann")
-        note += f"; one dense pass without spikes: {energy_text(dense)}, {significant(dense / mean)} times that"
-    return _Tile(f"Energy per inference, {WORDS[name]}, table {report.table.label}", energy_text(mean), note)
-
-
-def mismatched(counts: Mapping[str, int]) -> int:
-    """Values of one runtime that differ from the reference."""
-    return counts["spikes"] + counts["potentials"] + counts["readout"]
-
-
-def _plots(data: ReportData) -> dict[str, str]:
-    """Inline SVG by name; what the data allows. Its texts are escaped, so the page takes it as it is."""
-    drawn = {}
-    if data.accuracy_by_step:
-        drawn["accuracy_by_step"] = plots.accuracy_by_step(data.accuracy_by_step)
-    if data.firing_rates:
-        drawn["firing_rates"] = plots.firing_rates(data.firing_rates)
-    if data.energy:
-        drawn["energy_by_layer"] = plots.energy_by_layer(data.energy)
-        for number, report in enumerate(data.energy.by_table):
-            drawn[f"named_energies_{number}"] = plots.named_energies(report)
-    if data.energy and len(data.energy_accuracy_by_step):
-        if len(data.energy_accuracy_by_step) != data.energy.steps:
-            raise DataError(
-                f"energy_accuracy_by_step: needs one accuracy for each of the {data.energy.steps} counted steps; "
-                f"got {len(data.energy_accuracy_by_step)}."
-            )
-        drawn["accuracy_over_energy"] = plots.accuracy_over_energy(data.energy, data.energy_accuracy_by_step)
-    if data.sample:
-        drawn["sample"] = sample_plot(data.sample)
-    return drawn
-
-
-def _resources(found: Resources | None) -> dict[str, Any] | None:
-    """What the page's section on a chip shows."""
-    if found is None:
-        return None
-    tables = [population_table(found, "The network"), rule_table(found), limit_table(found)]
-    return {"fits": found.fits, "verdict": verdict(found), "struck": struck(found), "tables": tables}
-
-
-def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
-    """What the page's energy section shows."""
-    if report is None:
-        return None
-    traffic, additions = report.traffic, report.additions()
-    macs, synops = report.multiplications(report.policies.input), traffic["synops"]
-    spent = [priced.by_layer(report.default) for priced in report.by_table]
-    layers = [
-        {
-            "layer": layer,
-            "kind": FED_BY[kind],
-            "rate": float(traffic.input_mean[row].mean()) if kind in ("spike", "pooled") else None,
-            "events": float(traffic["events"][row].sum()) / report.samples,
-            "synops": float(synops[row].sum()) / report.samples,
-            "macs": float(macs[row].sum()) / report.samples,
-            "additions": float(additions[row].sum()) / report.samples,
-            "energies": [float(energy[row]) for energy in spent],
-        }
-        for row, (layer, kind) in enumerate(zip(traffic.layers, traffic.kinds, strict=True))
-        if kind not in (*NEURON_KINDS, "add")
-    ]
-    return {
-        "report": report,
-        "layers": layers,
-        "named": {
-            name: meaning for name, meaning in MEANINGS.items() if any(name in priced.names for priced in report.by_table)
-        },
-        "words": WORDS,
-        "notes": notes(report),
-    }
+    return environment.get_template("page.html.j2").render(data=data, **contents(data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +12,8 @@ from tet_deploy.counting.conventions import WORDS
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
-from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, plain_label, render
-from tet_deploy.reporting.units import energy_text, energy_unit, percent
+from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, hover, plain_label, render
+from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,9 @@ def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
         for index, (name, values) in enumerate(series.items()):
             steps = np.arange(1, len(values) + 1)
             color, label = SERIES[index % len(SERIES)], f"{plain_label(name.upper())}: {percent(values[-1])}"
-            ax.plot(steps, 100 * np.asarray(values), "o-", color=color, markersize=4, label=label)
+            ax.plot(steps, 100 * np.asarray(values), "-", color=color, label=label)
+            told = (f"{name}, step {step}: {100 * value} %" for step, value in zip(steps, values, strict=True))
+            _points(ax, steps, 100 * np.asarray(values), color, told)
         ax.legend(loc="lower right", title="after the last step")
         _whole_steps(ax, max(len(values) for values in series.values()))
         ax.set_ylabel("test accuracy (%)")
@@ -46,7 +48,10 @@ def firing_rates(rates: Mapping[str, float]) -> str:
     def draw(figure: Figure) -> None:
         ax = _bars(figure, list(rates))
         values = 100 * np.array(list(rates.values()))
-        ax.barh(range(len(rates)), values, color=SERIES[0], height=0.62)
+        hover(
+            ax.barh(range(len(rates)), values, color=SERIES[0], height=0.62),
+            (f"{name}: {100 * rate} %" for name, rate in rates.items()),
+        )
         _print_values(ax, values, [f"{value:.1f} %" for value in values])
         ax.set_xlabel("spikes per neuron and step (%)")
 
@@ -66,10 +71,11 @@ def energy_by_layer(report: EnergyReport) -> str:
         ax = _bars(figure, layers)
         left = np.zeros(len(rows))
         for color, (name, value) in zip((SERIES[1], SERIES[0]), list(parts.items())[:2], strict=True):
-            ax.barh(range(len(rows)), value[rows] / size, left=left, color=color, height=0.62, label=name)
+            bars = ax.barh(range(len(rows)), value[rows] / size, left=left, color=color, height=0.62, label=name)
+            hover(bars, (f"{layer}, {name}: {value[row]} pJ" for layer, row in zip(layers, rows, strict=True)))
             left = left + value[rows] / size
-        _print_values(ax, left, [energy_text(total) for total in totals])
-        ax.set_xlabel(f"energy per inference ({unit}), {WORDS[report.default]}")
+        _print_values(ax, left, [significant(total / size) for total in totals])
+        ax.set_xlabel(f"energy per inference ({unit})")
         figure.legend(loc="outside upper right", ncols=2)
 
     height = 1.1 + 0.33 * len(rows)
@@ -88,10 +94,12 @@ def named_energies(report: EnergyReport) -> str:
         ax = _bars(figure, [f"{WORDS[name]} (default)" if name == report.default else WORDS[name] for name in report.names])
         colors = [SERIES[0] if name == report.default else SERIES[2] for name in report.names]
         bars, whiskers = means / size, spreads / size
-        ax.barh(range(len(means)), bars, xerr=whiskers, color=colors, ecolor=QUIET, height=0.62, log=logarithmic)
-        _print_values(ax, bars + whiskers, [energy_text(mean) for mean in means], logarithmic)
+        drawn = ax.barh(range(len(means)), bars, xerr=whiskers, color=colors, ecolor=QUIET, height=0.62, log=logarithmic)
+        told = zip(report.names, means, spreads, strict=True)
+        hover(drawn, (f"{WORDS[name]}: {mean} ± {spread} pJ" for name, mean, spread in told))
+        _print_values(ax, bars + whiskers, [significant(mean / size) for mean in means], logarithmic)
         scale = ", logarithmic" if logarithmic else ""
-        ax.set_xlabel(f"energy per inference ({unit}){scale}; whiskers: one std over samples")
+        ax.set_xlabel(f"energy per inference ({unit}){scale}")
 
     name = f"named-energies-{re.sub('[^a-z0-9]', '-', report.table.name.lower())}"
     alt = f"Energies by table {report.table.name}: {_listed([WORDS[name] for name in report.names], means)}"
@@ -105,7 +113,9 @@ def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str
 
     def draw(figure: Figure) -> None:
         ax = figure.add_subplot()
-        ax.plot(spent / size, 100 * np.asarray(accuracy), "o-", color=SERIES[0], markersize=5)
+        ax.plot(spent / size, 100 * np.asarray(accuracy), "-", color=SERIES[0])
+        told = (f"{100 * share} % at {energy} pJ" for share, energy in zip(accuracy, spent, strict=True))
+        _points(ax, spent / size, 100 * np.asarray(accuracy), SERIES[0], told)
         for step, (x, y) in enumerate(zip(spent / size, accuracy, strict=True), start=1):
             ax.annotate(str(step), (x, 100 * y), xytext=(-3, 5), textcoords="offset points", ha="right", color=INK)
         if "ann" in report.names and report.mean("ann") < _FAR * spent.max():
@@ -114,7 +124,7 @@ def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str
             ax.text(dense, 0.04, f"{WORDS['ann']}  ", transform=ax.get_xaxis_transform(), ha="right")
         ax.set_xlim(left=0)
         ax.margins(y=0.18)
-        ax.set_xlabel(f"energy per inference ({unit}), {WORDS[report.default]}, after 1 to {report.steps} steps")
+        ax.set_xlabel(f"energy per inference ({unit})")
         ax.set_ylabel("accuracy (%)")
 
     points = (f"{percent(share)} at {energy_text(energy)}" for share, energy in zip(accuracy, spent, strict=True))
@@ -143,6 +153,11 @@ def _print_values(ax: Axes, ends: np.ndarray, texts: Sequence[str], logarithmic:
         ax.annotate(text, (end, row), xytext=(4, 0), textcoords="offset points", va="center", color=INK)
     if not logarithmic:
         ax.set_xlim(0, 1.25 * max(float(np.max(ends, initial=0)), 1e-9))
+
+
+def _points(ax: Axes, x: np.ndarray, y: np.ndarray, color: str, texts: Iterable[str]) -> None:
+    """Points, each of which tells a text under the pointer."""
+    hover([ax.plot(*point, "o", color=color, markersize=4.5)[0] for point in zip(x, y, strict=True)], texts)
 
 
 def _whole_steps(ax: Axes, steps: int) -> None:

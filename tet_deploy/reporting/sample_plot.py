@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.gridspec import SubplotSpec
 
 _LARGEST_RASTER = 150  # neurons drawn per population
+_MOST_FRAMES = 10
 _SPIKE = (59, 120, 214)
 _ON, _OFF = (222, 120, 40), (59, 120, 214)  # brightening and darkening events
 _CLASS = (31, 150, 118)
@@ -25,13 +26,15 @@ def sample_plot(sample: SampleView) -> str:
     steps = len(sample.frames)
     drawn = {name: _thinned(spikes.reshape(steps, -1)) for name, spikes in sample.spikes.items()}
     heights = [0.9, *(0.35 + 0.9 * np.sqrt(len(rows) / _LARGEST_RASTER) for rows in drawn.values()), 0.9]
+    pictured = np.linspace(0, steps - 1, min(steps, _MOST_FRAMES)).round().astype(int)
     pictures = sample.frames.ndim == 4
     low, largest = float(sample.frames.min()), max(float(np.abs(sample.frames).max()), 1e-12)
 
     def draw(figure: Figure) -> None:
-        grid = figure.add_gridspec(len(heights), steps, height_ratios=heights)
-        for step, frame in enumerate(sample.frames):
-            ax = figure.add_subplot(grid[0, step])
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        top = grid[0].subgridspec(1, len(pictured))
+        for column, step in enumerate(pictured):
+            frame, ax = sample.frames[step], figure.add_subplot(top[0, column])
             image = frame_image(frame, largest) if pictures else frame[:, None]
             ax.imshow(image, cmap="gray", vmin=low, vmax=largest, aspect="equal" if pictures else "auto")
             ax.set(xticks=[], yticks=[])
@@ -40,18 +43,18 @@ def sample_plot(sample: SampleView) -> str:
         for row, (name, spikes) in enumerate(drawn.items(), start=1):
             total = sample.spikes[name][0].size
             shown = f"{total} neurons" if len(spikes) == total else f"{len(spikes)} of {total} neurons"
-            _raster(figure, grid[row, :], f"{plain_label(name)}: {shown}", _tinted(spikes, _SPIKE))
+            _raster(figure, grid[row], f"{plain_label(name)}: {shown}", _tinted(spikes, _SPIKE))
         readout = sample.mean_readout.T
         share = (readout - readout.min()) / max(float(np.ptp(readout)), 1e-12)
-        ax = _raster(figure, grid[len(heights) - 1, :], "mean readout so far, a row per class", _tinted(share, _CLASS))
+        ax = _raster(figure, grid[len(heights) - 1], "mean readout so far, a row per class", _tinted(share, _CLASS))
         ax.scatter(range(steps), readout.argmax(axis=0), s=14, color=INK)
         ax.set_xlabel("time step")
-        ax.set_xticks(range(steps), [str(step + 1) for step in range(steps)])
+        ax.set_xticks(pictured, [str(step + 1) for step in pictured])
         ax.tick_params(axis="x", length=0, labelbottom=True)
 
     fired = ", ".join(f"{name} {int(spikes.sum(dtype=np.int64))} spikes" for name, spikes in sample.spikes.items())
     alt = f"One sample over {steps} steps, decided as class {sample.decision}: {fired}"
-    return render("sample", alt, draw, height=0.4 + 0.85 * sum(heights), width=6.6)
+    return render("sample", alt, draw, height=0.4 + 0.85 * sum(heights))
 
 
 def _raster(figure: Figure, place: SubplotSpec, title: str, image: np.ndarray) -> Axes:

@@ -1,0 +1,44 @@
+"""A report, opened in a headless Chromium as a reader would."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tet_deploy.ir.artifact import load
+from tet_deploy.pipeline import report
+
+pytestmark = pytest.mark.slow
+TRAINED = Path(__file__).parents[1] / "versions" / "v0_1"
+VIEWS = [
+    {"width": width, "media": media, "scheme": scheme}
+    for width, media, scheme in (
+        (1200, "screen", "dark"),
+        (700, "print", "light"),
+        (400, "screen", "light"),
+    )
+]
+
+
+@pytest.mark.parametrize("network", ["digits.int8", "events.int8"])
+def test_a_reader_meets_nothing_broken(network, in_web, tmp_path):
+    """No error, no request, nothing cut off in any view; a table sorts by a click; a saved figure has its colours."""
+    with np.load(TRAINED / f"{network.partition('.')[0]}.frames.npz") as given:
+        frames = given["frames"]
+    labels = np.arange(frames.shape[1]) % 3
+    graph = load(TRAINED / f"{network}.safetensors")
+    page = report(graph, frames, labels, path=tmp_path / "report.html", runtimes=["reference"], chip="loihi2")
+    told = json.loads(in_web("page.mjs", job={"page": str(page), "views": VIEWS, "sort": ["Counts per layer", "Synops"]}))
+    assert told["errors"] == [] and told["requests"] == []
+    for view, found in zip(VIEWS, told["views"], strict=True):
+        assert found["outside"] == [], view
+        assert found["scrollWidth"] <= found["clientWidth"] == view["width"]
+    before, up, down = (told["sorted"][key] for key in ("before", "up", "down"))
+    assert up == sorted(before) and down == up[::-1] and len(set(before)) > 1
+    energy = json.loads(page.with_suffix(".json").read_text())["energy"]
+    synops = {row["layer"]: row["counts"]["synops"] for row in energy["layers"] if row["layer"] in told["sorted"]["rows"]}
+    assert before == pytest.approx(list(synops.values()), rel=1e-12)  # the file rounds to 15 digits
+    assert told["saved"]["name"].endswith(".svg") and "var(" not in told["saved"]["text"]
+    assert ElementTree.fromstring(told["saved"]["text"]).tag == "{http://www.w3.org/2000/svg}svg"
