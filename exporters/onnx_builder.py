@@ -23,6 +23,11 @@ def own(node: Node, what: str) -> str:
     return f"/{node.name}/{what}"
 
 
+def beside(value: str, what: str) -> str:
+    """Name of a value that belongs to another one, an input or an output; it begins with two slashes, as no node's does."""
+    return f"//{value}/{what}"
+
+
 class OnnxBuilder:
     """Grows one ONNX graph of an operator set."""
 
@@ -100,23 +105,25 @@ class OnnxBuilder:
         `wrap` appends its operators and returns what they give. They stand in a branch that is not taken while the least and
         the greatest sum lie inside the range; to look at those costs less than to wrap.
         """
-        least, greatest = (self.op(kind, [sums], f"/{count}/{kind}", keepdims=0) for kind in ("ReduceMin", "ReduceMax"))
-        below = self.op("Less", [least, self.scalar(inside[0], np.int32)], f"/{count}/below")
-        above = self.op("Greater", [greatest, self.scalar(inside[1], np.int32)], f"/{count}/above")
-        outside = self.op("Or", [below, above], f"/{count}/outside")
+        least, greatest = (self.op(kind, [sums], beside(count, kind), keepdims=0) for kind in ("ReduceMin", "ReduceMax"))
+        below = self.op("Less", [least, self.scalar(inside[0], np.int32)], beside(count, "below"))
+        above = self.op("Greater", [greatest, self.scalar(inside[1], np.int32)], beside(count, "above"))
+        outside = self.op("Or", [below, above], beside(count, "outside"))
         nodes, self.nodes = self.nodes, []
         changed = wrap()
-        same = self.op("Equal", [sums, changed], f"/{count}/same")
-        ones = self.op("Cast", [self.op("Not", [same], f"/{count}/differ")], f"/{count}/ones", to=TensorProto.INT64)
-        total = self.op("ReduceSum", [ones, self.integers(list(range(2, 2 + axes)))], f"/{count}/total", keepdims=0)
+        same = self.op("Equal", [sums, changed], beside(count, "same"))
+        ones = self.op(
+            "Cast", [self.op("Not", [same], beside(count, "differ"))], beside(count, "ones"), to=TensorProto.INT64
+        )
+        total = self.op("ReduceSum", [ones, self.integers(list(range(2, 2 + axes)))], beside(count, "total"), keepdims=0)
         then = _branch(self.nodes, changed, total)
         self.nodes = []
         zero = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
-        self.op("Identity", [sums], f"/{count}/unchanged")
-        self.op("ConstantOfShape", [FRAMES_TB], f"/{count}/none", value=zero)
-        otherwise = _branch(self.nodes, f"/{count}/unchanged", f"/{count}/none")
+        self.op("Identity", [sums], beside(count, "unchanged"))
+        self.op("ConstantOfShape", [FRAMES_TB], beside(count, "none"), value=zero)
+        otherwise = _branch(self.nodes, beside(count, "unchanged"), beside(count, "none"))
         self.nodes = nodes
-        result = f"/{count}/sums"
+        result = beside(count, "sums")
         self.nodes.append(
             helper.make_node("If", [outside], [result, count], name=result, then_branch=then, else_branch=otherwise)
         )

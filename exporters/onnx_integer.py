@@ -16,7 +16,7 @@ from onnx import TensorProto
 from tet_deploy import dynamics
 from tet_deploy.contracts import ProbeNames
 from tet_deploy.errors import GraphError
-from tet_deploy.exporters.onnx_builder import OnnxBuilder, own
+from tet_deploy.exporters.onnx_builder import OnnxBuilder, beside, own
 from tet_deploy.exporters.onnx_float32_lif import float32_holds, float_form, float_lif_function
 from tet_deploy.exporters.onnx_float_convolutions import convolves_in_float, float_current
 from tet_deploy.exporters.onnx_integer_neurons import (
@@ -243,7 +243,8 @@ def _fire_in_float(node: LIF, threshold: np.ndarray, bias: np.ndarray, outputs: 
         build.declare(current, TensorProto.FLOAT, ["T", "B", *rest, channels])
     before, after = _state(node, node.name, network)
     states = [
-        build.op("Neg", [build.op("Cast", [v], f"/{v}/float", to=TensorProto.FLOAT)], f"/{v}/negative") for v in before
+        build.op("Neg", [build.op("Cast", [v], beside(v, "float"), to=TensorProto.FLOAT)], beside(v, "negative"))
+        for v in before
     ]
     spikes, *held = [*outputs, *after]
     function = float_lif_function(
@@ -258,9 +259,9 @@ def _fire_in_float(node: LIF, threshold: np.ndarray, bias: np.ndarray, outputs: 
         inputs, attributes = [current, build.constant(own(node, "threshold"), below)], {}
     else:
         inputs, attributes = [current], {"fires_below": float(-threshold), "stays_above": float(-threshold - 1)}
-    build.call(function, [*inputs, *states], [spikes, *(f"/{v}/negative" for v in held)], **attributes)
+    build.call(function, [*inputs, *states], [spikes, *(beside(v, "negative") for v in held)], **attributes)
     for v in held:
-        build.op("Cast", [build.op("Neg", [f"/{v}/negative"], f"/{v}/float")], v, to=TensorProto.INT32)
+        build.op("Cast", [build.op("Neg", [beside(v, "negative")], beside(v, "float"))], v, to=TensorProto.INT32)
     return after
 
 

@@ -20,9 +20,10 @@ from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_frames
 
 QUANTIZED = [False, True]
+EVERYTHING = {"probes": "all", "stream": True, "ranges": True}
 
 
-def _network(names, quantized: bool) -> Graph:
+def _network(names, quantized: bool, encoding: str = "events") -> Graph:
     """Eight nodes, two of them LIF; every kind of value that an exported graph may hold, wraps among them."""
     rng, unit = np.random.default_rng(0), Quantization(scale=1.0) if quantized else None
     weights = [
@@ -31,7 +32,7 @@ def _network(names, quantized: bool) -> Graph:
     name = iter(names)
     return chain(
         [
-            Input(name=next(name), shape=(4, 4, 4), encoding="events", quantization=unit),
+            Input(name=next(name), shape=(4, 4, 4), encoding=encoding, quantization=unit),
             Conv(name=next(name), weight=weights[0], groups=2, padding=(1, 1), quantization=unit),
             LIF(name=next(name), threshold=300, quantization=unit),
             Flatten(name=next(name)),
@@ -67,7 +68,7 @@ def vocabulary(folder) -> tuple[str, ...]:
         "network",
     ]
     for quantized in QUANTIZED:
-        file = to_onnx(_network("abcdefgh", quantized), folder / "net.onnx", probes="all")
+        file = to_onnx(_network("abcdefgh", quantized), folder / "net.onnx", **EVERYTHING)
         graphs = [(model := onnx.load(file)).graph, *model.functions]
         graphs += [part.g for f in model.functions for node in f.node for part in node.attribute if part.HasField("g")]
         for node in itertools.chain.from_iterable(graph.node for graph in graphs):
@@ -80,12 +81,12 @@ def vocabulary(folder) -> tuple[str, ...]:
     return tuple(sorted({word for word in [*dotted, *stems, *inlined] if _allowed(word)}))
 
 
-def _check(graph: Graph, folder) -> None:
+def _check(graph: Graph, folder, **options) -> None:
     """Saved, loaded, exported and run, all is as it was."""
     assert load(save(graph, folder / "net.safetensors")).digest() == graph.digest()
     frames = random_frames(graph, np.random.default_rng(0), steps=3, samples=1)
     expected = ReferenceRuntime(graph).run(frames)
-    found = OnnxRuntime(to_onnx(graph, folder / "net.onnx", probes="all"), threads=1).run(frames)
+    found = OnnxRuntime(to_onnx(graph, folder / "net.onnx", **options), threads=1).run(frames)
     assert np.array_equal(found.readout, expected.readout)
     for lif in graph.of_kind(LIF):
         assert np.array_equal(found.spikes[lif.name], expected.spikes[lif.name])
@@ -107,7 +108,14 @@ COLLIDING = [
 def test_populations_may_be_called_like_our_own_values(first, second, quantized, tmp_path):
     """In version 0.1 these names gave a file that ONNX Runtime refused."""
     names = list("abcdefgh") if first != "a" else list("zbcdefgh")
-    _check(_network([*names[:2], first, *names[3:5], second, *names[6:]], quantized), tmp_path)
+    _check(_network([*names[:2], first, *names[3:5], second, *names[6:]], quantized), tmp_path, probes="all")
+
+
+@pytest.mark.parametrize("names", ["a c.wrapped c d e f g h", "a b c d c.wrapped f g h", "f.before b c d e f g h"])
+@pytest.mark.parametrize("options", [{}, {"stream": True}, {"ranges": True}, {"stream": True, "ranges": True}])
+def test_nodes_may_be_called_like_what_belongs_to_an_output(names, options, tmp_path):
+    """Where these counted what left its range, or began with a potential, two values of one name were refused."""
+    _check(_network(names.split(), True, "analog"), tmp_path, probes="all", **options)
 
 
 @pytest.mark.parametrize("quantized", QUANTIZED)
@@ -119,4 +127,4 @@ def test_any_names_survive_files_and_runtimes(quantized, data, tmp_path_factory)
     letters = st.characters(categories=("L", "M", "N"), include_characters="_-.:+@")
     own, foreign = st.sampled_from(vocabulary(folder)), st.text(letters, min_size=1, max_size=5).filter(_allowed)
     names = data.draw(st.lists(st.one_of(own, own, foreign), min_size=8, max_size=8, unique=True), label="names")
-    _check(_network(names, quantized), folder)
+    _check(_network(names, quantized), folder, **data.draw(st.sampled_from([EVERYTHING, {"probes": "all"}])))
