@@ -8,6 +8,7 @@ cannot wrap, with bias and LIFT (see `onnx_float32_lif`), are within 2^24.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,14 +60,17 @@ def _saved(node: Conv, graph: Graph) -> float:
 def float_current(node: LIF, offset: np.ndarray, values: Mapping[str, str], graph: Graph, build: OnnxBuilder) -> str:
     """offset - 64 * the sum over the node's convolutions, [T, B, C, H, W]; `values` are what each node sends."""
     shape, terms = graph.shapes[node.name], list[str]()
-    for port in (graph[name] for name in node.inputs):
+    for name, times in Counter(node.inputs).items():
+        port = graph[name]
         assert isinstance(port, Conv)
         need_within(port, "largest |weight|", int(np.abs(port.weight.astype(np.int64)).max()), LARGEST_OPERAND)
         merged = build.integers([-1, *graph.shapes[port.inputs[0]]])
         source = build.op("Reshape", [values[port.inputs[0]], merged], own(port, "merged"))
         weight = build.constant(own(port, "weight"), port.weight.astype(np.int8))
         real = build.op("Cast", [weight], own(port, "weight_float"), to=TensorProto.FLOAT)
-        scaled = build.op("Mul", [real, build.scalar(-(2**dynamics.FRACTION_BITS), np.float32)], own(port, "weight_scaled"))
+        scaled = build.op(
+            "Mul", [real, build.scalar(-(times << dynamics.FRACTION_BITS), np.float32)], own(port, "weight_scaled")
+        )
         inputs = [source, scaled]
         if not terms:
             inputs.append(build.constant(own(node, "offset"), np.broadcast_to(offset, shape[:1]).astype(np.float32)))

@@ -80,6 +80,16 @@ def test_small_networks_convolve_in_float32_and_give_the_same_integers(options, 
         assert np.array_equal(step.potentials["lif2"], right.potentials["lif2"])
 
 
+def test_a_convolution_may_feed_neurons_several_times(tmp_path):
+    """What it sends counts as often as it is named: its weights are multiplied, not its name given twice."""
+    graph = _network(ports=2, threshold=2000)
+    repeated = dataclasses.replace(graph["lif2"], inputs=("conv20", "conv21", "conv20", "conv20"))
+    graph = graph.replace({"lif2": repeated, "lif1": dataclasses.replace(graph["lif1"], inputs=("conv1", "conv1"))})
+    path = to_onnx(graph, tmp_path / "net.onnx", probes="all")
+    assert "Conv" in _kinds(path)
+    _assert_equal(graph, path, np.random.default_rng(0).integers(-127, 128, (9, 3, *graph.input.shape)).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     "options", [{"decay": 0.75}, {"channels": 64, "weight": 127, "ports": 3}, {"channels": 64}, {"channels": 64, "size": 9}]
 )
