@@ -19,6 +19,7 @@ from tet_deploy.deployment import Run, Runnable, export, side_by_side
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
 from tet_deploy.exporters.bundle_folder import check_bundle_folder
+from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
@@ -27,7 +28,7 @@ from tet_deploy.links.opening import of_path
 from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.passes import fold, lower, quantize
 from tet_deploy.pipeline import plus
-from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, write_report
+from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, origin, write_report
 from tet_deploy.terminal import Stages
 from tet_deploy.validation import Agreement, agreement_table
 
@@ -281,7 +282,7 @@ def _write_report(result: DemoResult, int8: Graph, decided: Decisions, sample: S
     agreements = {name: agreement for name, agreement in result.agreements.items() if agreement is not None}
     data = ReportData(
         title=f"tet_deploy: {result.data}, seed {result.seed}",
-        provenance={"data": result.data, "seed": str(result.seed), "network": result.digest, **result.versions},
+        provenance={**origin(), "data": result.data, "seed": str(result.seed), "network": result.digest, **result.versions},
         samples=result.accuracy_of["trained"],
         accuracy={name: value for name, value in result.accuracy.items() if value is not None},
         accuracy_of=result.accuracy_of,
@@ -293,6 +294,7 @@ def _write_report(result: DemoResult, int8: Graph, decided: Decisions, sample: S
         energy_accuracy_by_step=decided.accuracy_by_step,
         sample=sample,
         graph=int8,
+        latency=schedule(int8).latency,
         ranges=result.energy.ranges,
         seconds=result.seconds,
     )

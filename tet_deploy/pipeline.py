@@ -23,6 +23,7 @@ from tet_deploy.data.frames import check_labels
 from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import Run, check_options, side_by_side
 from tet_deploy.errors import ArgumentError, shown
+from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
@@ -259,6 +260,7 @@ def report(
     runtimes: Sequence[str] = ("reference", "onnx"),
     table: Chosen | Sequence[Chosen] | None = None,
     chip: str | None = None,
+    command: str = "",
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Path:
     """Run a network, compare runtimes, count energy, and write one self-contained HTML page with JSON and CSV beside it.
@@ -279,6 +281,8 @@ def report(
         As in `energy`.
     chip
         Say also what of it a quantized network takes, as `map_resources` does.
+    command
+        What was typed, for the head of the page.
 
     Returns
     -------
@@ -314,7 +318,11 @@ def report(
     reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
-        provenance={"network": graph.digest(), **{k: v for k, v in graph.metadata.items() if not v.startswith("{")}},
+        provenance={
+            **reporting.origin(command),
+            "network": graph.digest(),
+            **{name: value for name, value in graph.metadata.items() if not value.startswith("{")},
+        },
         samples=samples or f"{len(batches):,} samples",
         accuracy={reference: by_step[-1]} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},
@@ -325,6 +333,7 @@ def report(
         energy_accuracy_by_step=by_step,
         sample=sample,
         graph=graph,
+        latency=schedule(graph).latency if graph.is_quantized else {},
         resources=resources,
         ranges=validation.ranges(agreed) | decided.ranges,
     )

@@ -100,7 +100,7 @@ def test_every_figure_has_a_text_and_ids_do_not_clash():
     """Each SVG is an image with a label, and no id occurs twice on the page."""
     tags = Tags(render_page(full_data())).tags
     figures = [attrs for tag, attrs in tags if tag == "svg"]
-    assert len(figures) == 6 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    assert len(figures) == 7 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,6 +138,7 @@ def report(
             runtimes=runtimes_of(runtimes) or ("reference", "onnx"),
             table=table and table.split(","),
             chip=chip,
+            command=shlex.join(["tet-deploy", *sys.argv[1:]]),
             progress=lambda _: progress,
         )
     print_result(as_json, {"report": str(path), "of": shown.which}, f"wrote {path}, of {shown.which}")

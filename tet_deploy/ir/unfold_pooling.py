@@ -16,7 +16,7 @@ import numpy as np
 from tet_deploy.ir.nodes import Conv, Linear, Pair
 from tet_deploy.ir.shapes import Shape
 
-Layer = TypeVar("Layer", Conv, Linear)
+Layer = TypeVar("Layer", bound=Conv | Linear)
 
 
 def unfold_pooling(layer: Layer, shape: Shape) -> tuple[Pair, Layer]:

@@ -1,6 +1,7 @@
 """What was found, as one HTML page for people and as JSON and CSV for machines."""
 
 from tet_deploy.reporting.data import ReportData, SampleView, firing_rates
+from tet_deploy.reporting.origin import origin
 from tet_deploy.reporting.page import check_report_path, write_report
 
-__all__ = ["ReportData", "SampleView", "check_report_path", "firing_rates", "write_report"]
+__all__ = ["ReportData", "SampleView", "check_report_path", "firing_rates", "origin", "write_report"]

@@ -16,14 +16,22 @@ from tet_deploy.errors import DataError
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.reporting import plots
 from tet_deploy.reporting.data import ReportData
+from tet_deploy.reporting.network_drawing import network_drawing
+from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reporting.sample_plot import sample_plot
 from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
+
+_HEAD = ("made", "version", "network", "command")
 
 
 def contents(data: ReportData) -> dict[str, Any]:
     """What the templates ask for, by name."""
     return {
+        "facts": {name: data.provenance[name] for name in _HEAD if name in data.provenance},
         "graph": graph_rows(data.graph) if data.graph else [],
+        "folding": [
+            {**row, "same": row["written"] == row["deployed"]} for row in (folding_rows(data.graph) if data.graph else [])
+        ],
         "tiles": _tiles(data),
         "energy": _energy(data.energy),
         "resources": _resources(data.resources),
@@ -89,6 +97,8 @@ def _plots(data: ReportData) -> dict[str, str]:
                 f"got {len(data.energy_accuracy_by_step)}."
             )
         drawn["accuracy_over_energy"] = plots.accuracy_over_energy(data.energy, data.energy_accuracy_by_step)
+    if data.graph:
+        drawn["network"] = network_drawing(data.graph, data.firing_rates, data.latency)
     if data.sample:
         drawn["sample"] = sample_plot(data.sample)
     return drawn

@@ -15,6 +15,7 @@ from tet_deploy.counting.model import EnergyReport
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reprs import short_repr
 
 
@@ -71,7 +72,8 @@ class ReportData:
     title
         Heading of the page.
     provenance
-        What was run: data, seed, versions, digest of the network.
+        What was run: data, seed, versions, digest of the network; of these "made", "version", "network" and "command" stand
+        in the head of the page.
     samples
         What was run, for example "all 360 test samples of digits": accuracies and energies are of these.
     accuracy
@@ -93,7 +95,9 @@ class ReportData:
     sample
         One sample to look at.
     graph
-        The deployed network, shown as a table.
+        The deployed network, drawn and as a table.
+    latency
+        Per node, steps until it answers on Lava.
     resources
         What of a chip it takes.
     ranges
@@ -115,6 +119,7 @@ class ReportData:
     energy_accuracy_by_step: Sequence[float] = ()
     sample: SampleView | None = None
     graph: Graph | None = None
+    latency: Mapping[str, int] = field(default_factory=dict)
     resources: Resources | None = None
     ranges: RangeTotals = field(default_factory=RangeTotals)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -135,6 +140,8 @@ class ReportData:
             "energy_accuracy_by_step": [float(value) for value in self.energy_accuracy_by_step],
             "sample": _sample_dict(self.sample) if self.sample else None,
             "graph": graph_rows(self.graph) if self.graph else None,
+            "folding": folding_rows(self.graph) if self.graph else None,
+            "latency": {name: int(steps) for name, steps in self.latency.items()},
             "resources": self.resources.to_dict() if self.resources else None,
             "ranges": self.ranges.to_state() if self.ranges.said else None,
             "seconds": {name: float(value) for name, value in self.seconds.items()},

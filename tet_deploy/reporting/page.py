@@ -84,6 +84,7 @@ def render_page(data: ReportData) -> str:
     """The HTML of the page."""
     try:
         import jinja2
+        from markupsafe import Markup, escape
     except ImportError as error:
         raise missing("jinja2") from error
     folder = files("tet_deploy.reporting").joinpath("template")
@@ -98,6 +99,7 @@ def render_page(data: ReportData) -> str:
         "percent": percent,
         "significant": significant,
         "mismatched": mismatched,
+        "breakable": lambda name: Markup(str(escape(name)).replace(".", ".<wbr>")),
         "grouped": lambda number: f"{number:,}",
     }
     return environment.get_template("page.html.j2").render(data=data, **contents(data))

@@ -1,0 +1,31 @@
+"""When a report was made, by which version, and of a checkout by which commit."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tet_deploy._version import __version__
+
+
+def origin(command: str = "") -> dict[str, str]:
+    """The date, the version and what was typed, for the head of a report."""
+    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return {"made": made, "version": _version(), **({"command": command} if command else {})}
+
+
+def _version() -> str:
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / ".git").exists() and (checkout / "pyproject.toml").exists():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            commit = _git(checkout, "rev-parse", "--short", "HEAD")
+            changed = ", with changes" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else ""
+            return f"{__version__} at {commit}{changed}"
+    return __version__
+
+
+def _git(checkout: Path, *words: str) -> str:
+    command = ["git", "-C", str(checkout), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=5).stdout.strip()
