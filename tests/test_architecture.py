@@ -51,7 +51,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "units": {"contracts", "dynamics", "ir"},
     "validation": CORE | {"layout", "units"},
     "debugging": CORE | {"layout", "passes", "units", "validation"},
-    "reporting": CORE | {"chips", "counting", "layout", "validation"},
+    "reporting": CORE | {"chips", "counting", "intervals", "layout", "validation"},
     "testing": CORE,
     "onnx_file": {"errors", "files", "ir", "ranges"},
     "exporters": CORE | {"testing", "onnx_file", "units"},

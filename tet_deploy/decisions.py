@@ -14,6 +14,11 @@ from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reprs import short_repr
 
 
+def confusion(labels: np.ndarray, decisions: np.ndarray, classes: int) -> np.ndarray:
+    """How many samples of each class were decided as which: int64 [true class, decision]."""
+    return np.bincount(labels * classes + decisions, minlength=classes * classes).reshape(classes, classes)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decisions:
     """The classes that one runtime decided on.

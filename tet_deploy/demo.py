@@ -14,7 +14,7 @@ from tet_deploy import counting, terminal, validation
 from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import Progress, Recording
 from tet_deploy.data.frames import which_samples
-from tet_deploy.decisions import Decisions
+from tet_deploy.decisions import Decisions, confusion
 from tet_deploy.deployment import Run, Runnable, export, side_by_side
 from tet_deploy.doctor import versions
 from tet_deploy.errors import ArgumentError, ArtifactError, ExecutionError, MissingDependencyError
@@ -160,11 +160,14 @@ def run_demo(
     frames, labels = FrameBatches.of(int8, samples.test_frames), samples.test_labels
     decided: dict[str, Decisions] = {}
     sample: SampleView | None = None
+    confused: np.ndarray | None = None
     with stages("reference", "reference runtime") as progress:
         networks = {"traced": traced, "folded alone": fold(traced), "folded": folded, "int8_reference": int8}
         for part, seen in _observed({name: Run(graph=graph) for name, graph in networks.items()}, frames, progress):
             result.folding = plus(result.folding, _compared(traced, seen["traced"], seen["folded alone"]))
             result.snapping = plus(result.snapping, _compared(traced, seen["traced"], seen["folded"]))
+            int8_run, classes = seen["int8_reference"], seen["int8_reference"].readout.shape[-1]
+            confused = plus(confused, confusion(labels[part.start : part.stop], int8_run.decisions, classes))
             for name in ("folded", "int8_reference"):
                 decided[name] = plus(decided.get(name), Decisions.of(seen[name], labels[part.start : part.stop]))
             result.energy = plus(result.energy, counting.estimate(int8, seen["int8_reference"], part.frames()))
@@ -200,7 +203,7 @@ def run_demo(
             result.accuracy_of[name] = which_samples(found.samples, total, which)
     result.digest, result.versions = int8.digest(), versions()
     with stages("report", "writing the report"):
-        _write_report(result, int8, decided["int8_reference"], sample)
+        _write_report(result, int8, decided, confused, sample)
     return result
 
 
@@ -277,7 +280,9 @@ def _compared(graph: Graph, expected: Recording, found: Recording, start: int = 
     return validation.compare(expected, found, validation.thresholds(graph), start=start)
 
 
-def _write_report(result: DemoResult, int8: Graph, decided: Decisions, sample: SampleView | None) -> None:
+def _write_report(
+    result: DemoResult, int8: Graph, decided: Mapping[str, Decisions], confused: np.ndarray | None, sample: SampleView | None
+) -> None:
     assert result.energy is not None
     agreements = {name: agreement for name, agreement in result.agreements.items() if agreement is not None}
     data = ReportData(
@@ -286,12 +291,14 @@ def _write_report(result: DemoResult, int8: Graph, decided: Decisions, sample: S
         samples=result.accuracy_of["trained"],
         accuracy={name: value for name, value in result.accuracy.items() if value is not None},
         accuracy_of=result.accuracy_of,
+        accuracy_counts={"trained": decided["folded"].samples, **{name: found.samples for name, found in decided.items()}},
+        confusion=confused,
         accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
         firing_rates=firing_rates(result.energy),
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
         divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
         energy=result.energy,
-        energy_accuracy_by_step=decided.accuracy_by_step,
+        energy_accuracy_by_step=decided["int8_reference"].accuracy_by_step,
         sample=sample,
         graph=int8,
         latency=schedule(int8).latency,

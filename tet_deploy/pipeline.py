@@ -20,7 +20,7 @@ from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenat
 from tet_deploy.counting import EnergyReport
 from tet_deploy.counting.tables import Chosen, choose
 from tet_deploy.data.frames import check_labels
-from tet_deploy.decisions import Decisions
+from tet_deploy.decisions import Decisions, confusion
 from tet_deploy.deployment import Run, check_options, side_by_side
 from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.exporters.lava_latency import schedule
@@ -301,6 +301,7 @@ def report(
     known, thresholds = known_labels(graph, batches, labels), validation.thresholds(graph)
     reference, *others = runtimes
     decided: Decisions | None = None
+    confused: np.ndarray | None = None
     spent: EnergyReport | None = None
     agreements: dict[str, Agreement | None] = dict.fromkeys(others)
     runs, sample = [Run(graph=graph, runtime=name) for name in runtimes], None
@@ -308,6 +309,8 @@ def report(
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
         decided = plus(decided, Decisions.of(recording, y, RangeTotals.of(graph, recording.ranges, part.start)))
+        if y is not None:
+            confused = plus(confused, confusion(y, recording.decisions, recording.readout.shape[-1]))
         spent = plus(spent, counting.estimate(graph, recording, x, table=tables))
         for name, other in zip(others, recordings, strict=True):
             assert other is not None
@@ -325,7 +328,9 @@ def report(
         },
         samples=samples or f"{len(batches):,} samples",
         accuracy={reference: by_step[-1]} if by_step else {},
+        accuracy_counts={reference: decided.samples} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},
+        confusion=confused,
         firing_rates=reporting.firing_rates(spent),
         mismatches={name: agreement.counts() for name, agreement in agreed.items()},
         divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},

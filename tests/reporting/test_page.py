@@ -12,6 +12,7 @@ from tet_deploy._version import __version__
 from tet_deploy.chips.resources import map_resources
 from tet_deploy.counting import estimate
 from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from tet_deploy.intervals import wilson
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
@@ -22,6 +23,7 @@ from tet_deploy.testing import random_quantized_network
 HOSTILE = "<script>alert('$x_1$ & \"y\"')</script>"
 SECTIONS = {  # what to pass, and what the page then holds
     "accuracy": "Accuracy per stage",
+    "confusion": "Confusion matrix of 3 classes: 3 of 15 decided wrongly",
     "accuracy_by_step": 'aria-label="Accuracy by step',
     "firing_rates": 'aria-label="Firing rates',
     "mismatches": "Agreement with the reference",
@@ -56,6 +58,8 @@ def full_data(name="lif", channels=2):
         title=f"A title with {name}",
         provenance={"data": "digits", "digest": graph.digest()},
         accuracy={"trained": 0.975, "lava": 0.97},
+        accuracy_counts={"trained": 360, "lava": 100},
+        confusion=np.array([[5, 1, 0], [0, 0, 0], [2, 0, 7]]),
         accuracy_by_step={"sdt": [0.5, 0.8, 0.9], "tet": [0.8, 0.9, 0.97]},
         firing_rates=firing_rates(estimate(graph, recording, frames)),
         mismatches={
@@ -100,7 +104,7 @@ def test_every_figure_has_a_text_and_ids_do_not_clash():
     """Each SVG is an image with a label, and no id occurs twice on the page."""
     tags = Tags(render_page(full_data())).tags
     figures = [attrs for tag, attrs in tags if tag == "svg"]
-    assert len(figures) == 7 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    assert len(figures) == 8 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
 
@@ -119,6 +123,32 @@ def test_the_whole_page_shows_every_section():
     assert page.count("✓ PASS") == 1 and page.count("✗ FAIL") == 1
     assert 'aria-label="Accuracy over energy' in page
     assert "Horowitz" in page and "conv (numbers)" in page
+
+
+def test_accuracies_have_their_interval():
+    """Wilson's, of as many samples as the stage was measured on; none where their number is not known."""
+    page = render_page(full_data())
+    assert "95.3 % to 98.7 % with 95 % confidence" in page  # 351 of 360
+    assert full_data().to_dict()["accuracy_intervals"]["lava"] == list(wilson(97, 100))
+    assert "95 %" not in render_page(ReportData(title="t", accuracy={"trained": 0.9}))
+
+
+def test_the_confusion_matrix_shows_each_pair_that_occurred():
+    """With its count under the pointer, and the most frequent in words; a class without samples breaks nothing."""
+    page = render_page(full_data())
+    assert len(re.findall(r"class \d decided as \d:", page)) == 4
+    assert "class 2 decided as 0: 2 of 9" in page and "Most often: 2 as 0: 2 of 9 (22.2 %); 0 as 1: 1 of 6 (16.7 %)." in page
+    right = np.diag([3, 4])
+    assert "None was taken for another." in render_page(ReportData(title="t", confusion=right))
+    assert "1 as 0" in render_page(ReportData(title="t", confusion=np.array([[1000, 0], [100, 0]])))
+
+
+@pytest.mark.parametrize("classes", [1, 30, 300])
+def test_confusion_of_any_number_of_classes_is_drawn(classes):
+    """Up to hundreds of classes; only what occurred takes room."""
+    found = np.zeros((classes, classes), dtype=np.int64)
+    found[0, -1] = 3
+    assert render_page(ReportData(title="t", confusion=found)).count(" decided as ") == 1
 
 
 def test_comparing_nothing_is_no_pass():

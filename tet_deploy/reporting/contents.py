@@ -15,6 +15,7 @@ from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.errors import DataError
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.reporting import plots
+from tet_deploy.reporting.confusion_plot import confusion_plot, most_confused
 from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.network_drawing import network_drawing
 from tet_deploy.reporting.own_terms import folding_rows
@@ -28,6 +29,7 @@ def contents(data: ReportData) -> dict[str, Any]:
     """What the templates ask for, by name."""
     return {
         "facts": {name: data.provenance[name] for name in _HEAD if name in data.provenance},
+        "confused": [] if data.confusion is None else most_confused(data.confusion),
         "graph": graph_rows(data.graph) if data.graph else [],
         "folding": [
             {**row, "same": row["written"] == row["deployed"]} for row in (folding_rows(data.graph) if data.graph else [])
@@ -51,7 +53,7 @@ class _Tile(NamedTuple):
 def _tiles(data: ReportData) -> list[_Tile]:
     stages = list(data.accuracy.items())
     tiles = [
-        _Tile(f"Accuracy, {name}", percent(value), data.accuracy_of.get(name, data.samples))
+        _Tile(f"Accuracy, {name}", percent(value), _accuracy_note(data, name))
         for name, value in dict([*stages[:1], *stages[-1:]]).items()
     ]
     if data.mismatches:
@@ -62,6 +64,14 @@ def _tiles(data: ReportData) -> list[_Tile]:
     if data.energy:
         tiles += [_energy_tile(report) for report in data.energy.by_table]
     return tiles
+
+
+def _accuracy_note(data: ReportData, name: str) -> str:
+    of = data.accuracy_of.get(name, data.samples)
+    if name not in data.accuracy_intervals:
+        return of
+    low, high = data.accuracy_intervals[name]
+    return f"{percent(low)} to {percent(high)} with 95 % confidence{of and ', of '}{of}"
 
 
 def _energy_tile(report: EnergyReport) -> _Tile:
@@ -84,6 +94,8 @@ def _plots(data: ReportData) -> dict[str, str]:
     drawn = {}
     if data.accuracy_by_step:
         drawn["accuracy_by_step"] = plots.accuracy_by_step(data.accuracy_by_step)
+    if data.confusion is not None:
+        drawn["confusion"] = confusion_plot(data.confusion)
     if data.firing_rates:
         drawn["firing_rates"] = plots.firing_rates(data.firing_rates)
     if data.energy:

@@ -12,6 +12,7 @@ from tet_deploy.chips.resources import Resources
 from tet_deploy.contracts import Frames, Recording, as_array
 from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
+from tet_deploy.intervals import wilson
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.range_totals import RangeTotals
@@ -80,6 +81,10 @@ class ReportData:
         Per stage (trained, folded, ...), in [0, 1].
     accuracy_of
         Per stage whose accuracy is of other samples: of which.
+    accuracy_counts
+        Per stage the number of those samples, for the 95 % interval of its accuracy (Wilson).
+    confusion
+        How many samples of which class the network that was run decided as which: int64 [true class, decision].
     accuracy_by_step
         Per training method, accuracy if the decision is taken after step 1..T, in [0, 1].
     firing_rates
@@ -111,6 +116,8 @@ class ReportData:
     samples: str = ""
     accuracy: Mapping[str, float] = field(default_factory=dict)
     accuracy_of: Mapping[str, str] = field(default_factory=dict)
+    accuracy_counts: Mapping[str, int] = field(default_factory=dict)
+    confusion: np.ndarray | None = None
     accuracy_by_step: Mapping[str, Sequence[float]] = field(default_factory=dict)
     firing_rates: Mapping[str, float] = field(default_factory=dict)
     mismatches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -125,6 +132,12 @@ class ReportData:
     seconds: Mapping[str, float] = field(default_factory=dict)
     __repr__ = short_repr
 
+    @property
+    def accuracy_intervals(self) -> dict[str, tuple[float, float]]:
+        """Per stage whose number of samples is known, the 95 % interval of its accuracy."""
+        known = {name: of for name, of in self.accuracy_counts.items() if name in self.accuracy}
+        return {name: wilson(round(self.accuracy[name] * of), of) for name, of in known.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """The data in plain JSON values; sections that were not given are left out."""
         sections = {
@@ -132,6 +145,8 @@ class ReportData:
             "samples": self.samples,
             "accuracy": {name: float(value) for name, value in self.accuracy.items()},
             "accuracy_of": dict(self.accuracy_of),
+            "accuracy_intervals": {name: list(both) for name, both in self.accuracy_intervals.items()},
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
             "accuracy_by_step": {name: [float(v) for v in values] for name, values in self.accuracy_by_step.items()},
             "firing_rates": {name: float(value) for name, value in self.firing_rates.items()},
             "mismatches": {name: {k: int(v) for k, v in counts.items()} for name, counts in self.mismatches.items()},
