@@ -1,6 +1,7 @@
-"""A quantized network in ONNX, integer for integer: the messages, the neurons of a Loihi core in int32, and the readout.
+"""A quantized network in ONNX, integer for integer: the messages, the neurons of a Loihi core, and the readout.
 
-Values are channels-last, see `onnx_synapses`; outputs are channels-first, as everywhere else.
+Values are channels-last, see `onnx_synapses`, but where convolutions are in floats; outputs are channels-first, as
+everywhere else. Neurons are in int32, or in float32 where it holds their integers.
 """
 
 from __future__ import annotations

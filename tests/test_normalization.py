@@ -10,7 +10,8 @@ from torch import nn
 import tet_deploy as td
 from tet_deploy.counting import count
 from tet_deploy.errors import DataError, GraphError
-from tet_deploy.ir.nodes import Input, from_record, to_record
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import Input, Linear, Quantization, Readout, from_record, to_record
 from tet_deploy.ir.normalization import normalized
 from tet_deploy.nn import LIF, TimeMajor
 from tet_deploy.passes import fold
@@ -130,6 +131,19 @@ def test_steps_streams_and_fine_tuning_normalize_too():
     np.testing.assert_array_equal(np.stack([stream.step(frame).readout for frame in x]), expected)
     network = QuantizedNetwork(int8, graph).eval()
     np.testing.assert_array_equal(network(torch.from_numpy(x)).detach().numpy(), expected)
+
+
+@pytest.mark.parametrize("runtime", ["reference", "onnx"])
+def test_frames_that_normalize_to_infinity_are_clipped_as_any_others(runtime, recwarn):
+    """A message is held at its limit, and numpy warns of nothing."""
+    unit = Quantization(scale=1.0)
+    front = Input(name="input", shape=(1,), mean=np.zeros(1), deviation=np.full(1, 0.1), quantization=unit)
+    fc = Linear(name="fc", weight=np.eye(2, 1, dtype=np.int8), quantization=unit)
+    graph = chain([front, fc, Readout(name="readout", quantization=unit)])
+    found = td.run(graph, np.array([3e38, -3e38], np.float32).reshape(2, 1, 1), runtime=runtime)
+    assert found.readout[:, 0].tolist() == [[127 * 64, 0], [-127 * 64, 0]]
+    assert found.ranges.clipped["input"].tolist() == [[1], [1]]
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 def test_the_host_normalizes_so_that_energy_counts_dense_messages():

@@ -83,6 +83,7 @@ EQUAL = np.ones((2, 1, 2, 2), dtype=np.float32)
         (Conv(name="conv", weight=EQUAL * np.arange(4, dtype=np.float32).reshape(2, 2), stride=(2, 2)), (1, 4, 4)),
         (Conv(name="conv", weight=np.ones((2, 1, 3, 3), dtype=np.float32), stride=(3, 3)), (1, 9, 9)),  # ninths round
         (Conv(name="conv", weight=EQUAL * np.float32(1e38), stride=(2, 2)), (1, 4, 4)),  # four times that is too large
+        (Conv(name="conv", weight=EQUAL.astype(np.float64) * 1e38, stride=(2, 2)), (1, 4, 4)),  # in a file of float32 too
     ],
 )
 def test_what_is_no_pool_stays(conv, shape):

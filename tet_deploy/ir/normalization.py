@@ -21,7 +21,8 @@ def normalized(node: Input, frames: np.ndarray) -> np.ndarray:
     if node.quantization is not None:
         frames = frames.astype(np.float32, copy=False)
     mean, deviation = (_by_channel(array, node, frames) for array in (node.mean, node.deviation))
-    return np.asarray((frames - mean) / deviation)
+    with np.errstate(over="ignore" if node.quantization else None):  # infinity lies beyond the limit of messages as well
+        return np.asarray((frames - mean) / deviation)
 
 
 def raw(node: Input, values: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ def unfold_pooling(layer: Layer, shape: Shape) -> tuple[Pair, Layer]:
     weight = layer.weight if isinstance(layer, Conv) else layer.weight.reshape(-1, *shape)
     windows = _window(layer, weight, shape, 0), _window(layer, weight, shape, 1)
     taps = weight.dtype.type(math.prod(windows))
-    if windows == (1, 1) or np.abs(weight).max() > np.finfo(weight.dtype).max / taps:
+    if windows == (1, 1) or np.abs(weight).max() > min(np.finfo(weight.dtype).max, np.finfo(np.float32).max) / taps:
         return (1, 1), layer
     weight = weight[..., :: windows[0], :: windows[1]] * taps
     if isinstance(layer, Linear):
