@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
+from onnx import FunctionProto, NodeProto, TensorProto, helper
 
 from tet_deploy import dynamics
-from tet_deploy.exporters.onnx_scan import Scan, attribute, scanning_function, what_is_seen
+from tet_deploy.exporters.onnx_scan import Scan, scanning_function, what_is_seen
 from tet_deploy.ir.certificates import Certificate
 from tet_deploy.ir.nodes import LIF
 
@@ -55,11 +55,12 @@ def float_form(node: LIF, certified: Certificate) -> FloatForm:
 
 
 def float_lif_function(
-    form: FloatForm, *, by_channel: bool, potentials: bool, states: bool, to_floats: bool
+    form: FloatForm, threshold: int | None, *, potentials: bool, states: bool, to_floats: bool
 ) -> FunctionProto:
     """`dynamics.fixed_point_lif_step` over time, of -v, fed by `lift` - shifted current - bias; spikes are uint8 or floats.
 
-    Attributes `fires_below`, -threshold, and `stays_above`, -threshold - 1, both shifted; or an input, the former.
+    One for each shifted threshold, as the evaluator of ONNX refers to no attribute of a call from inside a scan; or, without
+    one, an input `fires_below`, -threshold, by channel.
     """
     step, constants, kept = [], [], "v"
     if form.halves:
@@ -77,9 +78,9 @@ def float_lif_function(
         step.append(_node("Min", ["unlimited", "limit"], ["w"]))
     kind = TensorProto.FLOAT if to_floats else TensorProto.UINT8
     name, inputs = f"FixedPointLIFInFloat{'s' if to_floats else ''}", ["current"]
-    if by_channel or not to_floats:
+    if threshold is None or not to_floats:
         step += [_node("Less", ["w", "fires_below"], ["fires"]), _node("Cast", ["fires"], ["spike"], to=kind)]
-    if by_channel:
+    if threshold is None:
         name, inputs = f"{name}ByChannel", ["current", "fires_below"]
         if to_floats:
             step += [_node("Mul", ["w", "spike"], ["removed"]), _node("Sub", ["w", "removed"], ["v_next"])]
@@ -90,33 +91,25 @@ def float_lif_function(
                 _node("Mul", ["w", "left"], ["v_next"]),
             ]
     else:
-        step.append(_with("ThresholdedRelu", "w", "v_next", alpha="stays_above"))
-        constants += [] if to_floats else [attribute("fires_below", AttributeProto.FLOAT)]
+        name += f"Above{threshold}"
+        step.append(_node("ThresholdedRelu", ["w"], ["v_next"], alpha=float(-threshold - 1)))
+        constants += [] if to_floats else [_float("fires_below", -threshold)]
     name += ("Halved" if form.halves else "") + ("Held" if form.held else "")
     total = f"{'truncate(v / 2)' if form.halves else 'v'} + I"
     limited = f"max({total}, {dynamics.LOWEST_POTENTIAL})" if form.held else total
     fed = f"{LIFT} - I" if form.lift else "-I"
     equation = (
-        f"v = {limited} ; spike = v > threshold ; v = 0 where it spikes.  "
+        f"v = {limited} ; spike = v > {'threshold' if threshold is None else threshold} ; v = 0 where it spikes.  "
         f"In whole numbers that float32 holds, of w = -v; current = {fed}"
     )
     scan = Scan("current", TensorProto.FLOAT, what_is_seen(kind, TensorProto.FLOAT, potentials))
-    if by_channel or not to_floats:
+    if threshold is None or not to_floats:
         return scanning_function(name, equation, inputs, [*constants, scan.over(step)], scan, states)
     # Of all steps at once and of whole numbers: min(max(-w - threshold, 0), 1).
-    fires = _with("HardSigmoid", "compared", "spikes", beta="fires_below")
-    fires.attribute.append(helper.make_attribute("alpha", -1.0))
+    fires = _node("HardSigmoid", ["compared"], ["spikes"], alpha=-1.0, beta=float(-threshold))
     compared = {"compared": ("w", kind)} | {key: value for key, value in scan.seen.items() if key != "spikes"}
     nodes = [*constants, Scan(scan.x, scan.state_type, compared).over(step), fires]
     return scanning_function(name, equation, inputs, nodes, scan, states)
-
-
-def _with(kind: str, value: str, output: str, **attributes: str) -> NodeProto:
-    """An operator whose attributes are those of these names in the function's call."""
-    node = _node(kind, [value], [output])
-    for name, given in attributes.items():
-        node.attribute.append(AttributeProto(name=name, ref_attr_name=given, type=AttributeProto.FLOAT))
-    return node
 
 
 def _float(name: str, value: float) -> NodeProto:

@@ -250,17 +250,16 @@ def _fire_in_float(node: LIF, threshold: np.ndarray, bias: np.ndarray, outputs: 
     spikes, *held = [*outputs, *after]
     function = float_lif_function(
         form,
-        by_channel=threshold.ndim > 0,
+        None if threshold.ndim else int(threshold),
         potentials=node.name in network.probes.potentials,
         states=network.states,
         to_floats=to_floats,
     )
+    inputs = [current]
     if threshold.ndim:
         below = (-threshold).astype(np.float32).reshape(-1, *((1,) * len(rest) if to_floats else ()))
-        inputs, attributes = [current, build.constant(own(node, "threshold"), below)], {}
-    else:
-        inputs, attributes = [current], {"fires_below": float(-threshold), "stays_above": float(-threshold - 1)}
-    build.call(function, [*inputs, *states], [spikes, *(beside(v, "negative") for v in held)], **attributes)
+        inputs.append(build.constant(own(node, "threshold"), below))
+    build.call(function, [*inputs, *states], [spikes, *(beside(v, "negative") for v in held)])
     for v in held:
         build.op("Cast", [build.op("Neg", [beside(v, "negative")], beside(v, "float"))], v, to=TensorProto.INT32)
     return after
