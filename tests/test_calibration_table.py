@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tet_deploy as td
-from tet_deploy.cli.calibration import calibration_table
+from tet_deploy.calibration_table import calibration_table
 from tet_deploy.testing import random_float_network, random_frames
 
 

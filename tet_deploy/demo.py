@@ -28,7 +28,17 @@ from tet_deploy.links.opening import of_path
 from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.passes import fold, lower, quantize
 from tet_deploy.pipeline import plus
-from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, origin, write_report
+from tet_deploy.reporting import (
+    Membrane,
+    ReportData,
+    SampleView,
+    added,
+    check_report_path,
+    firing_rates,
+    membranes,
+    origin,
+    write_report,
+)
 from tet_deploy.terminal import Stages
 from tet_deploy.validation import Agreement, agreement_table
 
@@ -161,11 +171,13 @@ def run_demo(
     decided: dict[str, Decisions] = {}
     sample: SampleView | None = None
     confused: np.ndarray | None = None
+    potentials: dict[str, Membrane] = {}
     with stages("reference", "reference runtime") as progress:
         networks = {"traced": traced, "folded alone": fold(traced), "folded": folded, "int8_reference": int8}
         for part, seen in _observed({name: Run(graph=graph) for name, graph in networks.items()}, frames, progress):
             result.folding = plus(result.folding, _compared(traced, seen["traced"], seen["folded alone"]))
             result.snapping = plus(result.snapping, _compared(traced, seen["traced"], seen["folded"]))
+            potentials = added(potentials, membranes(seen["int8_reference"], validation.thresholds(int8)))
             int8_run, classes = seen["int8_reference"], seen["int8_reference"].readout.shape[-1]
             confused = plus(confused, confusion(labels[part.start : part.stop], int8_run.decisions, classes))
             for name in ("folded", "int8_reference"):
@@ -203,7 +215,7 @@ def run_demo(
             result.accuracy_of[name] = which_samples(found.samples, total, which)
     result.digest, result.versions = int8.digest(), versions()
     with stages("report", "writing the report"):
-        _write_report(result, int8, decided, confused, sample)
+        _write_report(result, int8, decided, confused, potentials, sample)
     return result
 
 
@@ -281,7 +293,12 @@ def _compared(graph: Graph, expected: Recording, found: Recording, start: int = 
 
 
 def _write_report(
-    result: DemoResult, int8: Graph, decided: Mapping[str, Decisions], confused: np.ndarray | None, sample: SampleView | None
+    result: DemoResult,
+    int8: Graph,
+    decided: Mapping[str, Decisions],
+    confused: np.ndarray | None,
+    potentials: Mapping[str, Membrane],
+    sample: SampleView | None,
 ) -> None:
     assert result.energy is not None
     agreements = {name: agreement for name, agreement in result.agreements.items() if agreement is not None}
@@ -295,6 +312,7 @@ def _write_report(
         confusion=confused,
         accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
         firing_rates=firing_rates(result.energy),
+        membranes=potentials,
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
         divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
         energy=result.energy,

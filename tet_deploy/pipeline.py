@@ -302,6 +302,7 @@ def report(
     reference, *others = runtimes
     decided: Decisions | None = None
     confused: np.ndarray | None = None
+    potentials: dict[str, reporting.Membrane] = {}
     spent: EnergyReport | None = None
     agreements: dict[str, Agreement | None] = dict.fromkeys(others)
     runs, sample = [Run(graph=graph, runtime=name) for name in runtimes], None
@@ -309,6 +310,7 @@ def report(
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
         decided = plus(decided, Decisions.of(recording, y, RangeTotals.of(graph, recording.ranges, part.start)))
+        potentials = reporting.added(potentials, reporting.membranes(recording, thresholds))
         if y is not None:
             confused = plus(confused, confusion(y, recording.decisions, recording.readout.shape[-1]))
         spent = plus(spent, counting.estimate(graph, recording, x, table=tables))
@@ -332,6 +334,7 @@ def report(
         accuracy_by_step={reference: by_step} if by_step else {},
         confusion=confused,
         firing_rates=reporting.firing_rates(spent),
+        membranes=potentials,
         mismatches={name: agreement.counts() for name, agreement in agreed.items()},
         divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},
         energy=spent,

@@ -12,13 +12,16 @@ from tet_deploy._version import __version__
 from tet_deploy.chips.resources import map_resources
 from tet_deploy.counting import estimate
 from tet_deploy.errors import ArtifactError, DataError, MissingDependencyError
+from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.intervals import wilson
+from tet_deploy.ir.certificates import certificate_rows
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
-from tet_deploy.reporting import ReportData, SampleView, firing_rates, write_report
+from tet_deploy.reporting import ReportData, SampleView, firing_rates, membranes, write_report
 from tet_deploy.reporting.page import render_page
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_quantized_network
+from tet_deploy.validation import thresholds
 
 HOSTILE = "<script>alert('$x_1$ & \"y\"')</script>"
 SECTIONS = {  # what to pass, and what the page then holds
@@ -26,6 +29,7 @@ SECTIONS = {  # what to pass, and what the page then holds
     "confusion": "Confusion matrix of 3 classes: 3 of 15 decided wrongly",
     "accuracy_by_step": 'aria-label="Accuracy by step',
     "firing_rates": 'aria-label="Firing rates',
+    "membranes": "Membrane potentials in thresholds: lif ",
     "mismatches": "Agreement with the reference",
     "energy": 'aria-label="Energies by table 45nm-fp32: ',
     "sample": 'aria-label="One sample over 3 steps',
@@ -62,6 +66,7 @@ def full_data(name="lif", channels=2):
         confusion=np.array([[5, 1, 0], [0, 0, 0], [2, 0, 7]]),
         accuracy_by_step={"sdt": [0.5, 0.8, 0.9], "tet": [0.8, 0.9, 0.97]},
         firing_rates=firing_rates(estimate(graph, recording, frames)),
+        membranes=membranes(recording, thresholds(graph)),
         mismatches={
             "onnx_int8": {"spikes": 0, "potentials": 0, "readout": 0, "compared": 1234567},
             "lava": {"spikes": 1, "potentials": 2, "readout": 0, "compared": 1000},
@@ -104,7 +109,7 @@ def test_every_figure_has_a_text_and_ids_do_not_clash():
     """Each SVG is an image with a label, and no id occurs twice on the page."""
     tags = Tags(render_page(full_data())).tags
     figures = [attrs for tag, attrs in tags if tag == "svg"]
-    assert len(figures) == 8 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    assert len(figures) == 9 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
 
@@ -123,6 +128,20 @@ def test_the_whole_page_shows_every_section():
     assert page.count("✓ PASS") == 1 and page.count("✗ FAIL") == 1
     assert 'aria-label="Accuracy over energy' in page
     assert "Horowitz" in page and "conv (numbers)" in page
+
+
+def test_a_quantized_network_shows_ranges_and_what_quantization_did():
+    """Certificates, with latencies, as `inspect` prints them, and the table of calibration where the file knows one."""
+    graph = random_quantized_network(np.random.default_rng(2))
+    data = ReportData(title="t", graph=graph, latency=schedule(graph).latency)
+    page = render_page(data)
+    for row in certificate_rows(graph):
+        assert f"{row['least_sum']:,} to {row['greatest_sum']:,}" in page
+    assert data.to_dict()["certificates"] == certificate_rows(graph)
+    entry = {"lif": {"scale": 12.5, "clipped_weights": 0.25}}
+    known = dataclasses.replace(graph, metadata={"quantization": json.dumps(entry)})
+    assert "25.00%" in render_page(ReportData(title="t", graph=known)) and "25.00%" not in page
+    assert "Ranges and quantization" not in render_page(ReportData(title="t", graph=network()))
 
 
 def test_accuracies_have_their_interval():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tet_deploy import deployment, terminal
-from tet_deploy.cli.calibration import scale_text
+from tet_deploy.calibration_table import scale_text
 from tet_deploy.cli.changes import (
     TestData,
     TestSamples,

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from tet_deploy import terminal
+from tet_deploy.calibration_table import calibration_table
 from tet_deploy.chips.limits import CHIPS
 from tet_deploy.chips.resources import map_resources
 from tet_deploy.chips.tables import resource_text
-from tet_deploy.cli.calibration import calibration_table
 from tet_deploy.cli.options import Json, NetworkFile, any_of
 from tet_deploy.cli.results import print_json
 from tet_deploy.errors import ArgumentError

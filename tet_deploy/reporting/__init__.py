@@ -1,7 +1,18 @@
 """What was found, as one HTML page for people and as JSON and CSV for machines."""
 
 from tet_deploy.reporting.data import ReportData, SampleView, firing_rates
+from tet_deploy.reporting.membranes import Membrane, added, membranes
 from tet_deploy.reporting.origin import origin
 from tet_deploy.reporting.page import check_report_path, write_report
 
-__all__ = ["ReportData", "SampleView", "check_report_path", "firing_rates", "origin", "write_report"]
+__all__ = [
+    "Membrane",
+    "ReportData",
+    "SampleView",
+    "added",
+    "check_report_path",
+    "firing_rates",
+    "membranes",
+    "origin",
+    "write_report",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tet_deploy.calibration_table import calibration_table
 from tet_deploy.chips.resources import Resources
 from tet_deploy.chips.tables import limit_table, population_table, rule_table, struck, verdict
 from tet_deploy.counting.conventions import MEANINGS, WORDS
@@ -13,10 +14,13 @@ from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.errors import DataError
+from tet_deploy.ir.certificates import certificate_table
 from tet_deploy.ir.table import graph_rows
+from tet_deploy.layout import Table
 from tet_deploy.reporting import plots
 from tet_deploy.reporting.confusion_plot import confusion_plot, most_confused
 from tet_deploy.reporting.data import ReportData
+from tet_deploy.reporting.membrane_plot import membrane_plot
 from tet_deploy.reporting.network_drawing import network_drawing
 from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reporting.sample_plot import sample_plot
@@ -36,6 +40,7 @@ def contents(data: ReportData) -> dict[str, Any]:
         ],
         "tiles": _tiles(data),
         "energy": _energy(data.energy),
+        "ranges": _range_tables(data),
         "resources": _resources(data.resources),
         "plots": _plots(data),
     }
@@ -96,6 +101,8 @@ def _plots(data: ReportData) -> dict[str, str]:
         drawn["accuracy_by_step"] = plots.accuracy_by_step(data.accuracy_by_step)
     if data.confusion is not None:
         drawn["confusion"] = confusion_plot(data.confusion)
+    if data.membranes:
+        drawn["membranes"] = membrane_plot(data.membranes)
     if data.firing_rates:
         drawn["firing_rates"] = plots.firing_rates(data.firing_rates)
     if data.energy:
@@ -114,6 +121,14 @@ def _plots(data: ReportData) -> dict[str, str]:
     if data.sample:
         drawn["sample"] = sample_plot(data.sample)
     return drawn
+
+
+def _range_tables(data: ReportData) -> list[Table]:
+    """What no frames can make a quantized network do, and what quantization made of it."""
+    if data.graph is None or not data.graph.is_quantized:
+        return []
+    certified = [certificate_table(data.graph, data.latency)] if data.latency else []
+    return [*certified, *filter(None, [calibration_table(data.graph.metadata)])]
 
 
 def _resources(found: Resources | None) -> dict[str, Any] | None:

@@ -13,9 +13,11 @@ from tet_deploy.contracts import Frames, Recording, as_array
 from tet_deploy.counting.export import to_dict
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.intervals import wilson
+from tet_deploy.ir.certificates import certificate_rows
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.reporting.membranes import Membrane
 from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reprs import short_repr
 
@@ -89,6 +91,8 @@ class ReportData:
         Per training method, accuracy if the decision is taken after step 1..T, in [0, 1].
     firing_rates
         Per population, mean spikes per neuron and step.
+    membranes
+        Per population, how its potentials lie below the threshold.
     mismatches
         Per runtime: {spikes, potentials, readout, compared}, as `Agreement.counts()` gives them.
     divergences
@@ -120,6 +124,7 @@ class ReportData:
     confusion: np.ndarray | None = None
     accuracy_by_step: Mapping[str, Sequence[float]] = field(default_factory=dict)
     firing_rates: Mapping[str, float] = field(default_factory=dict)
+    membranes: Mapping[str, Membrane] = field(default_factory=dict)
     mismatches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     divergences: Mapping[str, str] = field(default_factory=dict)
     energy: EnergyReport | None = None
@@ -149,6 +154,7 @@ class ReportData:
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "accuracy_by_step": {name: [float(v) for v in values] for name, values in self.accuracy_by_step.items()},
             "firing_rates": {name: float(value) for name, value in self.firing_rates.items()},
+            "membranes": {name: found.to_dict() for name, found in self.membranes.items()},
             "mismatches": {name: {k: int(v) for k, v in counts.items()} for name, counts in self.mismatches.items()},
             "divergences": dict(self.divergences),
             "energy": to_dict(self.energy) if self.energy else None,
@@ -156,6 +162,7 @@ class ReportData:
             "sample": _sample_dict(self.sample) if self.sample else None,
             "graph": graph_rows(self.graph) if self.graph else None,
             "folding": folding_rows(self.graph) if self.graph else None,
+            "certificates": certificate_rows(self.graph) if self.graph and self.graph.is_quantized else None,
             "latency": {name: int(steps) for name, steps in self.latency.items()},
             "resources": self.resources.to_dict() if self.resources else None,
             "ranges": self.ranges.to_state() if self.ranges.said else None,

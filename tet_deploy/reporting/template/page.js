@@ -10,8 +10,9 @@ document.querySelectorAll("h2").forEach((heading, number) => {
 });
 
 function value(row, column) {
-  const cell = row.cells[column], exact = cell.dataset.value;
-  return exact === undefined ? cell.textContent.trim() : Number(exact);
+  const cell = row.cells[column], text = cell.textContent.trim(), plain = text.replace(/,/g, "").replace(/ ?%$/, "");
+  const exact = cell.dataset.value ?? (plain !== "" && !isNaN(plain) ? plain : undefined);
+  return exact === undefined ? text : Number(exact);
 }
 
 function compare(a, b) {
