@@ -113,5 +113,5 @@ def test_missing_matplotlib_is_said_before_training(monkeypatch):
     from tet_deploy.errors import MissingDependencyError
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingDependencyError, match=r"tet_deploy\[report\]"):
+    with pytest.raises(MissingDependencyError, match=r"tet-deploy\[experiments\]"):
         figures.require_matplotlib()
