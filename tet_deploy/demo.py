@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
 from tet_deploy.layout import Table
+from tet_deploy.links.deviation import Deviation
+from tet_deploy.links.measure import deviation
 from tet_deploy.links.opening import of_path
+from tet_deploy.links.tables import link_values
 from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.passes import fold, lower, quantize
 from tet_deploy.pipeline import plus
@@ -40,9 +44,11 @@ from tet_deploy.reporting import (
     write_report,
 )
 from tet_deploy.terminal import Stages
+from tet_deploy.units import float_thresholds, in_float_units, units
 from tet_deploy.validation import Agreement, agreement_table
 
 DEMO_DATA = ("event-digits", "digits")
+_STAGES = {"traced": "as trained", "folded alone": "folded", "folded": "snapped to the grid", "int8_reference": "int8"}
 CALIBRATION_SAMPLES = 128  # of the training samples; more does not change the scales that are chosen
 
 
@@ -172,6 +178,7 @@ def run_demo(
     sample: SampleView | None = None
     confused: np.ndarray | None = None
     potentials: dict[str, Membrane] = {}
+    chain: dict[tuple[str, str], Deviation] = {}
     with stages("reference", "reference runtime") as progress:
         networks = {"traced": traced, "folded alone": fold(traced), "folded": folded, "int8_reference": int8}
         for part, seen in _observed({name: Run(graph=graph) for name, graph in networks.items()}, frames, progress):
@@ -180,6 +187,9 @@ def run_demo(
             potentials = added(potentials, membranes(seen["int8_reference"], validation.thresholds(int8)))
             int8_run, classes = seen["int8_reference"], seen["int8_reference"].readout.shape[-1]
             confused = plus(confused, confusion(labels[part.start : part.stop], int8_run.decisions, classes))
+            for pair in zip(networks, list(networks)[1:], strict=False):
+                link = _deviation(networks, seen, pair, labels[part.start : part.stop], part.start)
+                chain[pair] = plus(chain.get(pair), link)
             for name in ("folded", "int8_reference"):
                 decided[name] = plus(decided.get(name), Decisions.of(seen[name], labels[part.start : part.stop]))
             result.energy = plus(result.energy, counting.estimate(int8, seen["int8_reference"], part.frames()))
@@ -215,7 +225,7 @@ def run_demo(
             result.accuracy_of[name] = which_samples(found.samples, total, which)
     result.digest, result.versions = int8.digest(), versions()
     with stages("report", "writing the report"):
-        _write_report(result, int8, decided, confused, potentials, sample)
+        _write_report(result, int8, decided, confused, potentials, list(chain.values()), sample)
     return result
 
 
@@ -288,6 +298,19 @@ def _check_delivered(graph: Graph, part: FrameBatches, found: Recording, folder:
         raise ExecutionError(f"{delivered.path}: gives another readout than the network with probes. Please report it.")
 
 
+def _deviation(
+    networks: Mapping[str, Graph], seen: Mapping[str, Recording], pair: tuple[str, str], labels: np.ndarray, start: int
+) -> Deviation:
+    """Of one of the networks from the one before."""
+    in_units = [units(networks[name]) for name in pair]
+    one, other = (
+        dataclasses.replace(in_float_units(seen[name], of), runtime=_STAGES[name])
+        for name, of in zip(pair, in_units, strict=True)
+    )
+    first, second = (float_thresholds(networks[name]) for name in pair)
+    return deviation(one, other, (first, second), labels=labels, same_units=in_units[0] == in_units[1], start=start)
+
+
 def _compared(graph: Graph, expected: Recording, found: Recording, start: int = 0) -> Agreement:
     return validation.compare(expected, found, validation.thresholds(graph), start=start)
 
@@ -298,6 +321,7 @@ def _write_report(
     decided: Mapping[str, Decisions],
     confused: np.ndarray | None,
     potentials: Mapping[str, Membrane],
+    chain: Sequence[Deviation],
     sample: SampleView | None,
 ) -> None:
     assert result.energy is not None
@@ -313,6 +337,7 @@ def _write_report(
         accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
         firing_rates=firing_rates(result.energy),
         membranes=potentials,
+        chain=[link_values(link) for link in chain],
         mismatches={name: agreement.counts() for name, agreement in agreements.items()},
         divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
         energy=result.energy,

@@ -26,6 +26,8 @@ from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.links.deviation import Deviation
+from tet_deploy.links.tables import link_values
 from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.units import ByChannel, float_thresholds, in_float_units
@@ -260,6 +262,7 @@ def report(
     runtimes: Sequence[str] = ("reference", "onnx"),
     table: Chosen | Sequence[Chosen] | None = None,
     chip: str | None = None,
+    against: Sequence[Any] = (),
     command: str = "",
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Path:
@@ -281,6 +284,8 @@ def report(
         As in `energy`.
     chip
         Say also what of it a quantized network takes, as `map_resources` does.
+    against
+        Other links of the chain, as `compare` takes them; the network is compared with each on the same samples.
     command
         What was typed, for the head of the page.
 
@@ -321,6 +326,7 @@ def report(
     assert decided is not None and spent is not None
     by_step, agreed = decided.accuracy_by_step, {name: found for name, found in agreements.items() if found is not None}
     reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
+    links = [_deviation(other, graph, batches, known, progress) for other in against]
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
         provenance={
@@ -335,6 +341,7 @@ def report(
         confusion=confused,
         firing_rates=reporting.firing_rates(spent),
         membranes=potentials,
+        chain=[link_values(link) for link in links],
         mismatches={name: agreement.counts() for name, agreement in agreed.items()},
         divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},
         energy=spent,
@@ -348,6 +355,18 @@ def report(
     written = reporting.write_report(data, Path(path))
     tell_ranges(data.ranges)
     return written
+
+
+def _deviation(
+    other: Any,
+    graph: Graph,
+    frames: FrameBatches,
+    labels: np.ndarray | None,
+    progress: Callable[[str], Progress | None] | None,
+) -> Deviation:
+    from tet_deploy.links import Pair, compared
+
+    return compared(Pair.of(other, graph, frames), frames, labels, progress=progress)
 
 
 def equality_expected(graph: Graph, frames: Frames | Source) -> bool:

@@ -29,6 +29,7 @@ SECTIONS = {  # what to pass, and what the page then holds
     "confusion": "Confusion matrix of 3 classes: 3 of 15 decided wrongly",
     "accuracy_by_step": 'aria-label="Accuracy by step',
     "firing_rates": 'aria-label="Firing rates',
+    "chain": "Links of the chain",
     "membranes": "Membrane potentials in thresholds: lif ",
     "mismatches": "Agreement with the reference",
     "energy": 'aria-label="Energies by table 45nm-fp32: ',
@@ -66,6 +67,13 @@ def full_data(name="lif", channels=2):
         confusion=np.array([[5, 1, 0], [0, 0, 0], [2, 0, 7]]),
         accuracy_by_step={"sdt": [0.5, 0.8, 0.9], "tet": [0.8, 0.9, 0.97]},
         firing_rates=firing_rates(estimate(graph, recording, frames)),
+        chain=[
+            {"first": "trained", "second": "folded", "samples": 5, "spikes": 99, "differing": 0, "decisions": 0}
+            | {"readout": 0.0, "equal": True, "fault": False},
+            {"first": "folded", "second": "int8", "samples": 5, "spikes": 99, "differing": 17, "decisions": 1}
+            | {"readout": 0.125, "equal": False, "fault": False}
+            | {"accuracy": [0.8, 0.6], "accuracy_difference": [-0.5, 0.25]},
+        ],
         membranes=membranes(recording, thresholds(graph)),
         mismatches={
             "onnx_int8": {"spikes": 0, "potentials": 0, "readout": 0, "compared": 1234567},
@@ -142,6 +150,29 @@ def test_a_quantized_network_shows_ranges_and_what_quantization_did():
     known = dataclasses.replace(graph, metadata={"quantization": json.dumps(entry)})
     assert "25.00%" in render_page(ReportData(title="t", graph=known)) and "25.00%" not in page
     assert "Ranges and quantization" not in render_page(ReportData(title="t", graph=network()))
+
+
+def test_the_exact_numbers_of_the_page_are_those_of_the_json():
+    """Under the pointer and for sorting lies the number that the file for machines holds."""
+    data = full_data()
+    page, plain = render_page(data), data.to_dict()
+    found = {float(attrs["data-value"]) for _, attrs in Tags(page).tags if "data-value" in attrs}
+    expected = [*plain["accuracy"].values(), *plain["seconds"].values()]
+    expected += [low for low, _ in plain["accuracy_intervals"].values()]
+    expected += [number for counts in plain["mismatches"].values() for number in counts.values()]
+    expected += [link[key] for link in plain["chain"] for key in ("spikes", "differing", "decisions", "samples", "readout")]
+    expected += [row["parameters"] for row in plain["graph"]]
+    assert set(expected) <= found
+    means = [float(number) for number in plain["energy"]["energy_pj"].values()]
+    assert all(any(mean == pytest.approx(other, rel=1e-9) for other in found) for mean in means)
+
+
+def test_the_chain_says_what_each_link_changed():
+    """Equal where every value is; otherwise spikes, decisions and the interval of the accuracy's difference."""
+    page = render_page(full_data())
+    assert page.count("✓ equal") == 1 and "-20.00 (-50.00 to +25.00)" in page
+    faulty = {**full_data().chain[0], "equal": False, "fault": True}
+    assert "✗ FAIL" in render_page(ReportData(title="t", chain=[faulty]))
 
 
 def test_accuracies_have_their_interval():

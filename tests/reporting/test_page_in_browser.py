@@ -29,7 +29,11 @@ def test_a_reader_meets_nothing_broken(network, in_web, tmp_path):
         frames = given["frames"]
     labels = np.arange(frames.shape[1]) % 3
     graph = load(TRAINED / f"{network}.safetensors")
-    page = report(graph, frames, labels, path=tmp_path / "report.html", runtimes=["reference"], chip="loihi2")
+    page = report(
+        graph, frames, labels, path=tmp_path / "report.html", runtimes=["reference"], chip="loihi2", against=[graph]
+    )
+    (link,) = json.loads(page.with_suffix(".json").read_text())["chain"]
+    assert link["equal"] and link["spikes"] > 0 and not link["fault"]
     told = json.loads(in_web("page.mjs", job={"page": str(page), "views": VIEWS, "sort": ["Counts per layer", "Synops"]}))
     assert told["errors"] == [] and told["requests"] == []
     for view, found in zip(VIEWS, told["views"], strict=True):

@@ -122,6 +122,10 @@ def report(
     chip: Annotated[
         str | None, typer.Option(help=f"Say what of a chip it takes: {' or '.join(CHIPS)}.", autocompletion=any_of(CHIPS))
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another link of the chain, as `compare` takes it: what changed from there."),
+    ] = None,
     out: Out = Path("report.html"),
     as_json: Json = False,
 ) -> None:
@@ -138,6 +142,7 @@ def report(
             runtimes=runtimes_of(runtimes) or ("reference", "onnx"),
             table=table and table.split(","),
             chip=chip,
+            against=[str(path) for path in against or ()],
             command=shlex.join(["tet-deploy", *sys.argv[1:]]),
             progress=lambda _: progress,
         )

@@ -50,6 +50,25 @@ def _in_words(found: Deviation) -> Iterator[str]:
         yield "Both are the same network, so that every value must be equal: this is a fault."
 
 
+def link_values(found: Deviation) -> dict[str, Any]:
+    """What a report says of one link of the chain, in plain JSON values; the readout in units of the float network."""
+    values: dict[str, Any] = {
+        "first": found.first,
+        "second": found.second,
+        "samples": found.samples,
+        "spikes": found.spikes,
+        "differing": found.differing,
+        "decisions": found.decisions,
+        "readout": found.readout.largest,
+        "equal": found.equal,
+        "fault": found.equality_expected and not found.equal,
+    }
+    if found.accuracy is not None:
+        values["accuracy"] = [found.accuracy.first, found.accuracy.second]
+        values["accuracy_difference"] = list(found.accuracy.intervals()["difference"])
+    return values
+
+
 def accuracy_in_words(accuracy: Accuracy) -> str:
     """Both accuracies and their difference with 95 % intervals."""
     known = accuracy.intervals()

@@ -93,6 +93,8 @@ class ReportData:
         Per population, mean spikes per neuron and step.
     membranes
         Per population, how its potentials lie below the threshold.
+    chain
+        Links of the chain from training to chip, each against the one before, as `links.tables.link_values` gives them.
     mismatches
         Per runtime: {spikes, potentials, readout, compared}, as `Agreement.counts()` gives them.
     divergences
@@ -125,6 +127,7 @@ class ReportData:
     accuracy_by_step: Mapping[str, Sequence[float]] = field(default_factory=dict)
     firing_rates: Mapping[str, float] = field(default_factory=dict)
     membranes: Mapping[str, Membrane] = field(default_factory=dict)
+    chain: Sequence[Mapping[str, Any]] = ()
     mismatches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     divergences: Mapping[str, str] = field(default_factory=dict)
     energy: EnergyReport | None = None
@@ -155,6 +158,7 @@ class ReportData:
             "accuracy_by_step": {name: [float(v) for v in values] for name, values in self.accuracy_by_step.items()},
             "firing_rates": {name: float(value) for name, value in self.firing_rates.items()},
             "membranes": {name: found.to_dict() for name, found in self.membranes.items()},
+            "chain": [dict(link) for link in self.chain],
             "mismatches": {name: {k: int(v) for k, v in counts.items()} for name, counts in self.mismatches.items()},
             "divergences": dict(self.divergences),
             "energy": to_dict(self.energy) if self.energy else None,
