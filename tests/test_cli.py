@@ -132,6 +132,25 @@ def test_export_energy_report_and_inspect(folder):
     assert nodes[0]["kind"] == "Input"
 
 
+def test_a_report_compares_links_shows_samples_and_draws_the_training(folder):
+    """`report --against --show --log` put into the page's numbers what they are asked for, and refuse what is not there."""
+    (folder / "net.log.jsonl").write_text('{"stage": 1, "loss": 1.5}\n{"stage": 1, "loss": 0.5, "accuracy": 0.75}\n')
+    words = ("report", "int8.safetensors", "--frames", "frames.npz", "--runtimes", "reference", "--out", "all.html")
+    asked = ("--against", "net.safetensors", "--against", "int8.safetensors", "--show", "3,0", "--log", "net.log.jsonl")
+    command(*words, *asked, cwd=folder)
+    found = json.loads((folder / "all.json").read_text())
+    assert [link["equal"] for link in found["chain"]] == [False, True]
+    assert [view["number"] for view in found["views"]] == [3, 0]
+    assert [epoch["loss"] for epoch in found["training"]] == [1.5, 0.5]
+    assert found["provenance"]["command"].startswith("tet-deploy report int8.safetensors")
+    for wrong, said in {
+        ("--show", "12"): "show",
+        ("--show", "one"): "--show",
+        ("--log", "frames.npz"): "is no text",
+    }.items():
+        assert said in command(*words, *wrong, cwd=folder, expect=2)[1]
+
+
 def test_a_number_says_what_it_is_of(folder):
     """Accuracies and energies name their samples, and a network's metadata say that the accuracy is the trained one's."""
     words = ("int8.safetensors", "--frames", "frames.npz")

@@ -193,7 +193,7 @@ def run_demo(
             for name in ("folded", "int8_reference"):
                 decided[name] = plus(decided.get(name), Decisions.of(seen[name], labels[part.start : part.stop]))
             result.energy = plus(result.energy, counting.estimate(int8, seen["int8_reference"], part.frames()))
-            sample = sample or SampleView.of(seen["int8_reference"], part.frames(), 0, int(labels[0]))
+            sample = sample or SampleView.of(seen["int8_reference"], part.frames(), 0, int(labels[0]), 0)
 
     for name, graph, runtime in (("onnx_float", folded, "onnx"), ("onnx_int8", int8, "onnx"), ("lava", int8, "lava")):
         result.agreements[name] = None
@@ -342,7 +342,7 @@ def _write_report(
         divergences={name: str(agreement.first) for name, agreement in agreements.items() if agreement.first},
         energy=result.energy,
         energy_accuracy_by_step=decided["int8_reference"].accuracy_by_step,
-        sample=sample,
+        views=[] if sample is None else [sample],
         graph=int8,
         latency=schedule(int8).latency,
         ranges=result.energy.ranges,

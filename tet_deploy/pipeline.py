@@ -26,7 +26,6 @@ from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
-from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.tables import link_values
 from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
 from tet_deploy.range_totals import RangeTotals
@@ -263,6 +262,8 @@ def report(
     table: Chosen | Sequence[Chosen] | None = None,
     chip: str | None = None,
     against: Sequence[Any] = (),
+    show: Sequence[int] = (0,),
+    log: str | os.PathLike[str] | None = None,
     command: str = "",
     progress: Callable[[str], Progress | None] | None = None,
 ) -> Path:
@@ -286,6 +287,10 @@ def report(
         Say also what of it a quantized network takes, as `map_resources` does.
     against
         Other links of the chain, as `compare` takes them; the network is compared with each on the same samples.
+    show
+        Numbers of the samples to draw step by step, from 0.
+    log
+        The log of the training, for its curves.
     command
         What was typed, for the head of the page.
 
@@ -299,18 +304,24 @@ def report(
     ArtifactError
         See `reporting.check_report_path`; it is looked at before anything is run.
     """
+    from tet_deploy.links import Pair, compared
+
     reporting.check_report_path(path)
     resources = None if chip is None else map_resources(graph, chip)
     tables = choose(table, quantized=need_graph(graph).is_quantized)
     batches = FrameBatches.of(graph, frames)
     known, thresholds = known_labels(graph, batches, labels), validation.thresholds(graph)
+    pairs = [Pair.of(other, graph, batches) for other in against]
+    epochs = [] if log is None else reporting.read_log(log)
+    show = [whole("show", number, least=0, greatest=len(batches) - 1) for number in show]
     reference, *others = runtimes
     decided: Decisions | None = None
     confused: np.ndarray | None = None
     potentials: dict[str, reporting.Membrane] = {}
     spent: EnergyReport | None = None
     agreements: dict[str, Agreement | None] = dict.fromkeys(others)
-    runs, sample = [Run(graph=graph, runtime=name) for name in runtimes], None
+    runs = [Run(graph=graph, runtime=name) for name in runtimes]
+    views: dict[int, reporting.SampleView] = {}
     for part, (recording, *recordings) in side_by_side(runs, batches, progress=progress):
         assert recording is not None
         x, y = part.frames(), _of(known, part, batches)
@@ -322,11 +333,15 @@ def report(
         for name, other in zip(others, recordings, strict=True):
             assert other is not None
             agreements[name] = plus(agreements[name], _compared(graph, recording, other, thresholds, part))
-        sample = sample or reporting.SampleView.of(recording, x, 0, None if y is None else int(y[0]))
+        for number in show:
+            here = number - (part.start - batches.start)
+            if 0 <= here < len(part):
+                label = None if y is None else int(y[here])
+                views[number] = reporting.SampleView.of(recording, x, here, label, number)
     assert decided is not None and spent is not None
     by_step, agreed = decided.accuracy_by_step, {name: found for name, found in agreements.items() if found is not None}
     reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
-    links = [_deviation(other, graph, batches, known, progress) for other in against]
+    links = [compared(pair, batches, known, progress=progress) for pair in pairs]
     data = reporting.ReportData(
         title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
         provenance={
@@ -346,7 +361,8 @@ def report(
         divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},
         energy=spent,
         energy_accuracy_by_step=by_step,
-        sample=sample,
+        views=[views[number] for number in show],
+        training=epochs,
         graph=graph,
         latency=schedule(graph).latency if graph.is_quantized else {},
         resources=resources,
@@ -355,18 +371,6 @@ def report(
     written = reporting.write_report(data, Path(path))
     tell_ranges(data.ranges)
     return written
-
-
-def _deviation(
-    other: Any,
-    graph: Graph,
-    frames: FrameBatches,
-    labels: np.ndarray | None,
-    progress: Callable[[str], Progress | None] | None,
-) -> Deviation:
-    from tet_deploy.links import Pair, compared
-
-    return compared(Pair.of(other, graph, frames), frames, labels, progress=progress)
 
 
 def equality_expected(graph: Graph, frames: Frames | Source) -> bool:

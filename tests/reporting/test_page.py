@@ -33,7 +33,8 @@ SECTIONS = {  # what to pass, and what the page then holds
     "membranes": "Membrane potentials in thresholds: lif ",
     "mismatches": "Agreement with the reference",
     "energy": 'aria-label="Energies by table 45nm-fp32: ',
-    "sample": 'aria-label="One sample over 3 steps',
+    "training": "Training over 3 epochs: loss 2.5 to 0.5, accuracy 87.50 % at the end",
+    "views": 'aria-label="One sample over 3 steps',
     "graph": "Nodes of the network",
     "resources": "Limits of Loihi 1",
     "seconds": "Seconds per stage",
@@ -82,7 +83,8 @@ def full_data(name="lif", channels=2):
         divergences={"lava": f"first divergence: node {name!r}"},
         energy=estimate(graph, recording, frames),
         energy_accuracy_by_step=[0.8, 0.9, 0.97],
-        sample=SampleView.of(recording, frames, 2, label=1),
+        views=[SampleView.of(recording, frames, 2, label=1), SampleView.of(recording, frames, 4, number=4)],
+        training=[{"loss": 2.5, "accuracy": 0.25}, {"loss": 1.25}, {"loss": 0.5, "accuracy": 0.875}],
         graph=graph,
         resources=map_resources(random_quantized_network(np.random.default_rng(2)), "loihi1"),
         seconds={"train": 12.3},
@@ -117,7 +119,7 @@ def test_every_figure_has_a_text_and_ids_do_not_clash():
     """Each SVG is an image with a label, and no id occurs twice on the page."""
     tags = Tags(render_page(full_data())).tags
     figures = [attrs for tag, attrs in tags if tag == "svg"]
-    assert len(figures) == 9 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    assert len(figures) == 11 and all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
 
@@ -229,8 +231,8 @@ def test_names_are_escaped_everywhere():
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_frames_of_any_number_of_channels_are_drawn(channels):
     """Images, event frames, colours and anything else become pictures, one a step."""
-    sample = full_data(channels=channels).sample
-    assert render_page(ReportData(title="t", sample=sample)).count("<image") >= 3
+    sample = full_data(channels=channels).views[0]
+    assert render_page(ReportData(title="t", views=[sample])).count("<image") >= 3
 
 
 def test_flat_frames_and_still_networks_are_drawn():
@@ -238,7 +240,7 @@ def test_flat_frames_and_still_networks_are_drawn():
     nothing = SampleView(
         frames=np.zeros((2, 7), dtype=np.float32), spikes={"lif": np.zeros((2, 5), dtype=np.uint8)}, readout=np.zeros((2, 3))
     )
-    assert "One sample over 2 steps, decided as class 0: lif 0 spikes" in render_page(ReportData(title="t", sample=nothing))
+    assert "One sample over 2 steps, decided as class 0: lif 0 spikes" in render_page(ReportData(title="t", views=[nothing]))
 
 
 def test_files_hold_the_numbers(tmp_path):

@@ -27,7 +27,7 @@ from tet_deploy.cli.options import (
 )
 from tet_deploy.cli.results import print_result, show_curve, show_curves, show_energy
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
-from tet_deploy.errors import ArgumentError
+from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.reporting import check_report_path
@@ -126,24 +126,37 @@ def report(
         list[Path] | None,
         typer.Option(help="Another link of the chain, as `compare` takes it: what changed from there."),
     ] = None,
+    show: Annotated[str, typer.Option(help="Samples to draw step by step, counted from 0: 0,17.")] = "0",
+    log: Annotated[Path | None, typer.Option(help="The log of the training, for its curves.")] = None,
     out: Out = Path("report.html"),
     as_json: Json = False,
 ) -> None:
     """Run a network on the reference and on ONNX Runtime, or --runtimes, count its energy, and write a page of it all."""
     check_report_path(out)
     graph = load(network)
-    shown = samples_for(graph, frames, samples)
+    found = samples_for(graph, frames, samples)
     with terminal.progress_bar("running and drawing") as progress:
         path = pipeline.report(
             graph,
-            shown.frames,
-            samples=shown.which,
+            found.frames,
+            samples=found.which,
             path=out,
             runtimes=runtimes_of(runtimes) or ("reference", "onnx"),
             table=table and table.split(","),
             chip=chip,
             against=[str(path) for path in against or ()],
+            show=_numbers(show),
+            log=log,
             command=shlex.join(["tet-deploy", *sys.argv[1:]]),
             progress=lambda _: progress,
         )
-    print_result(as_json, {"report": str(path), "of": shown.which}, f"wrote {path}, of {shown.which}")
+    print_result(as_json, {"report": str(path), "of": found.which}, f"wrote {path}, of {found.which}")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(word) for word in text.split(",")))
+    except ValueError:
+        raise ArgumentError(
+            f"--show {shown(text)}: must be numbers of samples, from 0, with commas between: 0,17."
+        ) from None

@@ -4,6 +4,7 @@ from tet_deploy.reporting.data import ReportData, SampleView, firing_rates
 from tet_deploy.reporting.membranes import Membrane, added, membranes
 from tet_deploy.reporting.origin import origin
 from tet_deploy.reporting.page import check_report_path, write_report
+from tet_deploy.reporting.training_log import read_log
 
 __all__ = [
     "Membrane",
@@ -14,5 +15,6 @@ __all__ = [
     "firing_rates",
     "membranes",
     "origin",
+    "read_log",
     "write_report",
 ]

@@ -43,6 +43,7 @@ def contents(data: ReportData) -> dict[str, Any]:
         "ranges": _range_tables(data),
         "resources": _resources(data.resources),
         "plots": _plots(data),
+        "views": [sample_plot(view, f"sample-{index}") for index, view in enumerate(data.views)],
     }
 
 
@@ -118,8 +119,8 @@ def _plots(data: ReportData) -> dict[str, str]:
         drawn["accuracy_over_energy"] = plots.accuracy_over_energy(data.energy, data.energy_accuracy_by_step)
     if data.graph:
         drawn["network"] = network_drawing(data.graph, data.firing_rates, data.latency)
-    if data.sample:
-        drawn["sample"] = sample_plot(data.sample)
+    if data.training:
+        drawn["training"] = plots.training_curves(data.training)
     return drawn
 
 

@@ -36,22 +36,28 @@ class SampleView:
         [T, K].
     label
         The true class, if known.
+    number
+        Which sample it is, from 0, if known.
     """
 
     frames: np.ndarray
     spikes: Mapping[str, np.ndarray]
     readout: np.ndarray
     label: int | None = None
+    number: int | None = None
     __repr__ = short_repr
 
     @classmethod
-    def of(cls, recording: Recording, frames: Frames, sample: int, label: int | None = None) -> SampleView:
+    def of(
+        cls, recording: Recording, frames: Frames, sample: int, label: int | None = None, number: int | None = None
+    ) -> SampleView:
         """Sample number `sample` of a recording and its frames [T, B, *shape]."""
         return cls(
             frames=as_array(frames)[:, sample],
             spikes={name: spikes[:, sample] for name, spikes in recording.spikes.items()},
             readout=recording.readout[:, sample],
             label=label,
+            number=number,
         )
 
     @property
@@ -103,8 +109,10 @@ class ReportData:
         Counts and energies of the network that was run.
     energy_accuracy_by_step
         Accuracy after step 1..T of that network on those samples, for the curve of accuracy over energy.
-    sample
-        One sample to look at.
+    views
+        Samples to look at.
+    training
+        Per epoch of the training its loss, and the accuracy where it was measured, in [0, 1].
     graph
         The deployed network, drawn and as a table.
     latency
@@ -132,7 +140,8 @@ class ReportData:
     divergences: Mapping[str, str] = field(default_factory=dict)
     energy: EnergyReport | None = None
     energy_accuracy_by_step: Sequence[float] = ()
-    sample: SampleView | None = None
+    views: Sequence[SampleView] = ()
+    training: Sequence[Mapping[str, float]] = ()
     graph: Graph | None = None
     latency: Mapping[str, int] = field(default_factory=dict)
     resources: Resources | None = None
@@ -163,7 +172,8 @@ class ReportData:
             "divergences": dict(self.divergences),
             "energy": to_dict(self.energy) if self.energy else None,
             "energy_accuracy_by_step": [float(value) for value in self.energy_accuracy_by_step],
-            "sample": _sample_dict(self.sample) if self.sample else None,
+            "views": [_view_dict(view) for view in self.views],
+            "training": [dict(epoch) for epoch in self.training],
             "graph": graph_rows(self.graph) if self.graph else None,
             "folding": folding_rows(self.graph) if self.graph else None,
             "certificates": certificate_rows(self.graph) if self.graph and self.graph.is_quantized else None,
@@ -175,8 +185,9 @@ class ReportData:
         return {"title": self.title, **{name: value for name, value in sections.items() if value}}
 
 
-def _sample_dict(sample: SampleView) -> dict[str, Any]:
+def _view_dict(sample: SampleView) -> dict[str, Any]:
     return {
+        "number": sample.number,
         "label": sample.label,
         "decision": sample.decision,
         "mean_readout": sample.mean_readout.tolist(),

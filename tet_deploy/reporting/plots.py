@@ -42,6 +42,30 @@ def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
     return render("accuracy-by-step", f"Accuracy by step: {'; '.join(ends)}", draw, height=3.1)
 
 
+def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
+    """Loss by epoch, and above it the held-out accuracy of the epochs on which it was measured."""
+    loss = [epoch["loss"] for epoch in epochs]
+    measured = [(number, 100 * epoch["accuracy"]) for number, epoch in enumerate(epochs, start=1) if "accuracy" in epoch]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(2 if measured else 1, 1, sharex=True, squeeze=False)[:, 0]
+        axes[-1].plot(range(1, len(loss) + 1), loss, "-", color=SERIES[1])
+        marked = range(0, len(loss), max(len(loss) // 100, 1))
+        told = (f"epoch {index + 1}: loss {loss[index]}" for index in marked)
+        _points(axes[-1], np.array(marked) + 1, np.array([loss[index] for index in marked]), SERIES[1], told)
+        axes[-1].set_ylabel("loss")
+        axes[-1].set_xlabel("epoch")
+        if measured:
+            x, y = np.array(measured).T
+            axes[0].plot(x, y, "-", color=SERIES[0])
+            _points(axes[0], x, y, SERIES[0], (f"epoch {number}: {share} %" for number, share in measured))
+            axes[0].set_ylabel("accuracy (%)")
+
+    alt = f"Training over {len(epochs)} epochs: loss {loss[0]:.4g} to {loss[-1]:.4g}"
+    alt += f", accuracy {measured[-1][1]:.2f} % at the end" if measured else ""
+    return render("training", alt, draw, height=4.2 if measured else 2.6)
+
+
 def firing_rates(rates: Mapping[str, float]) -> str:
     """Spikes per neuron and step, one bar per population."""
 

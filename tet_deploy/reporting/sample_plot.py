@@ -21,10 +21,10 @@ _ON, _OFF = (222, 120, 40), (59, 120, 214)  # brightening and darkening events
 _CLASS = (31, 150, 118)
 
 
-def sample_plot(sample: SampleView) -> str:
+def sample_plot(sample: SampleView, name: str = "sample") -> str:
     """Frames on top, spikes of each population below (a column per step, a row per neuron), mean readout at the bottom."""
     steps = len(sample.frames)
-    drawn = {name: _thinned(spikes.reshape(steps, -1)) for name, spikes in sample.spikes.items()}
+    drawn = {population: _thinned(spikes.reshape(steps, -1)) for population, spikes in sample.spikes.items()}
     heights = [0.9, *(0.35 + 0.9 * np.sqrt(len(rows) / _LARGEST_RASTER) for rows in drawn.values()), 0.9]
     pictured = np.linspace(0, steps - 1, min(steps, _MOST_FRAMES)).round().astype(int)
     pictures = sample.frames.ndim == 4
@@ -40,10 +40,10 @@ def sample_plot(sample: SampleView) -> str:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(True)
             ax.set_title(str(step + 1), fontsize=9, color=QUIET)
-        for row, (name, spikes) in enumerate(drawn.items(), start=1):
-            total = sample.spikes[name][0].size
+        for row, (population, spikes) in enumerate(drawn.items(), start=1):
+            total = sample.spikes[population][0].size
             shown = f"{total} neurons" if len(spikes) == total else f"{len(spikes)} of {total} neurons"
-            _raster(figure, grid[row], f"{plain_label(name)}: {shown}", _tinted(spikes, _SPIKE))
+            _raster(figure, grid[row], f"{plain_label(population)}: {shown}", _tinted(spikes, _SPIKE))
         readout = sample.mean_readout.T
         share = (readout - readout.min()) / max(float(np.ptp(readout)), 1e-12)
         ax = _raster(figure, grid[len(heights) - 1], "mean readout so far, a row per class", _tinted(share, _CLASS))
@@ -52,9 +52,11 @@ def sample_plot(sample: SampleView) -> str:
         ax.set_xticks(pictured, [str(step + 1) for step in pictured])
         ax.tick_params(axis="x", length=0, labelbottom=True)
 
-    fired = ", ".join(f"{name} {int(spikes.sum(dtype=np.int64))} spikes" for name, spikes in sample.spikes.items())
+    fired = ", ".join(
+        f"{population} {int(spikes.sum(dtype=np.int64))} spikes" for population, spikes in sample.spikes.items()
+    )
     alt = f"One sample over {steps} steps, decided as class {sample.decision}: {fired}"
-    return render("sample", alt, draw, height=0.4 + 0.85 * sum(heights))
+    return render(name, alt, draw, height=0.4 + 0.85 * sum(heights))
 
 
 def _raster(figure: Figure, place: SubplotSpec, title: str, image: np.ndarray) -> Axes:
