@@ -63,7 +63,9 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "recipes": set(),
     "training": CORE | TORCH_SIDE | {"recipes", "passes", "units"},
     "tracing": CORE | {"nn"},
-    "experiments": CORE | TORCH_SIDE | {"counting", "decisions", "deployment", "energy_curve", "layout", "pipeline"},
+    "experiments": CORE
+    | TORCH_SIDE
+    | {"counting", "decisions", "deployment", "energy_curve", "layout", "pipeline", "reporting"},
     "terminal": {"contracts", "errors", "layout"},
 }
 CHECKED_ON_BOTH_SIDES = {"exporters", "validation", "debugging"}

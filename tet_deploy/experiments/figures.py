@@ -10,6 +10,7 @@ import numpy as np
 
 from tet_deploy.errors import MissingDependencyError
 from tet_deploy.files import Kind, head, written_whole
+from tet_deploy.reporting.figures import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,18 +21,7 @@ GREY = "#6b7280"
 _CREATOR = "tet_deploy"
 FIGURE = Kind("an experiment's figure", lambda path: f"<dc:title>{_CREATOR}</dc:title>".encode() in head(path))
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
+_STYLE = STYLE | {"grid.color": "#e5e7eb"}
 
 
 def require_matplotlib() -> None:

@@ -21,24 +21,26 @@ INK, QUIET, LINE = "#010101", "#020202", "#030303"
 SERIES = ("#0a0101", "#0a0202", "#0a0303", "#0a0404")
 _VARIABLES = {INK: "--ink", QUIET: "--quiet", LINE: "--line"} | {color: f"--c{i + 1}" for i, color in enumerate(SERIES)}
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {  # of every figure, whatever its colours
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": QUIET,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": LINE,
     "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+_STYLE = STYLE | {
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": QUIET,
+    "grid.color": LINE,
     "xtick.color": LINE,
     "ytick.color": LINE,
     "xtick.labelcolor": QUIET,
     "ytick.labelcolor": QUIET,
-    "legend.frameon": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_METHODS = {"tet": 0, "sdt": 1}  # their colours in the figures of experiments too
 _FAR = 3  # a dense pass dearer than this many whole runs would squeeze the curve
 _LOG_FROM = 50  # ratio of largest to smallest bar from which a linear axis hides the small ones
 
@@ -30,7 +31,8 @@ def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
         ax = figure.add_subplot()
         for index, (name, values) in enumerate(series.items()):
             steps = np.arange(1, len(values) + 1)
-            color, label = SERIES[index % len(SERIES)], f"{plain_label(name.upper())}: {percent(values[-1])}"
+            color = SERIES[_METHODS.get(name.lower(), index) % len(SERIES)]
+            label = f"{plain_label(name.upper())}: {percent(values[-1])}"
             ax.plot(steps, 100 * np.asarray(values), "-", color=color, label=label)
             told = (f"{name}, step {step}: {100 * value} %" for step, value in zip(steps, values, strict=True))
             _points(ax, steps, 100 * np.asarray(values), color, told)
@@ -55,6 +57,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
         _points(axes[-1], np.array(marked) + 1, np.array([loss[index] for index in marked]), SERIES[1], told)
         axes[-1].set_ylabel("loss")
         axes[-1].set_xlabel("epoch")
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
         if measured:
             x, y = np.array(measured).T
             axes[0].plot(x, y, "-", color=SERIES[0])
