@@ -80,7 +80,7 @@ def firing_rates(rates: Mapping[str, float]) -> str:
             (f"{name}: {100 * rate} %" for name, rate in rates.items()),
         )
         _print_values(ax, values, [f"{value:.1f} %" for value in values])
-        ax.set_xlabel("spikes per neuron and step (%)")
+        ax.set_xlabel("spikes per neuron and step (%)", loc="right")
 
     alt = "Firing rates: " + ", ".join(f"{name} {percent(rate)}" for name, rate in rates.items())
     return render("firing-rates", alt, draw, height=0.75 + 0.33 * len(rates))
@@ -102,7 +102,7 @@ def energy_by_layer(report: EnergyReport) -> str:
             hover(bars, (f"{layer}, {name}: {value[row]} pJ" for layer, row in zip(layers, rows, strict=True)))
             left = left + value[rows] / size
         _print_values(ax, left, [significant(total / size) for total in totals])
-        ax.set_xlabel(f"energy per inference ({unit})")
+        ax.set_xlabel(f"energy per inference ({unit})", loc="right")
         figure.legend(loc="outside upper right", ncols=2)
 
     height = 1.1 + 0.33 * len(rows)
@@ -126,7 +126,7 @@ def named_energies(report: EnergyReport) -> str:
         hover(drawn, (f"{WORDS[name]}: {mean} ± {spread} pJ" for name, mean, spread in told))
         _print_values(ax, bars + whiskers, [significant(mean / size) for mean in means], logarithmic)
         scale = ", logarithmic" if logarithmic else ""
-        ax.set_xlabel(f"energy per inference ({unit}){scale}")
+        ax.set_xlabel(f"energy per inference ({unit}){scale}", loc="right")
 
     name = f"named-energies-{re.sub('[^a-z0-9]', '-', report.table.name.lower())}"
     alt = f"Energies by table {report.table.name}: {_listed([WORDS[name] for name in report.names], means)}"
