@@ -290,6 +290,8 @@ MISTAKES = {
     "unknown runtime": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "gpu"], "Use one of reference", 2),
     "unknown exporter": (["export", "net.safetensors", "--to", "tflite", "--out", "x"], "Use one of onnx, lava", 2),
     "float on Lava": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "lava"], "quantize", 2),
+    "no frames": (["energy", "net.safetensors"], "--frames FILE.npz", 2),
+    "no calibration": (["quantize", "net.safetensors", "--out", "x"], "--calibration FILE.npz", 2),
     "unknown probe": (["run", "net.safetensors", "--frames", "frames.npz", "--probes", "typo"], "'typo': no LIF", 2),
     "probes of a bundle": (
         ["export", "int8.safetensors", "--to", "lava", "--out", "x", "--probes", "all"],

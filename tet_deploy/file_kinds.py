@@ -47,7 +47,10 @@ def _opens_as_safetensors(path: Path) -> bool:
         return False
 
 
-_PYTORCH = "If it is a state dict, td.load_checkpoint(model, path) reads it; then td.trace, td.lower and td.save."
+_PYTORCH = (
+    "If it is a state dict of a model of yours, give it back to the model, model.load_state_dict; then td.trace, td.lower "
+    "and td.save. One of our networks is read by td.load_checkpoint(NAME, path)."
+)
 NETWORK = FileKind("a network", "Look at it with `tet-deploy inspect`.", has_header("tet_deploy"))
 CHECKPOINT = FileKind(
     "a training's checkpoint", "Make a network of it: `tet-deploy convert`.", has_header("tet_deploy_checkpoint")

@@ -308,3 +308,5 @@ def test_networks_and_arguments_that_there_are_not_are_refused(pth):
         td.load_checkpoint("alexnet", "missing.pth")
     with pytest.raises(ArgumentError, match="depth"):
         td.load_checkpoint("vgg_snn", "missing.pth", depth=3)
+    with pytest.raises(ArgumentError, match=r"got a Linear\. A model of yours .* model\.load_state_dict"):
+        td.load_checkpoint(torch.nn.Linear(2, 2), "missing.pth")

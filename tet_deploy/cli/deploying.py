@@ -117,7 +117,7 @@ def quantize(
     graph, wanted = load(network), parsed(bits) if bits else WIDEST
     widths(graph, wanted)  # before frames are read
     check_populations(graph)
-    shown = samples_for(graph, calibration, samples, split="train")
+    shown = samples_for(graph, calibration, samples, split="train", option="--calibration")
     unseen = held_out(graph, calibration, samples, test_data, test_samples)
     if max_loss is not None:
         need_labels(unseen)

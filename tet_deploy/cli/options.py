@@ -73,12 +73,14 @@ class Shown(NamedTuple):
     which: str
 
 
-def samples_for(graph: Graph, name: str | None, samples: int | None, *, split: str = "test") -> Shown:
+def samples_for(
+    graph: Graph, name: str | None, samples: int | None, *, split: str = "test", option: str = "--frames"
+) -> Shown:
     """The first samples of a file, or of one part of a data set, by default that of the training."""
     from tet_deploy.data.frames import which_samples
     from tet_deploy.data.opened import open_samples
 
-    source, of = open_samples(name, graph.metadata, split=split)
+    source, of = open_samples(name, graph.metadata, split=split, option=option)
     batches = FrameBatches.of(graph, source).part(0, samples or len(source))
     return Shown(batches, which_samples(len(batches), len(source), of))
 

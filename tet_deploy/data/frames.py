@@ -64,6 +64,12 @@ def load_frames(path: str | os.PathLike[str], *, mapped: bool = False) -> Labell
             f"{path}: frames must be numbers [T, B, C, H, W], [T, B, C, L] or [T, B, N], time first; got {frames.dtype} "
             f"{frames.shape}."
         )
+    if labels is not None and labels.shape == frames.shape[:1] != frames.shape[1:2]:
+        raise DataError(
+            f"{path}: has {len(labels)} labels, but frames {frames.shape}: time first, that is {frames.shape[0]} steps of "
+            f"{frames.shape[1]} samples. If samples stand first, save frames.swapaxes(0, 1); of still images, "
+            "np.broadcast_to(images, (T, *images.shape)).copy()."
+        )
     return LabelledFrames(frames=frames, labels=None if labels is None else check_labels(labels, samples=frames.shape[1]))
 
 

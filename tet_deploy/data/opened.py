@@ -19,7 +19,7 @@ class Opened(NamedTuple):
     of: str
 
 
-def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "test") -> Opened:
+def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "test", option: str = "--frames") -> Opened:
     """Samples that are read when they are asked for.
 
     Parameters
@@ -30,6 +30,8 @@ def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "te
         The network's metadata.
     split
         "train" or "test": which part of a data set.
+    option
+        Of a command, which names the samples: for the error.
 
     Raises
     ------
@@ -40,11 +42,14 @@ def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "te
         loaded = load_frames(name, mapped=True)
         return Opened(ArraySource(loaded.frames, loaded.labels), f"samples of {name}")
     if name is None and "data" not in about:
-        raise DataError("frames: the network does not say what it was trained on. Give a FILE.npz, or digits.")
+        raise DataError(
+            f"{option}: the network does not say what it was trained on. Give {option} FILE.npz, written by np.savez(path, "
+            f"frames=..., labels=...) with frames [T, B, C, H, W]; or a data set, {option} digits."
+        )
     try:
         options = json.loads(about.get("data_arguments", "{}")) if name is None else {}
         steps, seed = int(about.get("steps", 4)), int(about.get("seed", 0))
     except ValueError as error:
-        raise DataError(f"the network's metadata on its data is broken ({error}). Give frames by --frames.") from None
+        raise DataError(f"the network's metadata on its data is broken ({error}). Give samples by {option}.") from None
     name = name or about["data"]
     return Opened(getattr(load(name, steps=steps, seed=seed, **options), split), f"{split} samples of {name}")

@@ -94,7 +94,7 @@ class Network:
         DataError
             Samples of another number of steps, or such as do not show that accuracy.
         """
-        samples, _ = open_samples(name, self.metadata)
+        samples, _ = open_samples(name, self.metadata, option="--held-out")
         if samples.steps != steps:
             raise DataError(f"held-out samples: have {samples.steps} steps; windows have {steps}. Let them be as many.")
         if isinstance(self.source, Graph):

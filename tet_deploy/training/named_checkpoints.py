@@ -54,6 +54,11 @@ def load_checkpoint(name: str, path: str | os.PathLike[str], *, key: str | None 
     --------
     >>> model = td.load_checkpoint("vgg_snn", "VGGSNN.pth")  # doctest: +SKIP
     """
+    if isinstance(name, nn.Module):
+        raise ArgumentError(
+            f"name: must be that of one of our networks, such as 'vgg_snn'; got a {type(name).__name__}. A model of yours "
+            "takes its weights itself: model.load_state_dict(torch.load(path)). Then td.trace(model, input_shape=(C, H, W))."
+        )
     path = Path(path)
     _on_meta(name, arguments)  # first: it says where there is no such network or argument
     if path.is_file() and is_safetensors(path) and any(key.startswith("tet_deploy") for key in metadata(path)):
