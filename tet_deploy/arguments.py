@@ -1,13 +1,15 @@
-"""Numbers and switches that a caller gives: each is of the type that is meant, and no other that happens to work."""
+"""Numbers, switches and names that a caller gives: each is of the type that is meant, and no other that happens to work."""
 
 from __future__ import annotations
 
+import difflib
 import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tet_deploy.errors import ArgumentError, shown
+from tet_deploy.errors import ArgumentError, cut, shown
 
 
 def whole(name: str, value: Any, *, least: int = 1, greatest: int | None = None, instead: str = "") -> int:
@@ -39,3 +41,26 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ArgumentError(f"{name}: must be True or False; got {shown(value)}.")
     return bool(value)
+
+
+def nearest(word: object, known: Iterable[str], otherwise: str = "") -> str:
+    """ " Did you mean 'conv1'?" of the known name that is nearest to a word; `otherwise` where none is near."""
+    found = difflib.get_close_matches(cut(word), list(known), n=1) if isinstance(word, str) else []
+    return f" Did you mean {found[0]!r}?" if found else otherwise
+
+
+def check_keys(table: Mapping[str, Any], where: str, *, known: Iterable[str], needed: Iterable[str]) -> None:
+    """Of a table that people write: no key but the known ones, and all that are needed.
+
+    Raises
+    ------
+    ArgumentError
+        Another key, or one that is missing.
+    """
+    known = list(known)
+    for key in table:
+        if key not in known:
+            raise ArgumentError(f"{where}: unknown key {shown(key)}.{nearest(key, known)} The keys are {', '.join(known)}.")
+    missing = [key for key in needed if key not in table]
+    if missing:
+        raise ArgumentError(f"{where}: {', '.join(missing)} is missing.")

@@ -64,7 +64,7 @@ def test_normalisation_is_by_channel():
         ({"roll": 2.5}, "in pixels: must be a whole number.*2.5"),
         ({"crop_padding": True}, "whole number"),
         ({"flip": 1}, "True or False; got 1"),
-        ({"flips": True}, "no 'flips'. Did you mean flip"),
+        ({"flips": True}, "no 'flips'. Did you mean 'flip'"),
         ({"roll": 1}, "cannot be augmented by roll: it is still"),
     ],
 )

@@ -308,7 +308,7 @@ def test_a_folder_that_is_no_class_is_named(tmp_path):
         ("n-mnist", {"flip": True}, "no digit"),
         ("dvs-gesture", {"flip": True}, "right hand"),
         ("dvs-cifar10", {"resized_crop": True}, "image files"),
-        ("dvs-cifar10", {"rol": 5}, "Did you mean roll"),
+        ("dvs-cifar10", {"rol": 5}, "Did you mean 'roll'"),
     ],
 )
 def test_unsuitable_augmentation_is_refused(tmp_path, name, augmentation, message):

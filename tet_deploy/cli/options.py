@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from tet_deploy.arguments import nearest
 from tet_deploy.batches import FrameBatches
 from tet_deploy.counting import TABLES
 from tet_deploy.counting.conventions import CHOICES
-from tet_deploy.errors import ArgumentError, cut, shown
+from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.runtimes import RUNTIMES
 
@@ -98,9 +98,8 @@ def policies_of(text: str) -> dict[str, Any]:
         name, _, value = (word.strip() for word in part.partition("="))
         name, value = name.replace("-", "_"), value.replace("-", " ")
         if name not in CHOICES or value not in CHOICES[name]:
-            near = difflib.get_close_matches(cut(name), CHOICES, n=1)
             known = f"{name}={' or '.join(CHOICES[name])}" if name in CHOICES else f"one of {', '.join(CHOICES)}"
-            meant = f" Did you mean {near[0]!r}?" if near and name not in CHOICES else ""
+            meant = "" if name in CHOICES else nearest(name, CHOICES)
             raise ArgumentError(f"--policy {shown(part)}: must be NAME=VALUE, {known}.{meant}")
         found |= {"effective": value == "left out"} if name == "zero_weights" else {_POLICIES.get(name, name): value}
     return found

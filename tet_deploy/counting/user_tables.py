@@ -19,16 +19,16 @@ static_step may be left out. `estimate = true` marks prices that were not measur
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from tet_deploy.arguments import check_keys
 from tet_deploy.counting.tables import OPERATIONS, OPTIONAL, TABLES, EnergyTable, Price
-from tet_deploy.errors import ArgumentError, ArtifactError, MissingDependencyError, cut, first_line, shown
+from tet_deploy.errors import ArgumentError, ArtifactError, MissingDependencyError, first_line, shown
 from tet_deploy.files import regular_file
 
 UNITS = {"fJ": Fraction(1, 1000), "pJ": Fraction(1), "nJ": Fraction(1000), "uJ": Fraction(1000**2)}
@@ -72,7 +72,7 @@ def read_table(path: str | os.PathLike[str]) -> EnergyTable:
 def table_of(values: Mapping[str, Any], where: str) -> EnergyTable:
     """A table from the values of its file; `where` begins each message, see `read_table` for the errors."""
     needed = ["name", "description", "unit", *(name for name in OPERATIONS if name not in OPTIONAL)]
-    _check_keys(values, where, known=[*needed, *OPTIONAL, "estimate"], needed=needed)
+    check_keys(values, where, known=[*needed, *OPTIONAL, "estimate"], needed=needed)
     name, description, unit = (_text(values, key, where) for key in ("name", "description", "unit"))
     if len(name) > _MOST_LETTERS or "," in name:
         raise ArgumentError(f"{where}: name must have at most {_MOST_LETTERS} letters and no comma; got {shown(name)}.")
@@ -88,7 +88,7 @@ def table_of(values: Mapping[str, Any], where: str) -> EnergyTable:
 def _price(value: Any, unit: Fraction, where: str) -> Price:
     if not isinstance(value, dict):
         raise ArgumentError(f"{where}: must be a table with energy and source; got {shown(value)}.")
-    _check_keys(value, where, known=("energy", "source", "secondary"), needed=("energy", "source"))
+    check_keys(value, where, known=("energy", "source", "secondary"), needed=("energy", "source"))
     energy, source = value["energy"], _text(value, "source", where)
     if type(energy) not in (int, float) or not math.isfinite(energy):
         raise ArgumentError(f"{where}: energy must be a finite number; got {shown(energy)}.")
@@ -111,18 +111,3 @@ def _flag(values: Mapping[str, Any], key: str, where: str) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(f"{where}: {key} must be true or false; got {shown(value)}.")
     return value
-
-
-def _check_keys(values: Mapping[str, Any], where: str, *, known: Iterable[str], needed: Iterable[str]) -> None:
-    known = list(known)
-    for key in values:
-        if key not in known:
-            raise ArgumentError(f"{where}: unknown key {shown(key)}.{_nearest(key, known)} The keys are {', '.join(known)}.")
-    missing = [key for key in needed if key not in values]
-    if missing:
-        raise ArgumentError(f"{where}: {', '.join(missing)} is missing.")
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(cut(word), list(known), n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""

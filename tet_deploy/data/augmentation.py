@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tet_deploy.arguments import flag, whole
+from tet_deploy.arguments import flag, nearest, whole
 from tet_deploy.errors import ArgumentError
 
 
@@ -82,8 +81,8 @@ def augmentation_for(name: str, wanted: Mapping[str, Any] | None, *, without: Ma
     known = [field.name for field in dataclasses.fields(Augmentation)]
     for key in wanted or {}:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1) or known
-            raise ArgumentError(f"augmentation: there is no {key!r}. Did you mean {' or '.join(near)}?")
+            hint = nearest(key, known, f" There are {', '.join(known)}.")
+            raise ArgumentError(f"augmentation: there is no {key!r}.{hint}")
     chosen = Augmentation(**(wanted or {}))
     for key, reason in without.items():
         if getattr(chosen, key):

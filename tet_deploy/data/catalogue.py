@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tet_deploy.arguments import whole
+from tet_deploy.arguments import nearest, whole
 from tet_deploy.data.cifar import load_cifar
 from tet_deploy.data.digits import load_digits, load_event_digits
 from tet_deploy.data.event_camera import EventCamera
@@ -77,9 +76,8 @@ def _check_options(name: str, loader: Callable[..., FrameData], given: Mapping[s
     known = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
     for option in given:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(known)}."
-            raise ArgumentError(f"data {name!r}: has no option {option!r}. {hint}")
+            hint = nearest(option, known, f" It takes {', '.join(known)}.")
+            raise ArgumentError(f"data {name!r}: has no option {option!r}.{hint}")
     for option, parameter in known.items():
         if parameter.default is parameter.empty and option not in given:
             raise ArgumentError(f"data {name!r}: needs {option}=, of type {parameter.annotation}; it was left out.")
@@ -93,6 +91,5 @@ def _loader(name: str) -> Callable[..., FrameData]:
         return partial(load_event_folder, root=path)
     if path.is_file():
         return partial(load_frames_file, root=path)
-    near = difflib.get_close_matches(name, DATA, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ArgumentError(f"data {name!r}: must be one of {', '.join(DATA)}, a folder of event files, or an .npz.{hint}")
+    known = ", ".join(DATA)
+    raise ArgumentError(f"data {name!r}: must be one of {known}, a folder of event files, or an .npz.{nearest(name, DATA)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tet_deploy.arguments import nearest
 from tet_deploy.contracts import Progress
 from tet_deploy.errors import ArgumentError
 from tet_deploy.experiments import figures
@@ -74,9 +74,8 @@ def run_experiment(
         torch, matplotlib, or a library that the data needs is not installed.
     """
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ArgumentError(f"experiment {name!r}: there is none of that name; there are {', '.join(EXPERIMENTS)}.{hint}")
+        known = ", ".join(EXPERIMENTS)
+        raise ArgumentError(f"experiment {name!r}: none has that name; there are {known}.{nearest(name, EXPERIMENTS)}")
     if seeds < 1:
         raise ArgumentError(f"seeds: must be at least 1; got {seeds}.")
     setting = Setting(data=data or EXPERIMENTS[name].data, seeds=tuple(range(seeds)), epochs=epochs)

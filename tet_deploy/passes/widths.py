@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 import numpy as np
 
+from tet_deploy.arguments import nearest
 from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED
@@ -35,9 +35,8 @@ def widths(graph: Graph, bits: Bits) -> dict[str, int]:
         return dict.fromkeys(names, _width(bits, "bits"))
     for name in bits:
         if name not in (*names, REST):
-            near = difflib.get_close_matches(name, names, n=1) if isinstance(name, str) else []
-            hint = f"Did you mean {near[0]!r}?" if near else f"Its synapse nodes: {shown(', '.join(names))}."
-            raise ArgumentError(f"bits: the network has no synapse node {shown(name)}. {hint}")
+            hint = nearest(name, names, f" Its synapse nodes: {shown(', '.join(names))}.")
+            raise ArgumentError(f"bits: the network has no synapse node {shown(name)}.{hint}")
     found = {name: _width(value, f"bits of {name!r}") for name, value in bits.items()}
     return {name: found.get(name, found.get(REST, WIDEST)) for name in names}
 

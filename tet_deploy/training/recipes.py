@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tet_deploy.errors import ArgumentError, ArtifactError, cut, first_line, shown
+from tet_deploy.arguments import check_keys, nearest
+from tet_deploy.errors import ArgumentError, ArtifactError, first_line, shown
 from tet_deploy.files import regular_file
 from tet_deploy.recipes import RECIPES
 from tet_deploy.training.losses import check_loss
@@ -179,7 +179,7 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
         text = _read(regular_file(path, "A recipe is a TOML file.", largest=_LARGEST_RECIPE_BYTES))
     else:
         raise ArgumentError(
-            f"recipe {name!r}: no such file, and none of that name.{_nearest(name, RECIPES)} There are {', '.join(RECIPES)}."
+            f"recipe {name!r}: no such file, and none of that name.{nearest(name, RECIPES)} There are {', '.join(RECIPES)}."
         )
     try:
         values = tomllib.loads(text)
@@ -193,12 +193,12 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
 def from_dict(values: Mapping[str, Any], *, source: str) -> Recipe:
     """A recipe from the values of a TOML file, or of `Recipe.as_dict`; see `load_recipe` for the errors."""
     where = f"recipe {source}"
-    _check_keys(values, where, known=("model", "data", "augmentation", "seed", "threads", "stages"),
+    check_keys(values, where, known=("model", "data", "augmentation", "seed", "threads", "stages"),
                 needed=("model", "data", "stages"))  # fmt: skip
     parts: dict[str, Any] = {}
     for part in ("model", "data"):
         table = _kind_of(values[part], dict, f"{where}: {part}", "a table")
-        _check_keys(table, f"{where}, {part}", known=("name", "arguments"), needed=("name",))
+        check_keys(table, f"{where}, {part}", known=("name", "arguments"), needed=("name",))
         parts[part] = table["name"]
         parts[f"{part}_arguments"] = _kind_of(table.get("arguments", {}), dict, f"{where}: {part}.arguments", "a table")
     augmentation = _kind_of(values.get("augmentation", {}), dict, f"{where}: augmentation", "a table")
@@ -216,7 +216,7 @@ def from_dict(values: Mapping[str, Any], *, source: str) -> Recipe:
 def _stage(values: Any, where: str) -> Stage:
     fields = dataclasses.fields(Stage)
     needed = [f.name for f in fields if f.default is dataclasses.MISSING]
-    _check_keys(_kind_of(values, dict, where, "a table"), where, known=[f.name for f in fields], needed=needed)
+    check_keys(_kind_of(values, dict, where, "a table"), where, known=[f.name for f in fields], needed=needed)
     try:
         return Stage(**values)
     except ArgumentError as error:
@@ -262,21 +262,6 @@ def _read(path: Path) -> str:
         raise ArtifactError(f"{path}: cannot be read as text ({error}). A recipe is a TOML file.") from error
 
 
-def _check_keys(table: Mapping[str, Any], where: str, *, known: Iterable[str], needed: Iterable[str]) -> None:
-    known = list(known)
-    for key in table:
-        if key not in known:
-            raise ArgumentError(f"{where}: unknown key {shown(key)}.{_nearest(key, known)} The keys are {', '.join(known)}.")
-    missing = [key for key in needed if key not in table]
-    if missing:
-        raise ArgumentError(f"{where}: {', '.join(missing)} is missing.")
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(cut(word), list(known), n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""
-
-
 def _check_kinds(values: Stage | Recipe) -> None:
     for name, kind in _KIND_OF.items():
         value = getattr(values, name, None)
@@ -295,7 +280,7 @@ def _kind_of(value: Any, kind: type, where: str, what: str) -> Any:
 
 def _check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ArgumentError(f"{name}: must be one of {', '.join(known)}; got {shown(value)}.{_nearest(value, known)}")
+        raise ArgumentError(f"{name}: must be one of {', '.join(known)}; got {shown(value)}.{nearest(value, known)}")
 
 
 # The demo's, by the name of their data.
