@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,9 +97,11 @@ def test_interrupted_it_ends_with_the_summary(folder):
     assert "class" in process.stdout.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
+    kept, process.stdin = process.stdin, None  # open: nothing but the interrupt ends it
     out, error = process.communicate(timeout=60)
+    kept.close()
     assert process.returncode == 0 and error == ""
-    assert out.splitlines()[-1].startswith("interrupted: 2,000 events")
+    assert re.match(r"interrupted: [\d,]+ events", out.splitlines()[-1])  # a busy machine may not have read all of them
 
 
 def test_it_ends_when_nobody_reads(folder):
