@@ -138,7 +138,7 @@ BAD = {
     "runtimes too": (["int4.safetensors", "int4.onnx", "--runtimes", "onnx"], "Leave out --runtimes;"),
     "no such form": (["net.ckpt.safetensors:snapped", "int4.onnx"], "a checkpoint has the forms traced, folded"),
     "nothing there": (["int4.safetensors", "absent.onnx"], "no such file"),
-    "frames for a link": (["int4.safetensors", "frames.npz"], "must be a link of the chain"),
+    "frames for a link": (["int4.safetensors", "frames.npz"], "it is a file of numpy arrays. Frames"),
     "a recording of others": (["rec.npz", "int4.onnx", "--data", "unlabelled.npz"], ""),
 }
 

@@ -153,6 +153,24 @@ def test_thresholds_are_not_rounded():
     assert json.loads(int8.metadata["quantization"])["lif"]["rounding"]["threshold_error"] < 1e-12
 
 
+@pytest.mark.parametrize("bits", [8, 4, 3])
+def test_the_ones_of_a_max_pool_are_not_clipped(bits):
+    """Many scales keep every spike of it; one is taken that holds its weights."""
+    rng = np.random.default_rng(0)
+    pool = Conv(name="pool", weight=np.ones((2, 1, 2, 2), np.float32), stride=(2, 2), groups=2)
+    graph = chain(
+        (
+            Input(name="input", shape=(2, 8, 8), encoding="events"),
+            *(pool, LIF(name="lif", threshold=0.5), Flatten(name="flatten")),
+            *(Linear(name="fc", weight=rng.normal(0, 1, (5, 32)).astype(np.float32)), Readout(name="readout")),
+        )
+    )
+    frames = rng.integers(0, 2, (4, 24, 2, 8, 8)).astype(np.float32)
+    int8 = quantize(graph, frames, bits=bits)
+    assert json.loads(int8.metadata["quantization"])["lif"]["clipped_weights"] == 0
+    assert flips(graph, int8, frames) == 0
+
+
 def test_calibration_does_not_depend_on_the_last_bits_of_sums(monkeypatch):
     """Deviations that differ by rounding alone are ties, broken by the scale: any order of additions, one network."""
     rng = np.random.default_rng(0)

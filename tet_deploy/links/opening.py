@@ -39,8 +39,10 @@ def _opener(path: Path) -> Callable[[Path, str, str], Link]:
         for kind, opener in ((file_kinds.NETWORK, _network), (file_kinds.CHECKPOINT, _checkpoint), (file_kinds.ONNX, _onnx)):
             if kind.test(path):
                 return opener
-        found = next((kind.name for kind in file_kinds.KINDS if kind.test(path)), "nothing that is known")
-        raise ArtifactError(f"{path}: must be a link of the chain; it is {found}. {TAKEN}")
+        found = next(
+            (f"{kind.name}. {kind.way_out}" for kind in file_kinds.KINDS if kind.test(path)), "nothing that is known."
+        )
+        raise ArtifactError(f"{path}: must be a link of the chain; it is {found} {TAKEN}")
     raise ArtifactError(f"{path}: no such file. {TAKEN}")
 
 

@@ -158,7 +158,7 @@ class _Judge:
         def order(candidate: Candidate) -> tuple[float, ...]:
             scale = np.asarray(candidate.fit.scale)
             away = float(np.mean(np.abs(np.log(scale / interval.usual))))
-            return (candidate.fit.clipped_biases, away, -float(np.mean(scale)))
+            return (candidate.fit.clipped_biases, candidate.fit.clipped_weights, away, -float(np.mean(scale)))
 
         left, ranked = self.candidates(), []
         while left:
