@@ -1,4 +1,7 @@
-"""What to do where a device's memory is too small for a batch: say how many samples would fit."""
+"""What to do where a device's memory is too small for a batch: say how many samples would fit.
+
+torch and torchrun (2.13) count memory, as used here, but search for no batch that fits.
+"""
 
 from __future__ import annotations
 
