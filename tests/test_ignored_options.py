@@ -10,8 +10,11 @@ from tet_deploy.errors import ArgumentError
 from tet_deploy.testing import random_float_network, random_frames
 
 PAIRS = {
-    "doctor --supported --setup-lava": "--setup-lava: --supported looks at no Lava Python",
-    "doctor --supported --quiet": "--quiet: --supported looks at no Lava Python",
+    "doctor --supported --setup-lava": "--setup-lava: --supported does nothing else",
+    "doctor --supported --quiet": "--quiet: --supported does nothing else",
+    "doctor --build-kernels folder --setup-lava": "--setup-lava: --build-kernels does nothing else",
+    "doctor --build-kernels folder --supported": "--build-kernels: --supported does nothing else",
+    "doctor --native": "--native: says how --build-kernels compiles",
     "doctor --into folder": "--into: says where --setup-lava builds",
     "run NET --frames FRAMES --probes all": "--probes: says what --out holds. Give --out too",
     "run NET --frames FRAMES --range 0:2 --samples 2": "--samples: --range says which samples",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tet_deploy.errors import ArgumentError, MissingDependencyError
-from tet_deploy.nn import LIF, backend_c, backends, lif, use_backend
+from tet_deploy.nn import LIF, backend_c, backends, kernels, lif, use_backend
 from tet_deploy.nn.norm_lif import norm_lif
 
 
@@ -20,7 +20,8 @@ def nothing_loaded(monkeypatch, tmp_path):
     """As in a new process, with an empty cache folder."""
     monkeypatch.setattr(backends, "_loaded", {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(backends.VARIABLE, raising=False)
+    for variable in (backends.VARIABLE, kernels.VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path
 
 
@@ -100,8 +101,8 @@ def test_it_is_compiled_once(c_backend, nothing_loaded, monkeypatch):
 @pytest.mark.parametrize("case", ["folder for all to write", "folder above it", "folder of another user", "file of another"])
 def test_nothing_is_executed_that_others_could_have_put_there(c_backend, nothing_loaded, monkeypatch, case):
     """A shared cache folder does not run another user's code as us: the library is compiled anew."""
-    command = [*backend_c._compiler(), "-std=gnu99", "-O0", "-shared", "-fPIC"]  # as quickly as can be
-    backend_c._library(command)
+    command = [*kernels._compiler(), "-std=gnu99", "-O0", "-shared", "-fPIC"]  # as quickly as can be
+    kernels.compiled(command, "float32")
     folder = nothing_loaded / "tet_deploy" / "compiled"
     (planted,) = folder.iterdir()
     where = {"folder above it": folder.parent, "file of another": planted}.get(case, folder)
@@ -113,7 +114,7 @@ def test_nothing_is_executed_that_others_could_have_put_there(c_backend, nothing
         where.chmod(0o777)
     before, loaded, load = planted.stat().st_ino, [], ctypes.CDLL
     monkeypatch.setattr(ctypes, "CDLL", lambda path: loaded.append(path) or load(path))
-    backend_c._library(command)
+    kernels.compiled(command, "float32")
     assert loaded != [str(planted)] or planted.stat().st_ino != before
 
 
@@ -125,21 +126,21 @@ def test_a_cache_folder_that_cannot_be_written_does_no_harm(c_backend, nothing_l
         lif(current())
 
 
-@pytest.mark.parametrize("extras", backend_c._EXTRAS)
+@pytest.mark.parametrize("extras", kernels.NATIVE)
 def test_it_compiles_with_fewer_options(c_backend, nothing_loaded, monkeypatch, extras):
     """A compiler without OpenMP or without -march=native gives the same spikes."""
-    monkeypatch.setattr(backend_c, "_EXTRAS", (("--no-such-option",), extras))
+    monkeypatch.setattr(kernels, "NATIVE", (("--no-such-option",), extras))
     with use_backend("c"):
         spikes = lif(current())
     with use_backend("torch"):
         assert torch.equal(spikes, lif(current()))
 
 
-@pytest.mark.parametrize("options", backend_c._DTYPES.values())
+@pytest.mark.parametrize("options", kernels.DEFINES.values())
 def test_the_kernels_compile_without_warnings(c_backend, tmp_path, options):
     """-Wall -Wextra -Werror."""
-    command = [*backend_c._compiler(), *backend_c._FLAGS, *options, "-fopenmp", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([*command, str(backend_c._SOURCE), "-o", str(tmp_path / "kernels.so"), "-lm"], check=True)
+    command = [*kernels._compiler(), *kernels.FLAGS, *options, "-fopenmp", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([*command, str(kernels.SOURCE), "-o", str(tmp_path / "kernels.so"), "-lm"], check=True)
 
 
 def test_spikes_and_gradients_do_not_depend_on_the_number_of_threads(c_backend):
@@ -164,7 +165,7 @@ def test_spikes_and_gradients_do_not_depend_on_the_number_of_threads(c_backend):
 @pytest.mark.skipif(sys.platform != "linux", reason="preloads the sanitizer as Linux does")
 def test_the_kernels_touch_no_memory_that_is_not_theirs(c_backend, tmp_path):
     """The layers' tests pass with kernels compiled by the address and undefined-behaviour sanitizers."""
-    cc = backend_c._compiler()
+    cc = kernels._compiler()
     runtime = subprocess.run([*cc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
     sanitized = {
         "CC": shlex.join([*cc, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from tet_deploy.chips.limits import CHIPS
 from tet_deploy.chips.resources import map_resources
 from tet_deploy.chips.tables import resource_text
 from tet_deploy.cli.options import Json, NetworkFile, any_of
-from tet_deploy.cli.results import print_json
+from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.exporters.lava_host import ENCODERS
@@ -85,6 +86,13 @@ def doctor(
     what_is_supported: Annotated[
         bool, typer.Option("--supported", help="Say which kinds of node which stage takes, and no more.")
     ] = False,
+    build_kernels: Annotated[
+        Path | None,
+        typer.Option(help="Compile the neurons' kernels into this folder, for TET_DEPLOY_KERNELS to name, and no more."),
+    ] = None,
+    native: Annotated[
+        bool, typer.Option("--native", help="With --build-kernels: for processors like this one only, and faster there.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is installed, which Lava Python was found, and test that it computes what the tool proves."""
@@ -92,10 +100,17 @@ def doctor(
 
     if into is not None and not setup_lava:
         raise ArgumentError("--into: says where --setup-lava builds. Give that too.")
+    if native and build_kernels is None:
+        raise ArgumentError("--native: says how --build-kernels compiles. Give that too.")
+    alone = {"--supported": what_is_supported, "--build-kernels": build_kernels is not None}
+    first = next(filter(alone.get, alone), None)
+    for option, given in {"--setup-lava": setup_lava, "--quiet": quiet, **alone}.items():
+        if first and given and option != first:
+            raise ArgumentError(f"{option}: {first} does nothing else. Leave out one of them.")
+    if build_kernels is not None:
+        _build_kernels(build_kernels, native, as_json)
+        return
     if what_is_supported:
-        for option, given in (("--setup-lava", setup_lava), ("--quiet", quiet)):
-            if given:
-                raise ArgumentError(f"{option}: --supported looks at no Lava Python. Leave out one of them.")
         if as_json:
             print_json({"kinds": supported(), "sources": sources()})
             return
@@ -109,3 +124,16 @@ def doctor(
     else:
         found.show(quiet=quiet)
     raise typer.Exit(0 if found.lava_works else 1)
+
+
+def _build_kernels(folder: Path, native: bool, as_json: bool) -> None:
+    from tet_deploy.nn import kernels
+
+    with terminal.progress_bar("compiling"):
+        built = kernels.build(folder, native=native)
+    print_result(
+        as_json,
+        {"kernels": [str(path) for path in built], "variable": kernels.VARIABLE},
+        f"wrote {' and '.join(path.name for path in built)}; name their folder where neurons run: "
+        f"{kernels.VARIABLE}={shlex.quote(str(folder.resolve()))}",
+    )

@@ -1,4 +1,4 @@
-"""The time loop in C (kernels.c), compiled once for this machine at first use and kept in the user's cache folder.
+"""The time loop in C (kernels.c), built ahead or compiled once for this machine at first use (kernels.py).
 
 Why not torch.compile: its CPU code needs a compiler as well, and 4 to 20 seconds for each new shape, where this takes two or
 three once and for all. On the time loop alone both are about equally fast (benchmarks/results/train_step_cpu.md). What makes
@@ -8,42 +8,17 @@ the difference is the fusion with batch norm, its sums and the pool, of which th
 from __future__ import annotations
 
 import ctypes
-import hashlib
+import functools
 import os
-import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from tet_deploy.errors import ArtifactError, MissingDependencyError
-from tet_deploy.files import BY_NAME, written_whole
-from tet_deploy.nn.backends import VARIABLE, Backend, Population, Term
+from tet_deploy.nn import kernels
+from tet_deploy.nn.backends import Backend, Population, Term
 
-_SOURCE = Path(__file__).with_name("kernels.c")
-# Without contraction, multiply-then-add is what it is in torch; the other two let comparisons become vector instructions.
-_FLAGS = (
-    "-O3",
-    "-std=gnu99",
-    "-ffp-contract=off",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp-simd",
-    "-shared",
-    "-fPIC",
-)
-_DTYPES: dict[torch.dtype, list[str]] = {torch.float32: [], torch.bfloat16: ["-DBFLOAT16"]}
-_EXTRAS = (  # what a compiler may not know, best first
-    ("-march=native", "-mprefer-vector-width=512", "-fopenmp"),
-    ("-march=native", "-fopenmp"),
-    ("-fopenmp",),
-    (),
-)
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 class _Term(ctypes.Structure):
@@ -70,23 +45,19 @@ class _Population(ctypes.Structure):
 
 
 def load() -> Backend:
-    """The backend, compiled if this machine has not done so yet.
+    """The backend, of kernels that were built ahead, or compiled if this machine has not done so yet.
 
     Raises
     ------
     MissingDependencyError
         No compiler, or none that can compile it.
+    ArtifactError
+        See `kernels.built_ahead`.
     """
-    compiler = _compiler()
-    complaint = ""
-    for extras in _EXTRAS:
-        try:
-            return _C([*compiler, *_FLAGS, *extras])
-        except (OSError, subprocess.CalledProcessError) as error:
-            complaint = complaint or str(getattr(error, "stderr", None) or error).strip().split("\n")[-1]
-    raise MissingDependencyError(
-        f"neurons: {shlex.join(compiler)} cannot compile the C backend ({complaint}). Install gcc or clang, or set CC."
-    )
+    folder = os.environ.get(kernels.VARIABLE)
+    if folder:
+        return _C(kernels.built_ahead(folder).__getitem__)
+    return kernels.with_compiler(lambda command: _C(functools.partial(kernels.compiled, command)))
 
 
 class _C:
@@ -94,13 +65,13 @@ class _C:
 
     fuses_norm = fuses_pool = True
 
-    def __init__(self, command: list[str]) -> None:
-        self._command = command
-        self._libraries = {torch.float32: _functions(command)}
+    def __init__(self, load_library: Callable[[str], ctypes.CDLL]) -> None:
+        self._load = load_library
+        self._libraries = {torch.float32: _functions(load_library(_DTYPES[torch.float32]))}
 
     def _library(self, x: Tensor) -> ctypes.CDLL:
         if x.dtype not in self._libraries:
-            self._libraries[x.dtype] = _functions([*self._command, *_DTYPES[x.dtype]])
+            self._libraries[x.dtype] = _functions(self._load(_DTYPES[x.dtype]))
         return self._libraries[x.dtype]
 
     def runs_on(self, x: Tensor) -> bool:
@@ -176,17 +147,7 @@ def _check(code: int) -> None:
         raise MemoryError("neurons: no memory for the scratch space of the time loop")
 
 
-def _compiler() -> list[str]:
-    found = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if not found:
-        raise MissingDependencyError(
-            "neurons: the C backend needs a C compiler, and none was found. Install gcc or clang, or set CC."
-        )
-    return shlex.split(found)
-
-
-def _functions(command: list[str]) -> ctypes.CDLL:
-    library = _library(command)
+def _functions(library: ctypes.CDLL) -> ctypes.CDLL:
     term, population = ctypes.POINTER(_Term), ctypes.POINTER(_Population)
     pointer, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
     library.lif_forward.argtypes = [term, term, population, pointer, integer]
@@ -194,40 +155,3 @@ def _functions(command: list[str]) -> ctypes.CDLL:
     library.statistics.argtypes = [pointer, size, size, pointer, pointer, integer]
     library.norm_backward.argtypes = [pointer] * 7 + [size, size, integer]
     return library
-
-
-def _library(command: list[str]) -> ctypes.CDLL:
-    """Loaded from the cache, or compiled into it. Its name tells source, flags, compiler and what this CPU can do."""
-    macros = subprocess.run(
-        [*command, "-dM", "-E", "-x", "c", os.devnull], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    ).stdout
-    identity = "\n".join([_SOURCE.read_text(encoding="utf-8"), *command, macros])
-    name = f"neurons-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tet_deploy" / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _nobody_else_writes(folder.parent, 0o002) and _nobody_else_writes(folder, 0o022):
-            return _load_or_compile(command, folder / name)
-    except (OSError, ArtifactError):  # a cache that cannot be written, or from which nothing may be executed
-        pass
-    with tempfile.TemporaryDirectory(prefix="tet_deploy-") as private:
-        return _load_or_compile(command, Path(private, name))
-
-
-def _nobody_else_writes(path: Path, others: int) -> bool:
-    """Whether what lies there is ours or the system's: it will be executed."""
-    status = path.stat()
-    return status.st_uid in (0, os.geteuid()) and not status.st_mode & others
-
-
-def _load_or_compile(command: list[str], path: Path) -> ctypes.CDLL:
-    if not path.exists() or not _nobody_else_writes(path, 0):
-        with written_whole(path, BY_NAME) as temporary:
-            print(
-                f"tet_deploy: {command[0]} compiles the neurons' time loop, once for this machine and a few seconds; "
-                f"{VARIABLE}=torch does without a compiler, at about half the speed.",
-                file=sys.stderr,
-            )
-            arguments = [*command, str(_SOURCE), "-o", str(temporary), "-lm"]
-            subprocess.run(arguments, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return ctypes.CDLL(str(path))

@@ -17,6 +17,9 @@
 
 #define PARTS 64
 #define CHUNK 128 /* neurons, unless a layer has more channels */
+#ifdef IDENTITY /* what a library that is built ahead says of itself */
+const char tet_deploy_identity[] = IDENTITY;
+#endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #ifdef BFLOAT16 /* the upper half of a float32; rounded to nearest, ties to even */

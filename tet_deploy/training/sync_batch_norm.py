@@ -2,8 +2,8 @@
 
     mean = sum_p sum_i x_pi / n ;  var = sum_p sum_i (x_pi - mean)^2 / n ;  y = (x - mean) / sqrt(var + eps) * weight + bias
 
-torch's own SyncBatchNorm does this on accelerators only; torch 2.13 still refuses tensors on the CPU, with gloo too. There the
-sums here do it; autograd sends their gradients through the same sums.
+torch's own SyncBatchNorm does this on accelerators only: that of torch 2.13 refuses tensors on the CPU, with gloo too. There
+the sums here do it; autograd sends their gradients through the same sums.
 """
 
 from __future__ import annotations
