@@ -20,6 +20,16 @@ def first_line(error: BaseException) -> str:
     return cut((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
+def note(error: BaseException, words: str) -> None:
+    """Add a line to what is shown of an error, as `add_note` does, which came with Python 3.11."""
+    error.__notes__ = [*getattr(error, "__notes__", ()), words]
+
+
+def with_notes(error: BaseException) -> str:
+    """What an error says, and the lines that were added."""
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))
+
+
 def shown(value: object) -> str:
     """A value that came from a file, as its `repr` in one short line, however large or nested it is."""
     try:

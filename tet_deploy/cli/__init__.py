@@ -17,7 +17,7 @@ import typer
 from tet_deploy import terminal
 from tet_deploy._version import __version__
 from tet_deploy.cli import deploying, looking, reporting, running, splitting, streaming, training
-from tet_deploy.errors import TetDeployError, TetDeployWarning
+from tet_deploy.errors import TetDeployError, TetDeployWarning, with_notes
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --help, each with an example
     "demo": (training.demo, "tet-deploy demo --data digits --seed 1 --out out/digits"),
@@ -86,9 +86,10 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        said = with_notes(error)
         if isinstance(error, TetDeployError):
-            _fail(str(error), error.exit_code)
-        _fail(f"{type(error).__name__}: {error}\nThis is a fault of tet_deploy. Run it again with --debug and report it.", 1)
+            _fail(said, error.exit_code)
+        _fail(f"{type(error).__name__}: {said}\nThis is a fault of tet_deploy. Run it again with --debug and report it.", 1)
 
 
 def _show_warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tet_deploy.errors import ArgumentError, GraphError
@@ -31,6 +31,7 @@ class Spec:
     """Kinds that a stage accepts, and what may feed each of them, seen through any Flatten.
 
     `own_synapses`: each Conv and Linear must feed one population and nothing else.
+    `quantized`: whether the network must hold integers, or must not; None where either will do.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Spec:
     sources: dict[type[Node], tuple[type[Node], ...]]
     remedy: str
     own_synapses: bool = False
+    quantized: bool | None = None
 
 
 TRACED = Spec(
@@ -46,6 +48,17 @@ TRACED = Spec(
     sources={},
     remedy="Use a supported layer.",
 )
+UNFOLDED = replace(TRACED, quantized=False)
+NORM_FREE = Spec(
+    name="norm-free",
+    kinds=tuple(kind for kind in TRACED.kinds if kind is not BatchNorm),
+    sources={},
+    remedy="Lower the network first: td.lower(graph).",
+    quantized=False,
+)
+POOL_FREE = replace(NORM_FREE, name="pool-free", kinds=tuple(kind for kind in NORM_FREE.kinds if kind is not AvgPool))
+MERGED = replace(NORM_FREE, name="merged", sources={Linear: (Input, Conv, AvgPool, Add, Spiking)})  # none behind another
+SYNAPTIC = replace(NORM_FREE, name="synaptic", sources={Population: WEIGHTED})
 DEPLOYABLE = Spec(
     name="deployable",
     kinds=(Input, Conv, Linear, Flatten, Add, Spiking, Output),
@@ -53,6 +66,8 @@ DEPLOYABLE = Spec(
     remedy="Lower the network first: td.lower(graph).",
     own_synapses=True,
 )
+FLOAT = replace(DEPLOYABLE, quantized=False)
+INTEGER = replace(DEPLOYABLE, name="quantized", quantized=True)
 
 
 def need_graph(graph: Any) -> Graph:
@@ -83,7 +98,10 @@ def check(graph: Graph, spec: Spec) -> Graph:
     GraphError
         Names the first node that breaks a rule.
     """
-    need_graph(graph)
+    if need_graph(graph).is_quantized and spec.quantized is False:
+        raise GraphError("the network is quantized already. Take the float network instead.")
+    if spec.quantized and not graph.is_quantized:
+        raise GraphError("the network is not quantized. Quantize it first: td.quantize(graph, frames).")
     for node in graph:
         if not isinstance(node, spec.kinds):
             raise GraphError(f"node {node.name!r}: a {node.kind} may not stand in a {spec.name} network. {spec.remedy}")

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.spec import DEPLOYABLE, TRACED, check
+from tet_deploy.ir.spec import FLOAT, check, need_graph
 from tet_deploy.passes.fold_batch_norm import fold_batch_norm
 from tet_deploy.passes.fold_linear import fold_linear
 from tet_deploy.passes.fold_pooling import fold_pooling
 from tet_deploy.passes.lower_residual import lower_residual
 from tet_deploy.passes.quantize import quantize
 from tet_deploy.passes.snap_to_grid import snap_to_grid
+from tet_deploy.passes.step import naming
 
 LOWERING: tuple[Callable[[Graph], Graph], ...] = (
     fold_batch_norm,  # first: it needs the convolution and the batch norm side by side
@@ -29,12 +30,13 @@ def fold(graph: Graph) -> Graph:
     Raises
     ------
     GraphError
-        Something that cannot be mapped exactly, with the node and the way out.
+        Something that cannot be mapped exactly, with the node and the way out; a note names the pass and those before it.
     """
-    check(graph, TRACED)
-    for run in LOWERING:
-        graph = run(graph)
-    return check(graph, DEPLOYABLE)
+    need_graph(graph)
+    for index, run in enumerate(LOWERING):
+        with naming(run, LOWERING[:index]):
+            graph = run(graph)
+    return check(graph, FLOAT)
 
 
 def lower(graph: Graph, frames: Frames | Source | None = None) -> Graph:
@@ -57,7 +59,9 @@ def lower(graph: Graph, frames: Frames | Source | None = None) -> Graph:
         Frames that do not fit the network.
     """
     batches = None if frames is None else FrameBatches.of(graph, frames)
-    return snap_to_grid(fold(graph), batches)  # last: folding makes new weights
+    folded = fold(graph)
+    with naming(snap_to_grid, LOWERING):  # last: folding makes new weights
+        return snap_to_grid(folded, batches)
 
 
 __all__ = [

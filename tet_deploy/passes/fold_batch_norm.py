@@ -13,8 +13,11 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, BatchNorm, Conv, Input, Linear, Node
 from tet_deploy.ir.normalization import normalizing
+from tet_deploy.ir.spec import NORM_FREE, UNFOLDED
+from tet_deploy.passes.step import step
 
 
+@step(requires=UNFOLDED, ensures=NORM_FREE)
 def fold_batch_norm(graph: Graph) -> Graph:
     """Remove every BatchNorm by scaling the convolution or linear layer that feeds it; one of frames goes into the Input.
 

@@ -13,8 +13,11 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Linear
 from tet_deploy.ir.shapes import dense_macs
+from tet_deploy.ir.spec import MERGED, NORM_FREE
+from tet_deploy.passes.step import step
 
 
+@step(requires=NORM_FREE, ensures=MERGED)
 def fold_linear(graph: Graph) -> Graph:
     """Make one layer of each two linear layers that follow on another; the arithmetic is done in float64.
 

@@ -21,6 +21,8 @@ from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import AvgPool, Conv, Flatten, Linear, Node, Pair
 from tet_deploy.ir.shapes import Shape, dense_macs
+from tet_deploy.ir.spec import NORM_FREE, POOL_FREE
+from tet_deploy.passes.step import step
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class _Pool:
     divisor: int
 
 
+@step(requires=NORM_FREE, ensures=POOL_FREE)
 def fold_pooling(graph: Graph) -> Graph:
     """Remove every AvgPool, and every sum pool in front of layers, by widening the kernels of its consumers.
 

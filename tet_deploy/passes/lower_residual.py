@@ -16,10 +16,13 @@ import numpy as np
 
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import WEIGHTED, Add, BatchNorm, Conv, Linear, Node, Population
+from tet_deploy.ir.nodes import WEIGHTED, Add, Conv, Linear, Node, Population
+from tet_deploy.ir.spec import NORM_FREE, SYNAPTIC
 from tet_deploy.ir.values import GRADED, SPIKE, values
+from tet_deploy.passes.step import step
 
 
+@step(requires=NORM_FREE, ensures=SYNAPTIC)
 def lower_residual(graph: Graph) -> Graph:
     """Connect every population to synapses alone; the same graph where that is so already.
 
@@ -92,8 +95,6 @@ class _Lowering:
     def _port(self, population: Population, name: str) -> str:
         """The synapse node through which a population takes what `name` sends."""
         source = self.graph[name]
-        if isinstance(source, BatchNorm):
-            raise GraphError(f"node {name!r}: batch norm must be folded first. Use td.lower.")
         if not isinstance(source, WEIGHTED):
             return self._append(identity(source, self.graph.shapes[name], self._new_name(f"{population.name}.identity")))
         if name not in self.given:

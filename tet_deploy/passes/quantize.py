@@ -45,12 +45,13 @@ from tet_deploy.ir.nodes import (
     Quantization,
 )
 from tet_deploy.ir.parts import part_names
-from tet_deploy.ir.spec import DEPLOYABLE, check, need_graph
+from tet_deploy.ir.spec import FLOAT, INTEGER
 from tet_deploy.passes.calibrate import Calibrated, calibrate
 from tet_deploy.passes.fit import Port, check_populations, held_bias, is_uniform, with_one_threshold
 from tet_deploy.passes.input_scale import input_units
 from tet_deploy.passes.messages import Messages
 from tet_deploy.passes.rounding import REFUSED, Rounding, as_summary, check_rounding, readout_rounding, rounding
+from tet_deploy.passes.step import step
 from tet_deploy.passes.threshold_classes import MOST_CLASSES
 from tet_deploy.passes.widths import WIDEST, Bits, widths
 from tet_deploy.units import ByChannel, by_channel
@@ -59,6 +60,7 @@ METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
 _AT_ONCE = 2**22  # values of the largest edge that are held at a time
 
 
+@step(requires=FLOAT, ensures=INTEGER)
 def quantize(
     graph: Graph,
     calibration: Frames | Source,
@@ -112,10 +114,8 @@ def quantize(
         Decay, threshold and bias are rounded by more than little, or a decay becomes 0 or 1; event counts are sent at a
         scale below 1.
     """
-    if need_graph(graph).is_quantized:
-        raise GraphError("the network is quantized already. Quantize the float network instead.")
     bits_of = widths(graph, bits)
-    check_populations(check(graph, DEPLOYABLE))
+    check_populations(graph)
     frames = FrameBatches.of(graph, calibration).behind(graph.input)
     if isinstance(rounding_limit, bool) or not isinstance(rounding_limit, numbers.Real) or not rounding_limit >= 0:
         raise ArgumentError(f"rounding_limit: must be a share of the threshold, 0 or more; got {rounding_limit!r}.")

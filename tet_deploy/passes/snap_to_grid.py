@@ -24,7 +24,9 @@ from tet_deploy.contracts import Frames, network_frames
 from tet_deploy.errors import DataError, GraphError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import WEIGHTED, Conv, Linear, Node, Population
+from tet_deploy.ir.spec import FLOAT
 from tet_deploy.ir.values import ANALOG, EVENTS, FINEST, Value, sent_by, total, values
+from tet_deploy.passes.step import step
 
 SIGNIFICANT_BITS = 24  # of float32
 METADATA_KEY = "frames_seen"
@@ -39,6 +41,7 @@ _ALLOWED_FOR = {  # where no frames are shown, or such that lie on no grid that 
 _LEAST_LEVELS = 64  # between 0 and the largest value of frames; rounded to fewer they would be other frames
 
 
+@step(requires=FLOAT, ensures=FLOAT)
 def snap_to_grid(graph: Graph, frames: Frames | Source | None = None) -> Graph:
     """Round weights and biases to the finest power-of-two grid on which float32 sums are exact.
 
