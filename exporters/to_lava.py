@@ -98,7 +98,8 @@ def to_lava(
 
     Examples
     --------
-    >>> to_lava(int8, Path("out/net.lava"))  # doctest: +SKIP
+    >>> to_lava(int8, "net.lava").name
+    'net.lava'
     """
     _check_period(period, 1 if vectors is None else len(np.load(io.BytesIO(vectors))["frames"]))
     plan, path = lava_plan(graph), Path(path)

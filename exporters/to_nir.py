@@ -84,7 +84,8 @@ def to_nir(graph: Graph, path: str | os.PathLike[str]) -> Path:
 
     Examples
     --------
-    >>> to_nir(graph, "net.nir")  # doctest: +SKIP
+    >>> to_nir(graph, "net.nir").name
+    'net.nir'
     """
     check(graph, TRACED)
     if graph.is_quantized:

@@ -93,8 +93,11 @@ def to_onnx(
 
     Examples
     --------
-    >>> to_onnx(graph, "net.onnx", probes="all")  # doctest: +SKIP
-    >>> OnnxRuntime("net.onnx").run(frames).decisions  # doctest: +SKIP
+    >>> to_onnx(graph, "net.onnx", probes="all").name
+    'net.onnx'
+    >>> from tet_deploy.runtimes.onnx_session import OnnxRuntime
+    >>> OnnxRuntime("net.onnx").run(frames).decisions.shape
+    (3,)
     """
     check(graph, DEPLOYABLE)
     stream, states, ranges = flag("stream", stream), flag("states", states), flag("ranges", ranges)

@@ -63,6 +63,14 @@ class Stream:
     ...     stream.step(frame)
     ...     print(stream.decisions[stream.stopped])
     ...     stream.reset(stream.stopped)
+
+    A step at a time it computes what a whole run does:
+
+    >>> stream = td.Stream(int8, samples=3)
+    >>> for frame in frames:  # [T, B, C, H, W]
+    ...     _ = stream.step(frame)
+    >>> bool((stream.decisions == td.run(int8, frames).decisions).all())
+    True
     """
 
     def __init__(

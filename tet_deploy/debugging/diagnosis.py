@@ -136,8 +136,9 @@ def diagnosis_of(
 
     Examples
     --------
-    >>> wrong = td.run(int8, frames, runtime="onnx")  # doctest: +SKIP
-    >>> print(diagnosis_of(graph, wrong, frames, described=int8))  # doctest: +SKIP
+    >>> wrong = td.run(int8, frames, runtime="onnx")
+    >>> print(diagnosis_of(graph, wrong, frames, described=int8))
+    nothing differs: each population makes of its spikes what it should
     """
     other = expected if described is None else described
     x = network_frames(other, frames)

@@ -54,6 +54,11 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> Path:
     ------
     ArtifactError
         The folder does not exist or cannot be written, or something else lies there.
+
+    Examples
+    --------
+    >>> td.load(td.save(int8, "int8.safetensors")).digest() == int8.digest()
+    True
     """
     path = Path(path)
     nodes, tensors = [], {}

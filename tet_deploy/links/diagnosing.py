@@ -48,7 +48,8 @@ def diagnose(first: Any, second: Any, frames: Frames | Source, *, progress: Prog
 
     Examples
     --------
-    >>> print(td.diagnose(graph, int8, frames))  # doctest: +SKIP
+    >>> print(td.diagnose(graph, int8, frames))
+    nothing differs: each population makes of its spikes what it should
     """
     pair = Pair.of(first, second, frames)
     return diagnosed(pair, pair.batches(frames), progress=progress)

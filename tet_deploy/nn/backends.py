@@ -149,8 +149,9 @@ def use_backend(name: str) -> Iterator[None]:
 
     Examples
     --------
+    >>> from tet_deploy.nn import lif
     >>> with use_backend("torch"):
-    ...     spikes = lif(current)
+    ...     spikes = lif(torch.ones(4, 1, 8))  # [T, B, N]
     """
     if name != "auto":
         _load(name)

@@ -30,10 +30,12 @@ class TimeMajor(nn.Sequential):
 
     Examples
     --------
+    >>> from tet_deploy.nn import LIF
     >>> model = TimeMajor(
     ...     nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), LIF(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(800, 10)
     ... )
-    >>> readout = model(frames)  # frames [T, B, 2, 20, 20], readout [T, B, 10]
+    >>> model(torch.zeros(4, 1, 2, 20, 20)).shape  # frames [T, B, 2, 20, 20], readout [T, B, 10]
+    torch.Size([4, 1, 10])
     """
 
     sees_time = True

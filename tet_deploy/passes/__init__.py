@@ -57,6 +57,13 @@ def lower(graph: Graph, frames: Frames | Source | None = None) -> Graph:
         Something that cannot be mapped exactly, with the node and the way out.
     DataError
         Frames that do not fit the network.
+
+    Examples
+    --------
+    >>> [node.kind for node in traced]
+    ['Input', 'Conv', 'BatchNorm', 'LIF', 'AvgPool', 'Flatten', 'Linear', 'Readout']
+    >>> [node.kind for node in td.lower(traced, frames)]
+    ['Input', 'Conv', 'LIF', 'Flatten', 'Linear', 'Readout']
     """
     batches = None if frames is None else FrameBatches.of(graph, frames)
     folded = fold(graph)

@@ -113,6 +113,12 @@ def quantize(
     QuantizationWarning
         Decay, threshold and bias are rounded by more than little, or a decay becomes 0 or 1; event counts are sent at a
         scale below 1.
+
+    Examples
+    --------
+    >>> int8 = td.quantize(graph, calibration=frames)
+    >>> int8["conv"].weight.dtype, int8["conv"].quantization.bits
+    (dtype('int8'), 8)
     """
     bits_of = widths(graph, bits)
     check_populations(graph)

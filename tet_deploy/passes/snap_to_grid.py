@@ -117,7 +117,8 @@ def snap_frames(graph: Graph, frames: Frames) -> np.ndarray:
 
     Examples
     --------
-    >>> td.validate(graph, td.snap_frames(graph, frames))  # doctest: +SKIP
+    >>> np.array_equal(td.snap_frames(graph, frames), frames)  # of events: counts lie on the grid already
+    True
     """
     batches = FrameBatches.of(graph, array := network_frames(graph, frames))
     found = snapped(graph, batches)

@@ -65,7 +65,11 @@ def trace(model: nn.Module, input_shape: Sequence[int], encoding: str = "analog"
 
     Examples
     --------
+    >>> from tet_deploy.nn import LIF, TimeMajor
+    >>> model = TimeMajor(nn.Conv2d(2, 8, 3), LIF(), nn.Flatten(), nn.Linear(2592, 10))
     >>> graph = trace(model, input_shape=(2, 20, 20), encoding="events")
+    >>> [node.kind for node in graph]
+    ['Input', 'Conv', 'LIF', 'Flatten', 'Linear', 'Readout']
     """
     return trace_calls(model, input_shape, encoding, verify=verify).graph
 
