@@ -9,7 +9,7 @@ import numpy as np
 
 from tet_deploy import plain
 from tet_deploy.contracts import Recording
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import DataError
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reprs import short_repr
 
@@ -109,7 +109,7 @@ class Decisions:
         steps, samples = plain.count(state, "steps", least=1), len(plain.counts(state, "decisions"))
         correct = None if plain.get(state, "correct") is None else plain.counts(state, "correct", length=steps)
         if correct is not None and (correct > samples).any():
-            raise ArtifactError(f"correct: more than the {samples} samples. The file is damaged; do the work again.")
+            raise plain.damaged(f"correct: more than the {samples} samples")
         return cls(
             runtime=plain.text(state, "runtime"),
             steps=steps,

@@ -8,7 +8,7 @@ each stops where its lead is wide enough (`stopping`), for margins that part the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from tet_deploy.counting.state import from_state as report_of
 from tet_deploy.counting.state import to_state as state_of
 from tet_deploy.counting.tables import Chosen, choose
 from tet_deploy.deployment import Run, check_options, side_by_side
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import DataError
 from tet_deploy.intervals import wilson
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
@@ -151,16 +151,16 @@ class Course:
         """
         state = plain.mapping(state, "curve")
         report = report_of(plain.get(state, "report"))
-        right = np.stack(list(_rows(state, "right", report)))
-        leads = [plain.reals({"lead": row}, "lead") for row in _list(state, "lead", report.steps)]
-        operations = _list(state, "operations", 2)
-        parts = [np.stack(list(_rows({"operations": part}, "operations", report))) for part in operations]
+        right = plain.grid(state, "right", report.steps, report.samples)
+        leads = [plain.reals({"lead": row}, "lead") for row in plain.entries(state, "lead", length=report.steps)]
+        operations = plain.entries(state, "operations", length=2)
+        parts = [plain.grid({"operations": part}, "operations", report.steps, report.samples) for part in operations]
         fits = all(len(row) == report.samples and row.min() >= 0 for row in leads)
         if right.max() > 1 or not fits:
-            raise ArtifactError("right, lead: do not fit the samples. The file is damaged; do the work again.")
+            raise plain.damaged("right, lead: do not fit the samples")
         found = [sum(part.ravel().tolist()) for part in parts]
         if found != [report.multiplications(report.policies.input).sum(), report.additions().sum()]:
-            raise ArtifactError("operations: do not add up to the counts. The file is damaged; do the work again.")
+            raise plain.damaged("operations: do not add up to the counts")
         return cls(report=report, right=right.astype(bool), lead=np.stack(leads), operations=np.stack(parts))
 
 
@@ -251,16 +251,3 @@ def curve_table(course: Course, which: str = "") -> Table:
 def _plain(point: Point) -> dict[str, Any]:
     margin = None if point.margin is None else point.margin if np.isfinite(point.margin) else "never before the last step"
     return point._asdict() | {"margin": margin, "interval": list(point.interval), "picojoules": dict(point.picojoules)}
-
-
-def _list(state: Mapping[str, Any], key: str, length: int) -> list[Any]:
-    value = plain.get(state, key)
-    if not isinstance(value, list) or len(value) != length:
-        raise ArtifactError(f"{key}: must be a list of {length}. The file is damaged; do the work again.")
-    return value
-
-
-def _rows(state: Mapping[str, Any], key: str, report: EnergyReport) -> Iterator[np.ndarray]:
-    """int64 [B] for each step."""
-    for row in _list(state, key, report.steps):
-        yield plain.counts({key: row}, key, length=report.samples)

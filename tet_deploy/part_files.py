@@ -43,7 +43,7 @@ def from_state(state: Any) -> Done:
         raise ArtifactError("was written by a newer tet_deploy. Read it with that version.")
     kind = plain.text(state, "kind")
     if kind not in KINDS:
-        raise ArtifactError(f"kind: must be one of {', '.join(KINDS)}; found {kind!r:.100}. The file is damaged.")
+        raise plain.damaged(f"kind: must be one of {', '.join(KINDS)}; found {kind!r:.100}")
     what = What(
         kind=kind,
         network=plain.text(state, "network"),
@@ -52,9 +52,9 @@ def from_state(state: Any) -> Done:
         fingerprint=plain.text(state, "fingerprint"),
         settings=plain.mapping(plain.get(state, "settings"), "settings"),
     )
-    spans = plain.get(state, "spans")
-    if not isinstance(spans, list) or not spans:
-        raise ArtifactError("spans: must be a list of at least one. The file is damaged; do the work again.")
+    spans = plain.entries(state, "spans")
+    if not spans:
+        raise plain.damaged("spans: must be a list of at least one")
     return put_together(Done(what, (_span(kind, entry, what.total),)) for entry in spans)
 
 
@@ -62,12 +62,10 @@ def _span(kind: str, entry: Any, total: int) -> Span:
     entry = plain.mapping(entry, "spans")
     start, stop = plain.count(entry, "start", "spans"), plain.count(entry, "stop", "spans", least=1)
     if not start < stop <= total:
-        raise ArtifactError(f"spans: {start}:{stop} is no range of {total} samples. The file is damaged; do the work again.")
+        raise plain.damaged(f"spans: {start}:{stop} is no range of {total} samples")
     result = KINDS[kind].from_state(plain.get(entry, "result", "spans"))
     if result.samples != stop - start:
-        raise ArtifactError(
-            f"spans: the result of {start}:{stop} is of other samples. The file is damaged; do the work again."
-        )
+        raise plain.damaged(f"spans: the result of {start}:{stop} is of other samples")
     return Span(start, stop, result)
 
 

@@ -13,6 +13,11 @@ from tet_deploy.errors import ArtifactError, shown
 _LARGEST = 2**62  # counts must stay int64 when a few of them are added
 
 
+def damaged(what: str) -> ArtifactError:
+    """The error that says what is wrong with a file of results, and the way out."""
+    return ArtifactError(f"{what.removesuffix('.')}. The file is damaged; do the work again.")
+
+
 def mapping(value: Any, name: str) -> dict[str, Any]:
     """An object.
 
@@ -29,7 +34,7 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
 def get(state: Mapping[str, Any], key: str, name: str = "") -> Any:
     """The value of a key that must be there."""
     if key not in state:
-        raise ArtifactError(f"{_join(name, key)}: is missing. The file is damaged; do the work again.")
+        raise damaged(f"{_join(name, key)}: is missing")
     return state[key]
 
 
@@ -82,6 +87,25 @@ def reals(state: Mapping[str, Any], key: str, name: str = "") -> np.ndarray:
     return np.array(value, dtype=np.float64)
 
 
+def real_or_none(state: Mapping[str, Any], key: str, name: str = "") -> float | None:
+    """A finite number of that key, or None."""
+    return None if get(state, key, name) is None else real(state, key, name)
+
+
+def entries(state: Mapping[str, Any], key: str, name: str = "", length: int | None = None) -> list[Any]:
+    """A list of that key, of whatever."""
+    value = get(state, key, name)
+    if not isinstance(value, list) or (length is not None and len(value) != length):
+        raise _wrong(_join(name, key), "a list" if length is None else f"a list of {length}", value)
+    return value
+
+
+def grid(state: Mapping[str, Any], key: str, rows: int, columns: int, name: str = "") -> np.ndarray:
+    """int64 [rows, columns], at least one row, whole numbers of at least 0."""
+    found = entries(state, key, name, length=rows)
+    return np.stack([counts({key: row}, key, name, length=columns) for row in found])
+
+
 def counts(state: Mapping[str, Any], key: str, name: str = "", length: int | None = None) -> np.ndarray:
     """int64 [length], whole numbers of at least 0."""
     value = get(state, key, name)
@@ -97,4 +121,4 @@ def _join(name: str, key: str) -> str:
 
 
 def _wrong(name: str, expected: str, value: Any) -> ArtifactError:
-    return ArtifactError(f"{name}: must be {expected}; found {shown(value)}. The file is damaged; do the work again.")
+    return damaged(f"{name}: must be {expected}; found {shown(value)}")

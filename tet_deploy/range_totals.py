@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tet_deploy import dynamics, plain
-from tet_deploy.errors import ArtifactError, GraphError, shown
+from tet_deploy.errors import GraphError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.names import check_name
 from tet_deploy.ir.nodes import WEIGHTED, Input
@@ -78,13 +78,13 @@ class RangeCount:
         count, of = plain.count(state, "count", "ranges"), plain.count(state, "of", "ranges")
         first = plain.get(state, "first", "ranges")
         if count > of or (first is None) != (count == 0):
-            raise ArtifactError(f"ranges: {count} of {of} values do not fit. The file is damaged; do the work again.")
+            raise plain.damaged(f"ranges: {count} of {of} values do not fit")
         step, sample = (0, 0) if first is None else map(int, plain.counts(state, "first", "ranges", length=2))
         return cls(
             count=count,
             of=of,
             limit=plain.real(state, "limit", "ranges"),
-            calibrated=None if plain.get(state, "calibrated") is None else plain.real(state, "calibrated", "ranges"),
+            calibrated=plain.real_or_none(state, "calibrated", "ranges"),
             first=None if first is None else (step, sample),
         )
 
@@ -235,4 +235,4 @@ def _need_name(name: str) -> None:
     try:
         check_name(name)
     except GraphError as error:
-        raise ArtifactError(f"ranges: {shown(name)} is no node. The file is damaged; do the work again.") from error
+        raise plain.damaged(f"ranges: {shown(name)} is no node") from error

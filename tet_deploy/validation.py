@@ -13,7 +13,7 @@ import numpy as np
 from tet_deploy import plain
 from tet_deploy.contracts import Recording
 from tet_deploy.dynamics import FRACTION_BITS
-from tet_deploy.errors import ArtifactError, DataError, shown
+from tet_deploy.errors import DataError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import ON_CHIP
 from tet_deploy.layout import Table
@@ -61,7 +61,7 @@ class Divergence:
             step=plain.count(state, "step", "first"),
             sample=plain.count(state, "sample", "first"),
             neuron=tuple(map(int, plain.counts(state, "neuron", "first"))),
-            **{key: None if plain.get(state, key) is None else plain.real(state, key, "first") for key in numbers},
+            **{key: plain.real_or_none(state, key, "first") for key in numbers},
         )
 
     def __str__(self) -> str:
@@ -161,7 +161,7 @@ class Agreement:
             **{name: plain.count(state, name) for name in _COUNTS},
         )
         if found.first is not None and found.first.node not in (*nodes, "readout"):
-            raise ArtifactError(f"first.node: {shown(found.first.node)} is no node. The file is damaged; do the work again.")
+            raise plain.damaged(f"first.node: {shown(found.first.node)} is no node")
         return found
 
     def _order(self, divergence: Divergence) -> tuple[Any, ...]:

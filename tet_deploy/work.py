@@ -20,7 +20,7 @@ from tet_deploy.data.opened import Opened, open_samples
 from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import runnable
 from tet_deploy.energy_curve import Course, energy_curve
-from tet_deploy.errors import ArgumentError, ArtifactError
+from tet_deploy.errors import ArgumentError
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.graph import Graph
 from tet_deploy.links.comparing import compared
@@ -90,7 +90,7 @@ class Validation:
         found = plain.mapping(plain.get(state, "agreements"), "agreements")
         expected = plain.get(state, "equality_expected")
         if not found or type(expected) is not bool:
-            raise ArtifactError("validation: must say how runtimes agree. The file is damaged; do the work again.")
+            raise plain.damaged("validation: must say how runtimes agree")
         return cls(
             agreements={name: Agreement.from_state(agreement) for name, agreement in found.items()},
             equality_expected=expected,

@@ -210,7 +210,7 @@ HOSTILE = {
     "squares": lambda state: state["squares"].clear(),
     "squares: do not fit": lambda state: state["squares"]["45nm-fp32"].update(event=[0] * (len(state["layers"]) + 1)),
     "squares: those of": lambda state: state["squares"]["45nm-fp32"].update(event=[10**999]),
-    "operations: must be three": lambda state: state["operations"].pop(),
+    "operations: must be a list of 3": lambda state: state["operations"].pop(),
     "operations: must be those of 9 samples": lambda state: state["operations"][2].__setitem__(0, 10),
     "operations: do not add up": lambda state: state["operations"][0].__setitem__(0, 2**62),
     "operations: must be . whole": lambda state: state["operations"].__setitem__(1, [-1]),

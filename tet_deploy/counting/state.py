@@ -61,9 +61,9 @@ def from_state(state: Any) -> EnergyReport:
     names, kinds = plain.texts(state, "layers"), plain.texts(state, "kinds")
     rows, steps = len(names), plain.count(state, "steps", least=1)
     if not rows:
-        raise ArtifactError("layers: must be one or more. The file is damaged; do the work again.")
+        raise plain.damaged("layers: must be one or more")
     if len(kinds) != rows or not set(kinds) <= {*SYNAPTIC_KINDS, *NEURON_KINDS, "add"}:
-        raise ArtifactError(f"kinds: must be {rows} kinds of layers. The file is damaged; do the work again.")
+        raise plain.damaged(f"kinds: must be {rows} kinds of layers")
     try:
         traffic = Totals(
             layers=tuple(names),
@@ -80,9 +80,7 @@ def from_state(state: Any) -> EnergyReport:
         raise ArtifactError(f"per_event, per_step, samples: {error}") from error
     dense_macs = plain.counts(state, "dense_macs", length=rows)
     if dense_macs.sum(dtype=np.float64) * traffic.samples * steps > LARGEST:
-        raise ArtifactError(
-            "dense_macs: must add up to at most 2^60 over all samples. The file is damaged; do the work again."
-        )
+        raise plain.damaged("dense_macs: must add up to at most 2^60 over all samples")
     policies = plain.mapping(plain.get(state, "policies"), "policies")
     priced = _tables(state)
     try:
@@ -90,7 +88,7 @@ def from_state(state: Any) -> EnergyReport:
             **{field.name: plain.text(policies, field.name, "policies", most=100) for field in dataclasses.fields(Policies)}
         )
     except ArgumentError as error:
-        raise ArtifactError(f"{error} The file is damaged; do the work again.") from error
+        raise plain.damaged(str(error)) from error
     report = EnergyReport(
         traffic=traffic,
         table=priced[0],
@@ -106,7 +104,7 @@ def from_state(state: Any) -> EnergyReport:
     *operations, often = report.operations.T.tolist()
     summed = [sum(map(operator.mul, column, often)) for column in operations]
     if summed != [report.multiplications(chosen.input).sum(), report.additions().sum()]:
-        raise ArtifactError("operations: do not add up to the counts. The file is damaged; do the work again.")
+        raise plain.damaged("operations: do not add up to the counts")
     for each in report.by_table:
         for name in each.names:
             _check_spread(each, name)
@@ -119,33 +117,20 @@ def _columns(
     found = plain.mapping(plain.get(state, key), key)
     if steps is None:
         return {name: plain.counts(found, name, key, length=rows) for name in names}
-    return {name: _grid(found, name, key, rows, steps) for name in names}
-
-
-def _grid(state: Mapping[str, Any], key: str, name: str, rows: int, steps: int) -> np.ndarray:
-    """int64 [rows, steps]."""
-    value = plain.get(state, key, name)
-    if not isinstance(value, list) or len(value) != rows:
-        raise ArtifactError(f"{name}.{key}: must have {rows} rows; found {shown(value)}. The file is damaged.")
-    return (
-        np.stack([plain.counts({key: row}, key, name, length=steps) for row in value]) if rows else np.zeros((0, steps), int)
-    )
+    return {name: plain.grid(found, name, rows, steps, key) for name in names}
 
 
 def _flags(key: str, value: Any) -> np.ndarray:
     if np.max(value) > 1:
-        raise ArtifactError(f"{key}: must be 0 or 1. The file is damaged; do the work again.")
+        raise plain.damaged(f"{key}: must be 0 or 1")
     return np.asarray(value, dtype=bool)
 
 
 def _tables(state: Mapping[str, Any]) -> tuple[EnergyTable, ...]:
-    value = plain.get(state, "tables")
-    if not isinstance(value, list):
-        raise ArtifactError(f"tables: must be a list; found {shown(value)}. The file is damaged; do the work again.")
     try:
-        return choose([_table(plain.mapping(entry, "tables")) for entry in value], quantized=False)
+        return choose([_table(plain.mapping(entry, "tables")) for entry in plain.entries(state, "tables")], quantized=False)
     except ArgumentError as error:
-        raise ArtifactError(f"tables: {error} The file is damaged; do the work again.") from error
+        raise plain.damaged(f"tables: {error}") from error
 
 
 def _table(entry: Mapping[str, Any]) -> EnergyTable:
@@ -171,17 +156,13 @@ def _fractions(state: Mapping[str, Any], kinds: list[str], steps: int) -> np.nda
     right = isinstance(value, list) and len(value) == rows
     right = right and all(isinstance(row, list) and len(row) == steps for row in value)
     if not right or not all(_is_ratio(pair) for row in value for pair in row):
-        raise ArtifactError(
-            f"input_sum: must be {rows} x {steps} ratios of integers. The file is damaged; do the work again."
-        )
+        raise plain.damaged(f"input_sum: must be {rows} x {steps} ratios of integers")
     found = np.empty((rows, steps), dtype=object)
     for row, step in np.ndindex(rows, steps):
         found[row, step] = total = Fraction(*value[row][step])
         if kinds[row] != "analog" and not (total.denominator == 1 and 0 <= total <= LARGEST):
             ratio = shown(value[row][step])
-            raise ArtifactError(
-                f"input_sum: spikes add up to whole numbers of 0 to 2^60; found {ratio}. The file is damaged."
-            )
+            raise plain.damaged(f"input_sum: spikes add up to whole numbers of 0 to 2^60; found {ratio}")
     return found
 
 
@@ -195,16 +176,12 @@ def _is_integer(value: Any) -> bool:
 
 
 def _operations(state: Mapping[str, Any], samples: int) -> np.ndarray:
-    value = plain.get(state, "operations")
-    if not isinstance(value, list) or len(value) != 3:
-        raise ArtifactError(
-            f"operations: must be three lists; found {shown(value)}. The file is damaged; do the work again."
-        )
+    value = plain.entries(state, "operations", length=3)
     length = len(plain.counts({"operations": value[0]}, "operations"))
-    columns = [plain.counts({"operations": column}, "operations", length=length) for column in value]
+    columns = plain.grid({"operations": value}, "operations", 3, length)
     if sum(columns[2].tolist()) != samples:
-        raise ArtifactError(f"operations: must be those of {samples} samples. The file is damaged; do the work again.")
-    return tallied(np.stack(columns, axis=1))
+        raise plain.damaged(f"operations: must be those of {samples} samples")
+    return tallied(columns.T)
 
 
 def _squares(state: Mapping[str, Any], names: list[str], rows: int) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -215,7 +192,7 @@ def _squares(state: Mapping[str, Any], names: list[str], rows: int) -> dict[str,
         for name, sums in energies.items():
             right = isinstance(sums, list) and len(sums) == rows + 1 and all(_is_integer(one) and one >= 0 for one in sums)
             if name not in MEANINGS or not right:
-                raise ArtifactError(f"squares: those of {shown(name)} must be {rows + 1} integers. The file is damaged.")
+                raise plain.damaged(f"squares: those of {shown(name)} must be {rows + 1} integers")
             found.setdefault(table, {})[name] = tuple(sums)
     return found
 
@@ -226,4 +203,4 @@ def _check_spread(report: EnergyReport, name: str) -> None:
         if not (np.isfinite(report.std(name)) and np.isfinite(report.std_by_layer(name)).all()):
             raise ValueError
     except (KeyError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"squares: do not fit the counts of {name}. The file is damaged; do the work again.") from error
+        raise plain.damaged(f"squares: do not fit the counts of {name}") from error

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import plain
-from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.errors import DataError
 from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.sizes import Spread
 from tet_deploy.range_totals import RangeTotals
@@ -240,5 +240,5 @@ class Deviation:
         )
         wrong = found.accuracy is not None and found.accuracy.samples != found.samples
         if wrong or (found.first_spike is not None and found.first_spike.node not in nodes):
-            raise ArtifactError("deviation: does not fit its own samples or nodes. The file is damaged; do the work again.")
+            raise plain.damaged("deviation: does not fit its own samples or nodes")
         return found

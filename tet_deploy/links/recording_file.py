@@ -163,7 +163,7 @@ def _ranges(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Range
     }
     for name, array in ((name, array) for found in counts.values() for name, array in found.items()):
         if array.dtype != np.int64 or array.shape != arrays["readout"].shape[:2] or array.min() < 0:
-            raise ArtifactError(f"{name!r} is not what a recording must hold. The file is damaged; run it again.")
+            raise plain.damaged(f"{name!r} is not what a recording must hold")
     unknown = tuple(plain.texts(about, "uncounted"))
     return Ranges(clipped=counts[CLIPPED], wrapped=counts[WRAPPED], saturated=counts[SATURATED], unknown=unknown)
 
@@ -177,7 +177,7 @@ def _numbers(about: Mapping[str, Any], key: str) -> dict[str, ByChannel]:
         for name in entries
     }
     if not all(np.all(np.asarray(value) > 0) for value in found.values()):
-        raise ArtifactError(f"{key}: must be positive. The file is damaged; run it again.")
+        raise plain.damaged(f"{key}: must be positive")
     return found
 
 
@@ -194,7 +194,7 @@ def _check(recording: Recording, origin: Origin, frames: np.ndarray) -> None:
     if not origin.shape or math.prod(origin.shape) < 1 or origin.encoding not in ("analog", "events"):
         wrong.append("shape")
     if wrong:
-        raise ArtifactError(f"{wrong[0]!r} is not what a recording must hold. The file is damaged; run it again.")
+        raise plain.damaged(f"{wrong[0]!r} is not what a recording must hold")
 
 
 class Recorded:

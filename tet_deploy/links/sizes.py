@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import plain
-from tet_deploy.errors import ArtifactError
 
 _FINEST = 100  # squares are summed in units of 2^-100
 _BELOW = 80  # squares below 2^-80 count as none
@@ -52,7 +51,7 @@ class Spread:
         state = plain.mapping(state, name)
         squares = plain.text(state, "squares", name, most=200)
         if not (squares.isascii() and squares.isdigit()):
-            raise ArtifactError(f"{name}.squares: must be a whole number. The file is damaged; do the work again.")
+            raise plain.damaged(f"{name}.squares: must be a whole number")
         return cls(count=plain.count(state, "count", name), largest=plain.real(state, "largest", name), squares=int(squares))
 
 
