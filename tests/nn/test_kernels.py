@@ -83,6 +83,12 @@ def of_another_source(path):
     path.write_bytes(content[:place] + (b"0" if content[place:][:1] != b"0" else b"1") + content[place + 1 :])
 
 
+def with_a_flipped_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 BAD = {  # what is done to a library -> what is said of it
     "another version": (
         of_another_source,
@@ -90,7 +96,12 @@ BAD = {  # what is done to a library -> what is said of it
     ),
     "another dtype": (lambda path: shutil.copy(path.with_name("neurons-bfloat16.so"), path), "it holds .* bfloat16'"),
     "another library": (lambda path: path.write_bytes(b"\x7fELF of something else"), "it holds 'no kernels of tet_deploy'"),
-    "no library": (lambda path: path.write_text(kernels._identity("float32")), "cannot be loaded on this machine"),
+    "no library": (
+        lambda path: path.write_bytes(kernels._sealed(kernels._identity("float32").encode())),
+        "cannot be loaded on this machine",
+    ),
+    "a flipped bit": (with_a_flipped_bit, "is damaged"),
+    "the most of it": (lambda path: path.write_bytes(path.read_bytes()[:-4000]), "is damaged"),
     "nothing": (lambda path: path.unlink(), "no such file"),
     "an empty file": (lambda path: path.write_bytes(b""), "is empty"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
@@ -136,6 +147,17 @@ def test_kernels_of_another_version_are_replaced_and_other_files_are_not(built, 
         kernels.build(folder)
     with pytest.raises(ArtifactError, match=r"cannot be made.*Choose another folder"):
         kernels.build(folder / "neurons-float32.so" / "below")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("'", "is no command"), (" ", "cannot compile"), ("false", "cannot compile")]
+)
+def test_a_compiler_that_is_none_leaves_neurons_to_torch(without_compiler, monkeypatch, compiler, said):
+    """Whatever CC holds, that is told once with the way out, and neurons run."""
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    with pytest.warns(UserWarning, match=f"{said}.*Install gcc"):
+        assert lif(current(torch.float32)).any()
 
 
 def test_building_without_a_compiler_is_an_error(without_compiler, tmp_path):

@@ -37,6 +37,7 @@ PORTABLE = (("-fopenmp",), ())  # what a compiler may not know, best first
 NATIVE = (("-march=native", "-mprefer-vector-width=512", "-fopenmp"), ("-march=native", "-fopenmp"), *PORTABLE)
 _MARK = re.compile(rb"tet_deploy kernels [0-9a-f]{16} \w+")
 _LARGEST = 2**26
+_SEAL_BYTES = hashlib.sha256().digest_size
 _WAY_OUT = (
     f"Install gcc or clang, or set CC; or build it elsewhere (tet-deploy doctor --build-kernels FOLDER) and set {VARIABLE}."
 )
@@ -77,7 +78,7 @@ def _build(command: list[str], folder: Path, dtype: str) -> Path:
         made = Path(private, _name(dtype))
         _compile([*command, *DEFINES[dtype], f'-DIDENTITY="{_identity(dtype)}"'], made)
         with written_whole(folder / made.name, LIBRARY) as temporary:
-            temporary.write_bytes(made.read_bytes())
+            temporary.write_bytes(_sealed(made.read_bytes()))
     return folder / made.name
 
 
@@ -87,18 +88,21 @@ def built_ahead(folder: str | os.PathLike[str]) -> dict[str, ctypes.CDLL]:
     Raises
     ------
     ArtifactError
-        A library is missing, is of another source or kind, or cannot be loaded on this machine.
+        A library is missing, damaged, of another source or kind, or cannot be loaded on this machine.
     """
     return {dtype: _loaded(Path(folder, _name(dtype)), dtype) for dtype in DEFINES}
 
 
 def _loaded(path: Path, dtype: str) -> ctypes.CDLL:
-    """Nothing in the file is executed before it has been found to be of this very source."""
+    """Nothing in the file is executed before it has been found to be of this very source, and whole."""
     command = f"tet-deploy doctor --build-kernels {shlex.quote(str(path.parent))}"
     way_out = f"Build it with this version: {command}; or unset {VARIABLE}."
-    said, wanted = _said(regular_file(path, way_out, largest=_LARGEST).read_bytes()), _identity(dtype)
+    content = regular_file(path, way_out, largest=_LARGEST).read_bytes()
+    said, wanted = _said(content), _identity(dtype)
     if said != wanted:
         raise ArtifactError(f"{path}: must hold {wanted!r}; it holds {said or 'no kernels of tet_deploy'!r}. {way_out}")
+    if content != _sealed(content[:-_SEAL_BYTES]):
+        raise ArtifactError(f"{path}: is damaged, as its checksum does not fit. {way_out}")
     try:
         return ctypes.CDLL(str(path.resolve()))
     except OSError as error:
@@ -113,6 +117,11 @@ def _identity(dtype: str) -> str:
     """What a library that was built ahead says of itself: of which source, with which meaning of floats, for which dtype."""
     digest = hashlib.sha256("\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS]).encode()).hexdigest()
     return f"tet_deploy kernels {digest[:16]} {dtype}"
+
+
+def _sealed(content: bytes) -> bytes:
+    """A library with its checksum behind it, where no loader looks."""
+    return content + hashlib.sha256(content).digest()
 
 
 def _said(content: bytes) -> str | None:
@@ -142,7 +151,10 @@ def _compiler() -> list[str]:
     found = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if not found:
         raise MissingDependencyError(f"neurons: the C backend needs a C compiler, and none was found. {_WAY_OUT}")
-    return shlex.split(found)
+    try:
+        return shlex.split(found) or [found]
+    except ValueError as error:
+        raise MissingDependencyError(f"neurons: CC={found!r} is no command ({error}). {_WAY_OUT}") from error
 
 
 def compiled(command: list[str], dtype: str) -> ctypes.CDLL:
