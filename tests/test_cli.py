@@ -475,14 +475,14 @@ def test_export_writes_vectors_and_validate_runs_them(folder):
 def test_vectors_that_differ_or_are_another_networks_are_told(folder):
     """Exit code 1 for a value that differs, and an error for what is not the file's, or would be ignored."""
     command("export", "int8.safetensors", "--to", "onnx", "--out", "told.onnx", "--vectors", "1", cwd=folder)
-    with np.load(folder / "told.vectors.npz") as arrays:
+    with np.load(folder / "told.onnx.vectors.npz") as arrays:
         arrays = dict(arrays)
     arrays["readout"][1, 0, 0] += 1
     np.savez(folder / "other.npz", **arrays)
     out, _ = command("validate", "told.onnx", "other.npz", "--vectors", cwd=folder, expect=1)
     assert "first: readout, sample 0, step 1, position (0,): expected" in out and "1 of " in out
     command("export", "net.safetensors", "--to", "onnx", "--out", "float.onnx", "--vectors", "1", cwd=folder)
-    _, said = command("validate", "told.onnx", "float.vectors.npz", "--vectors", cwd=folder, expect=2)
+    _, said = command("validate", "told.onnx", "float.onnx.vectors.npz", "--vectors", cwd=folder, expect=2)
     assert "is of the network" in said
     for words in (["--frames", "frames.npz"], ["--samples", "3"], ["--workers", "2"], ["--runtime", "lava"]):
         _, said = command("validate", "told.onnx", "--vectors", *words, cwd=folder, expect=2)

@@ -46,6 +46,15 @@ def test_float_networks_have_vectors_too(tmp_path, seed):
     assert opened_vectors(nir).run().comparison[1:] == (0, "", ())
 
 
+def test_files_of_one_name_keep_their_vectors_apart(tmp_path):
+    """An ONNX and a NIR file of one name and network each keep the inputs that they were exported with."""
+    graph = floats(0)
+    frames = testing.random_frames(graph, np.random.default_rng(0), 3, 2)
+    onnx = td.export(graph, tmp_path / "net.onnx", to="onnx", vectors=2, frames=frames, inputs="of the one")
+    nir = td.export(graph, tmp_path / "net.nir", to="nir", vectors=1, frames=frames, inputs="of the other")
+    assert [opened_vectors(path).vectors.inputs.split(",")[0] for path in (onnx, nir)] == ["of the one", "of the other"]
+
+
 def test_what_a_file_cannot_record_is_said(tmp_path):
     """An ONNX file of the readout alone, or of the spikes, is compared in these, and the rest is named."""
     graph = quantized(layers=2)

@@ -55,7 +55,7 @@ def export(
         "onnx", "lava" or "nir".
     vectors
         Number of inputs that are written with every spike, potential and readout that belongs to them: into a Lava bundle,
-        whose `run.py --check` then proves that they come out, or beside the file, as NAME.vectors.npz.
+        whose `run.py --check` then proves that they come out, or beside the file, as net.onnx.vectors.npz.
     frames
         [T, B, *shape], or a source of them, of which the first are these inputs; by default they are random.
     inputs

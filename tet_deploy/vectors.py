@@ -36,7 +36,7 @@ _PARTS = (0.5, 1.0, 0.25, 2.0, 0.125)  # of the largest value that messages hold
 
 def vectors_path(exported: Path) -> Path:
     """Where the vectors of an exported file, or folder, lie."""
-    return exported / VECTORS if exported.is_dir() else exported.with_name(f"{exported.stem}.vectors.npz")
+    return exported / VECTORS if exported.is_dir() else exported.with_name(f"{exported.name}.vectors.npz")
 
 
 def golden_vectors(graph: Graph, count: int, frames: Frames | Source | None = None, inputs: str = "given frames") -> bytes:

@@ -67,7 +67,7 @@ def opened_vectors(
     path
         A Lava bundle, an ONNX file or a NIR file that was exported with vectors.
     vectors
-        Where they are; by default inside the bundle, or beside the file as NAME.vectors.npz.
+        Where they are; by default inside the bundle, or beside the file as net.onnx.vectors.npz.
     runtime
         "lava" or "lava-numpy" of a bundle, "onnx" of an ONNX file, "reference" of a NIR file; by default the first.
 
