@@ -20,6 +20,7 @@ CORE = {
     "files",
     "hdf5_file",
     "ir",
+    "loss_digest",
     "mapped",
 }
 CORE |= {"meaning", "node_agreement", "plain", "range_totals", "ranges", "reprs"}
@@ -33,6 +34,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "hdf5_file": {"errors"},
     "latency": {"errors"},
     "layout": set(),
+    "loss_digest": set(),
     "reprs": set(),
     "mapped": set(),
     "plain": {"errors"},
@@ -51,10 +53,13 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "chips": CORE | {"exporters", "layout"},  # what the Lava plan adds takes cores too
     "intervals": set(),
     "calibration_table": {"errors", "layout"},
+    "sensitivity_table": {"calibration_table", "errors", "ir", "layout"},
     "units": {"contracts", "dynamics", "ir"},
     "validation": CORE | {"layout", "units"},
     "debugging": CORE | {"layout", "passes", "units", "validation"},
-    "reporting": CORE | {"chips", "counting", "intervals", "layout", "units", "validation"} | {"calibration_table"},
+    "reporting": CORE
+    | {"chips", "counting", "intervals", "layout", "units", "validation"}
+    | {"calibration_table", "sensitivity_table"},
     "testing": CORE,
     "onnx_file": {"errors", "files", "ir", "ranges"},
     "exporters": CORE | {"testing", "onnx_file", "units"},

@@ -39,6 +39,7 @@ def test_metadata_of_another_program_is_left_out(case):
 @pytest.mark.parametrize("value", ["x", None, [1], {"a": 1}, 10**400, float("nan"), True])
 def test_values_of_another_program_are_no_numbers(value):
     """A dash stands where no number is, whatever else is there."""
-    entry = {"scale": value, "differing": value, "rounding": value}
-    table = calibration_table({"quantization": json.dumps({"lif": entry}), "calibration": json.dumps({"input": entry})})
+    for rounding in (value, {"decay_error": value}):
+        entry = {"scale": value, "differing": value, "rounding": rounding}
+        table = calibration_table({"quantization": json.dumps({"lif": entry}), "calibration": json.dumps({"input": entry})})
     assert len(table.rows) == 1 and table.rows[0][3] == "-"

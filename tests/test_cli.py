@@ -13,6 +13,7 @@ import pytest
 
 import tet_deploy as td
 from tet_deploy.counting import TABLES
+from tet_deploy.loss_digest import KEY, loss_digest
 from tet_deploy.testing import random_float_network, random_frames
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,9 +77,12 @@ def test_inspect_says_whether_a_network_fits_a_chip(folder):
     command("export", "int8.safetensors", *words, cwd=folder)
     plan = json.loads((folder / "hosted" / "plan.json").read_text())
     assert plan["host"] == ["layer0.conv", "layer0.lif"] and plan["period"] == 8
-    words = ("--frames", "frames.npz", "--out", "chip.html", "--runtimes", "reference", "--chip", "loihi2")
-    command("report", "int8.safetensors", *words, cwd=folder)
-    assert json.loads((folder / "chip.json").read_text())["resources"]["chip"] == "loihi2"
+    words = ("--frames", "frames.npz", "--out", "chip.html", "--runtimes", "reference")
+    for chip in ((), ("--chip", "loihi2")):  # that one by default
+        command("report", "int8.safetensors", *words, *chip, cwd=folder)
+        assert json.loads((folder / "chip.json").read_text())["resources"]["chip"] == "loihi2"
+    command("report", "net.safetensors", *words, cwd=folder)
+    assert "resources" not in json.loads((folder / "chip.json").read_text())
     _, error = command("inspect", "int8.safetensors", "--chips", "2", cwd=folder, expect=2)
     assert "--chip" in error
     _, error = command("inspect", "net.safetensors", "--chip", "loihi2", cwd=folder, expect=2)
@@ -143,6 +147,11 @@ def test_a_report_compares_links_shows_samples_and_draws_the_training(folder):
     assert [view["number"] for view in found["views"]] == [3, 0]
     assert [epoch["loss"] for epoch in found["training"]] == [1.5, 0.5]
     assert found["provenance"]["command"].startswith("tet-deploy report int8.safetensors")
+    known = td.load(folder / "int8.safetensors").with_metadata(**{KEY: loss_digest([1.5, 0.5])})
+    td.save(known, folder / "known.safetensors")
+    for network, epochs in (("known", 2), ("int8", 0)):  # its own log is found beside it, another's is not
+        command("report", f"{network}.safetensors", *words[2:], cwd=folder)
+        assert len(json.loads((folder / "all.json").read_text()).get("training", ())) == epochs
     for wrong, said in {
         ("--show", "12"): "show",
         ("--show", "one"): "--show",

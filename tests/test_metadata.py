@@ -24,6 +24,8 @@ OTHER = {  # what would do for another network, by every key that code ever read
     "seed": "5",
     "accuracy": "0.0100",
     "dense_macs": '{"conv3": 1, "fc": 2}',
+    "sensitivity": '{"of": "x", "nodes": [{"node": "lif1", "bits": 8}]}',
+    "losses_digest": "0123456789abcdef",
     "quantization": '{"lif1": {"scale": 2.0}}',
 }
 

@@ -27,14 +27,14 @@ def calibration_table(metadata: Mapping[str, str]) -> Table | None:
             [rounding.get(f"{what}_error") for what in ("decay", "threshold", "bias")] if isinstance(rounding, dict) else []
         )
         numbers = [part for part in parts if isinstance(part, (int, float))]
-        error = f"{sum(numbers):.2%}" if numbers else "-"
-        shares = (_text(entry.get(key), form) for key, (_, form) in _COLUMNS.items())
+        error = number_text(sum(numbers) if numbers else None, "{:.2%}")
+        shares = (number_text(entry.get(key), form) for key, (_, form) in _COLUMNS.items())
         rows.append((cut(name), scale_text(entry.get("scale")), *shares, error))
     if not rows:
         return None
     frames = "; ".join(
-        f"{cut(name)}: {_text(entry.get('least'), '{:.4g}')} to {_text(entry.get('greatest'), '{:.4g}')} in "
-        f"{_text(entry.get('samples'), '{:,}')} samples, {_text(entry.get('clipped'), '{:.2%}')} clipped"
+        f"{cut(name)}: {number_text(entry.get('least'), '{:.4g}')} to {number_text(entry.get('greatest'), '{:.4g}')} in "
+        f"{number_text(entry.get('samples'), '{:,}')} samples, {number_text(entry.get('clipped'), '{:.2%}')} clipped"
         for name, entry in seen.items()
     )
     title = f"Calibrated on {frames}" if frames else "Calibrated"
@@ -46,8 +46,8 @@ def calibration_table(metadata: Mapping[str, str]) -> Table | None:
 def scale_text(scale: object) -> str:
     """A population's scale, or those of its classes of channels."""
     if not isinstance(scale, list) or not scale or not all(isinstance(each, float) for each in scale):
-        return _text(scale, "{:.4g}")
-    return f"{_text(min(scale), '{:.4g}')} to {_text(max(scale), '{:.4g}')}, {len(set(scale))} classes"
+        return number_text(scale, "{:.4g}")
+    return f"{number_text(min(scale), '{:.4g}')} to {number_text(max(scale), '{:.4g}')}, {len(set(scale))} classes"
 
 
 def _read(text: str) -> dict[str, dict[str, Any]]:
@@ -59,5 +59,12 @@ def _read(text: str) -> dict[str, dict[str, Any]]:
     return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
 
 
-def _text(value: object, form: str) -> str:
-    return form.format(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else "-"
+def number(value: object) -> int | float | None:
+    """A number that can be one of ours, or None for whatever else stands there."""
+    return value if isinstance(value, (int, float)) and abs(value) < 1e15 else None
+
+
+def number_text(value: object, form: str) -> str:
+    """A number in its form, or a dash for whatever else stands there."""
+    found = number(value)
+    return "-" if found is None else form.format(found)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tet_deploy import counting, terminal, validation
 from tet_deploy.batches import FrameBatches
+from tet_deploy.chips.resources import map_resources
 from tet_deploy.contracts import Progress, Recording
 from tet_deploy.data.frames import which_samples
 from tet_deploy.decisions import Decisions, confusion
@@ -41,6 +42,7 @@ from tet_deploy.reporting import (
     firing_rates,
     membranes,
     origin,
+    read_log,
     write_report,
 )
 from tet_deploy.terminal import Stages
@@ -49,6 +51,7 @@ from tet_deploy.validation import Agreement, agreement_table
 
 DEMO_DATA = ("event-digits", "digits")
 _STAGES = {"traced": "as trained", "folded alone": "folded", "folded": "snapped to the grid", "int8_reference": "int8"}
+_LOG = "checkpoint.log.jsonl"
 CALIBRATION_SAMPLES = 128  # of the training samples; more does not change the scales that are chosen
 
 
@@ -151,7 +154,7 @@ def run_demo(
     """
     if data not in DEMO_DATA:
         raise ArgumentError(f"data {data!r}: the demo runs on {' or '.join(DEMO_DATA)}. Others: see `tet-deploy train`.")
-    from tet_deploy.training import session
+    from tet_deploy.training import Settings, session
     from tet_deploy.training.recipes import sdt
 
     folder, stages = _folder(out), Stages()
@@ -162,7 +165,8 @@ def run_demo(
     with stages("train_sdt", "training, SDT loss") as progress:
         baseline = session.fit(sdt(recipe), samples, progress=progress)
     with stages("train_tet", "training, TET loss") as progress:
-        trained = session.fit(recipe, samples, progress=progress)
+        settings = Settings(log=folder / _LOG, overwrite=True)
+        trained = session.fit(recipe, samples, settings=settings, progress=progress)
     checkpoint = session.store(trained, samples, folder / "checkpoint.safetensors", overwrite=True)
 
     with stages("fold", "tracing, folding"):
@@ -254,10 +258,11 @@ def _folder(out: str | os.PathLike[str]) -> Path:
 
 def _check_checkpoint(path: Path) -> None:
     """See that a checkpoint there is a demo's, of any seed: it can be made again in a minute."""
-    from tet_deploy.training import DEMO, checkpoints, claims
+    from tet_deploy.training import DEMO, checkpoints, claims, log
     from tet_deploy.training.recipes import changed
 
     check_writable(path, checkpoints.CHECKPOINT)
+    check_writable(path.with_name(_LOG), log.LOG)
     if checkpoints.CHECKPOINT.test(path):
         about = checkpoints.read_description(path)
         network = about.recipe.get("model", {})
@@ -343,8 +348,10 @@ def _write_report(
         energy=result.energy,
         energy_accuracy_by_step=decided["int8_reference"].accuracy_by_step,
         views=[] if sample is None else [sample],
+        training=read_log(result.folder / _LOG),
         graph=int8,
         latency=schedule(int8).latency,
+        resources=map_resources(int8, "loihi2"),
         ranges=result.energy.ranges,
         seconds=result.seconds,
     )

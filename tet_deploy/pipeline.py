@@ -15,14 +15,14 @@ import numpy as np
 from tet_deploy import counting, reporting, validation
 from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
-from tet_deploy.chips.resources import map_resources
+from tet_deploy.chips.resources import Resources, map_resources
 from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate, tell_ranges
 from tet_deploy.counting import EnergyReport
 from tet_deploy.counting.tables import Chosen, choose
 from tet_deploy.data.frames import check_labels
 from tet_deploy.decisions import Decisions, confusion
 from tet_deploy.deployment import Run, check_options, side_by_side
-from tet_deploy.errors import ArgumentError, shown
+from tet_deploy.errors import ArgumentError, GraphError, shown
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
@@ -33,6 +33,7 @@ from tet_deploy.units import ByChannel, float_thresholds, in_float_units
 from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
 
+_CHIP = "loihi2"  # takes the graded messages that quantized images and counts are sent as; Loihi 1 does not
 _Result = TypeVar("_Result")
 
 
@@ -292,7 +293,7 @@ def report(
     table
         As in `energy`.
     chip
-        Say also what of it a quantized network takes, as `map_resources` does.
+        What a quantized network takes of it, as `map_resources` says; by default of Loihi 2.
     against
         Other links of the chain, as `compare` takes them; the network is compared with each on the same samples.
     show
@@ -315,9 +316,9 @@ def report(
     from tet_deploy.links import Pair, compared
 
     reporting.check_report_path(path)
-    resources = None if chip is None else map_resources(graph, chip)
     tables = choose(table, quantized=need_graph(graph).is_quantized)
     batches = FrameBatches.of(graph, frames)
+    resources, no_chip = _on_chip(graph.with_metadata(steps=str(batches.steps)), chip)
     known, thresholds = known_labels(graph, batches, labels), validation.thresholds(graph)
     pairs = [Pair.of(other, graph, batches) for other in against]
     epochs = [] if log is None else reporting.read_log(log)
@@ -365,6 +366,7 @@ def report(
         firing_rates=reporting.firing_rates(spent),
         membranes=potentials,
         chain=[link_values(link) for link in links],
+        reference=reference,
         mismatches={name: agreement.counts() for name, agreement in agreed.items()},
         divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},
         energy=spent,
@@ -374,11 +376,24 @@ def report(
         graph=graph,
         latency=schedule(graph).latency if graph.is_quantized else {},
         resources=resources,
+        no_chip=no_chip,
         ranges=validation.ranges(agreed) | decided.ranges,
     )
     written = reporting.write_report(data, Path(path))
     tell_ranges(data.ranges)
     return written
+
+
+def _on_chip(graph: Graph, chip: str | None) -> tuple[Resources | None, str]:
+    """What a quantized network takes of the chip, by default of `_CHIP`; there, why it can go to none, if it cannot."""
+    if chip is not None:
+        return map_resources(graph, chip), ""
+    if not graph.is_quantized:
+        return None, ""
+    try:
+        return map_resources(graph, _CHIP), ""
+    except GraphError as error:
+        return None, str(error)
 
 
 def equality_expected(graph: Graph, frames: Frames | Source) -> bool:

@@ -11,6 +11,7 @@ import tet_deploy as td
 from tet_deploy.cli import app
 from tet_deploy.data import load
 from tet_deploy.models import build
+from tet_deploy.sensitivity_table import kept
 from tet_deploy.testing import random_float_network, random_frames
 from tet_deploy.training import Description, save_checkpoint
 
@@ -206,6 +207,13 @@ def test_quantize_ranks_its_nodes(chain, tmp_path):
     assert [row["readout_rms"] for row in out] == sorted((row["readout_rms"] for row in out), reverse=True)
     wider = f"3,{out[0]['layers'][0]}=8"
     assert f"--bits {wider}" in run(*words, "--report")
+    told = kept(td.load(tmp_path / "q.safetensors"))
+    keys = ("node", "bits", "readout_rms", "decisions", "samples", "accuracy_loss")
+    assert told["nodes"] == [{key: row[key] for key in keys} for row in out]
+    shown = run("inspect", tmp_path / "q.safetensors")
+    assert f"What each node costs, {told['of']}" in " ".join(shown.split())
+    run(*words)
+    assert kept(td.load(tmp_path / "q.safetensors")) is None
     mixed = json.loads(run(*words[:-4], "--bits", wider, "--out", tmp_path / "mixed.safetensors", "--report", "--json"))[
         "report"
     ]

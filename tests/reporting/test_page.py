@@ -17,7 +17,9 @@ from tet_deploy.intervals import wilson
 from tet_deploy.ir.certificates import certificate_rows
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
-from tet_deploy.reporting import ReportData, SampleView, firing_rates, membranes, write_report
+from tet_deploy.reporting import ReportData, SampleView, firing_rates, membranes, plots, write_report
+from tet_deploy.reporting.called import REFERENCE
+from tet_deploy.reporting.contents import _folding
 from tet_deploy.reporting.page import render_page
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_quantized_network
@@ -31,12 +33,13 @@ SECTIONS = {  # what to pass, and what the page then holds
     "firing_rates": 'aria-label="Firing rates',
     "chain": "Links of the chain",
     "membranes": "Membrane potentials in thresholds: lif ",
-    "mismatches": "Agreement with the reference",
+    "mismatches": "Agreement between runtimes",
     "energy": 'aria-label="Energies by table 45nm-fp32: ',
     "training": "Training over 3 epochs: loss 2.5 to 0.5, accuracy 87.50 % at the end",
     "views": 'aria-label="One sample over 3 steps',
     "graph": "Nodes of the network",
     "resources": "Limits of Loihi 1",
+    "no_chip": "It can go to no chip as it is: node",
     "seconds": "Seconds per stage",
     "provenance": 'aria-label="Provenance"',
 }
@@ -87,6 +90,7 @@ def full_data(name="lif", channels=2):
         training=[{"loss": 2.5, "accuracy": 0.25}, {"loss": 1.25}, {"loss": 0.5, "accuracy": 0.875}],
         graph=graph,
         resources=map_resources(random_quantized_network(np.random.default_rng(2)), "loihi1"),
+        no_chip="node 'lif': has no Lava process.",
         seconds={"train": 12.3},
     )
 
@@ -134,7 +138,7 @@ def test_only_given_sections_are_shown(name):
 def test_the_whole_page_shows_every_section():
     """Given everything, all sections are there, with verdicts and the curve of accuracy over energy."""
     page = render_page(full_data())
-    assert all(text in page for text in SECTIONS.values())
+    assert [name for name, text in SECTIONS.items() if text not in page] == ["no_chip"]  # the network does go there
     assert page.count("✓ PASS") == 1 and page.count("✗ FAIL") == 1
     assert 'aria-label="Accuracy over energy' in page
     assert "Horowitz" in page and "conv (numbers)" in page
@@ -201,6 +205,49 @@ def test_confusion_of_any_number_of_classes_is_drawn(classes):
     found = np.zeros((classes, classes), dtype=np.int64)
     found[0, -1] = 3
     assert render_page(ReportData(title="t", confusion=found)).count(" decided as ") == 1
+
+
+def test_a_reader_is_told_what_the_reference_is():
+    """By its name in figures and tiles, and in a sentence; where another runtime is first, that one is named."""
+    data = full_data()
+    page = render_page(ReportData(title="t", accuracy={"reference": 0.5}, accuracy_by_step={"reference": [0.25, 0.5]}))
+    assert "Accuracy, reference runtime" in page and "reference runtime: 50.0 %" in page and REFERENCE in page
+    assert f"those of the reference runtime, over every recorded neuron, step and sample. {REFERENCE}" in render_page(data)
+    page = render_page(ReportData(title="t", reference="onnx", mismatches=data.mismatches))
+    assert "those of the ONNX Runtime, over" in page and REFERENCE not in page
+
+
+def test_a_link_that_changed_no_spike_says_so():
+    """Where potentials alone differ, by a rounding, nothing in its row does."""
+    link = full_data().chain[0] | {"equal": False}
+    assert "same spikes" in render_page(ReportData(title="t", chain=[link]))
+    assert "same spikes" not in render_page(ReportData(title="t", chain=[link | {"readout": 0.5}]))
+
+
+def test_folding_is_told_of_pools_that_are_there():
+    """Average pools and max pools each in a sentence of their own, and none where there is none."""
+    said = {"average pool": "An average pool is part", "max pool": "A max pool of spikes is"}
+    for pool in (*said, ""):
+        rows = [{"layer": "x", "written": f"2x2 {pool}, then 3x3 conv" if pool else "conv", "deployed": "conv"}]
+        told = _folding(rows)["said"]
+        assert [name for name, words in said.items() if words in told] == ([pool] if pool else [])
+        assert ("1 of 1 layers stand" in told) == bool(pool)
+
+
+def test_samples_that_are_all_the_same_are_named_once():
+    """Beside each accuracy only where they differ."""
+    column = "<th>Of</th>"
+    data = ReportData(title="t", accuracy={"a": 0.5, "b": 0.5}, samples="all 10 samples")
+    assert column not in render_page(data) and "Of all 10 samples." in render_page(data)
+    page = render_page(dataclasses.replace(data, accuracy_of={"b": "the first 5"}))
+    assert column in page and "<td>the first 5</td>" in page and "<td>all 10 samples</td>" in page
+
+
+def test_one_measured_accuracy_is_no_curve():
+    """Of a training whose accuracy was measured at its end alone the losses are drawn; the text tells the accuracy."""
+    once = [{"loss": 2.0}, {"loss": 1.0, "accuracy": 0.75}]
+    assert "accuracy (%)" not in plots.training_curves(once) and "accuracy 75.00 % at the end" in plots.training_curves(once)
+    assert "accuracy (%)" in plots.training_curves([*once, *once])
 
 
 def test_comparing_nothing_is_no_pass():

@@ -1,9 +1,11 @@
 import json
+import os
 
 import pytest
 
 from tet_deploy.errors import ArtifactError
-from tet_deploy.reporting.training_log import read_log
+from tet_deploy.loss_digest import KEY, loss_digest
+from tet_deploy.reporting.training_log import find_log, read_log
 
 LINES = [{"stage": 1, "loss": 2, "learning_rate": 0.1}, {"stage": 1, "loss": 0.5, "accuracy": 0.75, "seconds": 3}]
 BAD = {  # what lies there -> what is said of it
@@ -46,3 +48,29 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ArtifactError, match="is no text"):
         read_log(tmp_path / "bytes")
+
+
+def log(path, losses):
+    path.write_text("".join(json.dumps({"stage": 1, "loss": loss}) + "\n" for loss in losses))
+
+
+def test_a_log_is_found_by_its_losses(tmp_path):
+    """To the last bit, whatever it is called; one of another training, or of a part of it, is not taken."""
+    losses = [1 / 3, 0.1 + 0.2, 5e-324]
+    log(tmp_path / "a.log.jsonl", losses[:2])
+    log(tmp_path / "b.log.jsonl", [*losses[:2], 0.0])
+    metadata = {KEY: loss_digest(losses)}
+    assert find_log(tmp_path, metadata) is None
+    log(tmp_path / "renamed.log.jsonl", losses)
+    assert find_log(tmp_path, metadata) == tmp_path / "renamed.log.jsonl"
+    assert find_log(tmp_path, {}) is None and find_log(tmp_path / "nowhere", metadata) is None
+
+
+def test_what_is_no_log_is_no_ones(tmp_path):
+    """Whatever else has such a name beside a network is passed over, a pipe without waiting for it."""
+    (tmp_path / "a.log.jsonl").mkdir()
+    (tmp_path / "b.log.jsonl").write_bytes(b"\xff\xfe")
+    os.mkfifo(tmp_path / "c.log.jsonl")
+    log(tmp_path / "d.log.jsonl", [float("nan")])
+    log(tmp_path / "e.log.jsonl", [1.0])
+    assert find_log(tmp_path, {KEY: loss_digest([1.0])}) == tmp_path / "e.log.jsonl"

@@ -32,8 +32,8 @@ def train(settings, progress=None):
     return run(model, RECIPE, lambda stage: (feed, None), settings=settings, progress=progress)
 
 
-def checkpoint(path, recipe=RECIPE):
-    about = {"recipe": {**recipe.as_dict(), "split": "abc"}, "seed": recipe.seed, "steps": 2, "data": "digits"}
+def checkpoint(path, recipe=RECIPE, **more):
+    about = {"recipe": {**recipe.as_dict(), "split": "abc", **more}, "seed": recipe.seed, "steps": 2, "data": "digits"}
     description = Description(model="digits", arguments={"width": 0.5}, shape=(1, 8, 8), encoding="analog", **about)
     return save_checkpoint(build("digits", seed=recipe.seed, width=0.5), description, path)
 
@@ -211,3 +211,11 @@ def test_a_failure_leaves_no_lock(out):
     with written_whole(out, claims.CHECKPOINT) as temporary:
         temporary.write_text("")
     assert [path.name for path in out.parent.iterdir()] == ["net.safetensors"]
+
+
+@pytest.mark.parametrize("beside", [{}, {"losses": "0123456789abcdef"}], ids=["of before 0.2", "with its losses"])
+def test_a_checkpoint_came_of_its_recipe(beside, out):
+    """Whether or not it tells its losses; of another seed's it did not come."""
+    checkpoint(out, **beside)
+    assert claims.came_of(RECIPE, out)
+    assert not claims.came_of(dataclasses.replace(RECIPE, seed=1), out)

@@ -11,6 +11,7 @@ import tet_deploy as td
 from tet_deploy.errors import ArgumentError, ArtifactError
 from tet_deploy.models import build
 from tet_deploy.passes import lower
+from tet_deploy.reporting import find_log
 from tet_deploy.training import DEMO, Description, Settings, finetuning_session, save_checkpoint, session
 from tet_deploy.training.checkpoints import load_checkpoint
 from tet_deploy.training.recipes import changed
@@ -69,6 +70,8 @@ def test_one_that_is_resumed_is_the_one_left_alone(checkpoint, tmp_path):
     assert td.load(cut).digest() == td.load(whole).digest()
     assert dict(td.load(cut).metadata) == dict(td.load(whole).metadata)
     assert (found.result.losses, found.accuracy_by_step) == (expected.result.losses, expected.accuracy_by_step)
+    assert find_log(tmp_path, td.load(whole).metadata) == tmp_path / "cut.log.jsonl"  # of the same losses
+    assert find_log(checkpoint.parent, td.load(whole).metadata) is None  # that one is the float network's
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["cut.log.jsonl", "cut.safetensors", "whole.log.jsonl", "whole.safetensors"]
 

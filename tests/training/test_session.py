@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tet_deploy.errors import ArgumentError, ArtifactError
+from tet_deploy.reporting import find_log
 from tet_deploy.training import DEMO, Settings, load_checkpoint, load_recipe, readouts, session
 from tet_deploy.training.evaluation import accuracy_by_step
 from tet_deploy.training.recipes import changed, one_stage
@@ -92,6 +93,7 @@ def test_what_was_begun_is_resumed_by_its_own_recipe(tmp_path):
     whole = session.fit(recipe, session.load_samples(recipe))
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
+    assert find_log(tmp_path, session.traced(out).metadata) == out.with_suffix(".log.jsonl")
 
 
 def test_data_choose_their_recipe(tmp_path):

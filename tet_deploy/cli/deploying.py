@@ -34,6 +34,7 @@ from tet_deploy.layout import Table
 from tet_deploy.links.link import fast_runtime, of_graph
 from tet_deploy.passes.threshold_classes import MOST_CLASSES
 from tet_deploy.runtimes import RUNTIMES
+from tet_deploy.sensitivity_table import keep, sensitivity_table
 from tet_deploy.vectors import vectors_path
 
 
@@ -98,7 +99,10 @@ def quantize(
         float | None, typer.Option(min=0, help="Points of accuracy that may be lost; exit code 1 if more are.")
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Rank the nodes by what is lost if only they are quantized.")
+        bool,
+        typer.Option(
+            "--report", help="Rank the nodes by what is lost if only they are quantized, and keep that in the file."
+        ),
     ] = False,
     out: Out = Path("network.int8.safetensors"),
     as_json: Json = False,
@@ -107,7 +111,7 @@ def quantize(
 
     What that changed is measured against the float network, on samples that it has not seen.
     """
-    from tet_deploy.links.sensitivity import advice, sensitivities, sensitivity_table, sensitivity_values
+    from tet_deploy.links.sensitivity import advice, sensitivities, sensitivity_values
     from tet_deploy.passes import quantize as quantize_graph
     from tet_deploy.passes.fit import check_populations
     from tet_deploy.passes.widths import WIDEST, parsed, widths
@@ -134,6 +138,7 @@ def quantize(
     if report and unseen is not None:
         with terminal.progress_bar("quantizing one at a time") as progress:
             ranked = sensitivities(graph, quantized, unseen.frames, progress=progress)
+        save(keep(quantized, sensitivity_values(ranked), unseen.which), out)
     if as_json:
         result = {"network": str(out), "digest": quantized.digest(), "populations": populations}
         result["change"] = change_values(change)
@@ -150,7 +155,7 @@ def quantize(
     if test_samples != 0:
         show_change(change)
     if ranked is not None and unseen is not None:
-        terminal.say(sensitivity_table(ranked, unseen.which))
+        terminal.say(sensitivity_table(sensitivity_values(ranked), unseen.which))
         terminal.say(advice(ranked, str(network)))
     check_loss(change, max_loss)
 

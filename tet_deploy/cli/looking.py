@@ -23,6 +23,7 @@ from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.certificates import certificate_rows, certificate_table
 from tet_deploy.ir.table import graph_rows, graph_table
+from tet_deploy.sensitivity_table import kept_table
 from tet_deploy.support import ABSENT, MEANING, faults, sources, support_table, supported
 
 
@@ -73,7 +74,7 @@ def inspect_file(
         terminal.say(graph_table(graph, str(network)))
         if graph.is_quantized:
             terminal.say(certificate_table(graph, schedule(graph).latency))
-            if (table := calibration_table(graph.metadata)) is not None:
+            for table in filter(None, (calibration_table(graph.metadata), kept_table(graph))):
                 terminal.say(table)
         known = {key: value for key, value in graph.metadata.items() if not value.startswith("{")}
         terminal.say(", ".join(f"{key} {value}" for key, value in known.items()))

@@ -30,7 +30,7 @@ from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Wo
 from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.files import check_writable
 from tet_deploy.ir.artifact import load
-from tet_deploy.reporting import check_report_path
+from tet_deploy.reporting import check_report_path, find_log
 from tet_deploy.work import Work
 
 
@@ -120,14 +120,18 @@ def report(
     runtimes: Runtimes = None,
     table: EnergyTables = None,
     chip: Annotated[
-        str | None, typer.Option(help=f"Say what of a chip it takes: {' or '.join(CHIPS)}.", autocompletion=any_of(CHIPS))
+        str | None,
+        typer.Option(help=f"Say what of a chip it takes: {' or '.join(CHIPS)} (default).", autocompletion=any_of(CHIPS)),
     ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(help="Another link of the chain, as `compare` takes it: what changed from there."),
     ] = None,
     show: Annotated[str, typer.Option(help="Samples to draw step by step, counted from 0: 0,17.")] = "0",
-    log: Annotated[Path | None, typer.Option(help="The log of the training, for its curves.")] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="The log of the training, for its curves; by default its own, if that lies beside the network."),
+    ] = None,
     out: Out = Path("report.html"),
     as_json: Json = False,
 ) -> None:
@@ -146,7 +150,7 @@ def report(
             chip=chip,
             against=[str(path) for path in against or ()],
             show=_numbers(show),
-            log=log,
+            log=log or find_log(network.parent, graph.metadata),
             command=shlex.join(["tet-deploy", *sys.argv[1:]]),
             progress=lambda _: progress,
         )

@@ -19,7 +19,6 @@ from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import ON_CHIP, WEIGHTED, Conv, CubaLIF, Linear, Node, Population
 from tet_deploy.ir.normalization import normalized
 from tet_deploy.ir.parts import whole_name
-from tet_deploy.layout import Table
 from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.comparing import compared
 from tet_deploy.links.deviation import Deviation
@@ -187,18 +186,6 @@ def _with_messages(link: Link, quantized: Graph) -> Link:
             )
 
     return dataclasses.replace(link, name=quantized.input.name, opens=opens)
-
-
-def sensitivity_table(found: Sequence[Sensitivity], which: str) -> Table:
-    """The nodes by what they cost, the dearest first."""
-    known = found[0].accuracy is not None
-    columns = ("only this in integers", "bits", "readout rms", "decisions differ", *(["accuracy"] if known else []))
-    rows = []
-    for each in found:
-        accuracy = [] if each.accuracy is None else [f"{100 * (each.accuracy.second - each.accuracy.first):+.2f} points"]
-        decisions = f"{each.deviation.decisions:,} of {each.deviation.samples:,}"
-        rows.append((each.node, each.bits or "-", f"{each.deviation.readout.rms:.3g}", decisions, *accuracy))
-    return Table(f"What each node costs, {which}", columns, rows)
 
 
 def advice(found: Sequence[Sensitivity], network: str) -> str:

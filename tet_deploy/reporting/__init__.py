@@ -4,7 +4,7 @@ from tet_deploy.reporting.data import ReportData, SampleView, firing_rates
 from tet_deploy.reporting.membranes import Membrane, added, membranes
 from tet_deploy.reporting.origin import origin
 from tet_deploy.reporting.page import check_report_path, write_report
-from tet_deploy.reporting.training_log import read_log
+from tet_deploy.reporting.training_log import find_log, read_log
 
 __all__ = [
     "Membrane",
@@ -12,6 +12,7 @@ __all__ = [
     "SampleView",
     "added",
     "check_report_path",
+    "find_log",
     "firing_rates",
     "membranes",
     "origin",

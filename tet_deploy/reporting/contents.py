@@ -18,6 +18,7 @@ from tet_deploy.ir.certificates import certificate_table
 from tet_deploy.ir.table import graph_rows
 from tet_deploy.layout import Table
 from tet_deploy.reporting import plots
+from tet_deploy.reporting.called import REFERENCE, called
 from tet_deploy.reporting.confusion_plot import confusion_plot, most_confused
 from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.membrane_plot import membrane_plot
@@ -25,8 +26,13 @@ from tet_deploy.reporting.network_drawing import network_drawing
 from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reporting.sample_plot import sample_plot
 from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
+from tet_deploy.sensitivity_table import kept_table
 
 _HEAD = ("made", "version", "network", "command")
+_POOLS = {
+    "average pool": "An average pool is part of the layer behind it, whose kernel grew by it.",
+    "max pool": "A max pool of spikes is neurons, each of which fires if any of its inputs does.",
+}
 
 
 def contents(data: ReportData) -> dict[str, Any]:
@@ -35,9 +41,9 @@ def contents(data: ReportData) -> dict[str, Any]:
         "facts": {name: data.provenance[name] for name in _HEAD if name in data.provenance},
         "confused": [] if data.confusion is None else most_confused(data.confusion),
         "graph": graph_rows(data.graph) if data.graph else [],
-        "folding": [
-            {**row, "same": row["written"] == row["deployed"]} for row in (folding_rows(data.graph) if data.graph else [])
-        ],
+        "folding": _folding(folding_rows(data.graph) if data.graph else []),
+        "of": _of(data),
+        "reference": REFERENCE,
         "tiles": _tiles(data),
         "energy": _energy(data.energy),
         "ranges": _range_tables(data),
@@ -45,6 +51,21 @@ def contents(data: ReportData) -> dict[str, Any]:
         "plots": _plots(data),
         "views": [sample_plot(view, f"sample-{index}") for index, view in enumerate(data.views)],
     }
+
+
+def _folding(rows: list[dict[str, str]]) -> dict[str, Any] | None:
+    """The layers that became others, and how that comes about in this network."""
+    changed = [row for row in rows if row["written"] != row["deployed"]]
+    said = ["Batch norms, where there were any, are part of the weights and biases, which leaves a layer's shape as it was."]
+    said += [words for pool, words in _POOLS.items() if any(pool in row["written"] for row in changed)]
+    said += [f"{len(changed)} of {len(rows)} layers stand there otherwise than written:" if changed else "No layer changed."]
+    return {"changed": changed, "said": " ".join(said)} if rows else None
+
+
+def _of(data: ReportData) -> str:
+    """Which samples the accuracies of all stages are of, if of the same."""
+    found = {data.accuracy_of.get(name, data.samples) for name in data.accuracy}
+    return found.pop() if len(found) == 1 else ""
 
 
 class _Tile(NamedTuple):
@@ -59,7 +80,7 @@ class _Tile(NamedTuple):
 def _tiles(data: ReportData) -> list[_Tile]:
     stages = list(data.accuracy.items())
     tiles = [
-        _Tile(f"Accuracy, {name}", percent(value), _accuracy_note(data, name))
+        _Tile(f"Accuracy, {called(name)}", percent(value), _accuracy_note(data, name))
         for name, value in dict([*stages[:1], *stages[-1:]]).items()
     ]
     if data.mismatches:
@@ -129,7 +150,7 @@ def _range_tables(data: ReportData) -> list[Table]:
     if data.graph is None or not data.graph.is_quantized:
         return []
     certified = [certificate_table(data.graph, data.latency)] if data.latency else []
-    return [*certified, *filter(None, [calibration_table(data.graph.metadata)])]
+    return [*certified, *filter(None, [calibration_table(data.graph.metadata), kept_table(data.graph)])]
 
 
 def _resources(found: Resources | None) -> dict[str, Any] | None:

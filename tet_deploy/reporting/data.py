@@ -20,6 +20,7 @@ from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reporting.membranes import Membrane
 from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reprs import short_repr
+from tet_deploy.sensitivity_table import kept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +102,8 @@ class ReportData:
         Per population, how its potentials lie below the threshold.
     chain
         Links of the chain from training to chip, each against the one before, as `links.tables.link_values` gives them.
+    reference
+        The runtime that the others are compared with.
     mismatches
         Per runtime: {spikes, potentials, readout, compared}, as `Agreement.counts()` gives them.
     divergences
@@ -119,6 +122,8 @@ class ReportData:
         Per node, steps until it answers on Lava.
     resources
         What of a chip it takes.
+    no_chip
+        Why it can go to none.
     ranges
         What left the chip's range, if anything did.
     seconds
@@ -136,6 +141,7 @@ class ReportData:
     firing_rates: Mapping[str, float] = field(default_factory=dict)
     membranes: Mapping[str, Membrane] = field(default_factory=dict)
     chain: Sequence[Mapping[str, Any]] = ()
+    reference: str = "reference"
     mismatches: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     divergences: Mapping[str, str] = field(default_factory=dict)
     energy: EnergyReport | None = None
@@ -145,6 +151,7 @@ class ReportData:
     graph: Graph | None = None
     latency: Mapping[str, int] = field(default_factory=dict)
     resources: Resources | None = None
+    no_chip: str = ""
     ranges: RangeTotals = field(default_factory=RangeTotals)
     seconds: Mapping[str, float] = field(default_factory=dict)
     __repr__ = short_repr
@@ -168,6 +175,7 @@ class ReportData:
             "firing_rates": {name: float(value) for name, value in self.firing_rates.items()},
             "membranes": {name: found.to_dict() for name, found in self.membranes.items()},
             "chain": [dict(link) for link in self.chain],
+            "reference": self.reference if self.mismatches else None,
             "mismatches": {name: {k: int(v) for k, v in counts.items()} for name, counts in self.mismatches.items()},
             "divergences": dict(self.divergences),
             "energy": to_dict(self.energy) if self.energy else None,
@@ -177,8 +185,10 @@ class ReportData:
             "graph": graph_rows(self.graph) if self.graph else None,
             "folding": folding_rows(self.graph) if self.graph else None,
             "certificates": certificate_rows(self.graph) if self.graph and self.graph.is_quantized else None,
+            "sensitivity": kept(self.graph) if self.graph and self.graph.is_quantized else None,
             "latency": {name: int(steps) for name, steps in self.latency.items()},
             "resources": self.resources.to_dict() if self.resources else None,
+            "no_chip": self.no_chip,
             "ranges": self.ranges.to_state() if self.ranges.said else None,
             "seconds": {name: float(value) for name, value in self.seconds.items()},
         }

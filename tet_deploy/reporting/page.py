@@ -11,6 +11,7 @@ from tet_deploy._version import __version__
 from tet_deploy.counting.export import LAYERS, write_csv
 from tet_deploy.errors import ArtifactError
 from tet_deploy.files import Kind, begins_with, check_writable, head, written_whole
+from tet_deploy.reporting.called import called
 from tet_deploy.reporting.contents import contents, mismatched
 from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.figures import missing
@@ -100,6 +101,8 @@ def render_page(data: ReportData) -> str:
         "significant": significant,
         "mismatched": mismatched,
         "breakable": lambda name: Markup(str(escape(name)).replace(".", ".<wbr>")),
+        "called": called,
+        "sentence": lambda text: text[:1].upper() + text[1:],
         "grouped": lambda number: f"{number:,}",
     }
     return environment.get_template("page.html.j2").render(data=data, **contents(data))

@@ -12,6 +12,7 @@ from tet_deploy.counting.conventions import WORDS
 from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
+from tet_deploy.reporting.called import called
 from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, hover, plain_label, render
 from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
 
@@ -32,11 +33,11 @@ def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
         for index, (name, values) in enumerate(series.items()):
             steps = np.arange(1, len(values) + 1)
             color = SERIES[_METHODS.get(name.lower(), index) % len(SERIES)]
-            label = f"{plain_label(name.upper())}: {percent(values[-1])}"
+            label = f"{plain_label(called(name))}: {percent(values[-1])}"
             ax.plot(steps, 100 * np.asarray(values), "-", color=color, label=label)
             told = (f"{name}, step {step}: {100 * value} %" for step, value in zip(steps, values, strict=True))
             _points(ax, steps, 100 * np.asarray(values), color, told)
-        ax.legend(loc="lower right", title="after the last step")
+        ax.legend(loc="best", title="after the last step")
         _whole_steps(ax, max(len(values) for values in series.values()))
         ax.set_ylabel("test accuracy (%)")
 
@@ -45,12 +46,14 @@ def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
 
 
 def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
-    """Loss by epoch, and above it the held-out accuracy of the epochs on which it was measured."""
+    """Loss by epoch, and above it the held-out accuracy, if it was measured after more than one."""
     loss = [epoch["loss"] for epoch in epochs]
     measured = [(number, 100 * epoch["accuracy"]) for number, epoch in enumerate(epochs, start=1) if "accuracy" in epoch]
 
+    curve = len(measured) > 1
+
     def draw(figure: Figure) -> None:
-        axes = figure.subplots(2 if measured else 1, 1, sharex=True, squeeze=False)[:, 0]
+        axes = figure.subplots(2 if curve else 1, 1, sharex=True, squeeze=False)[:, 0]
         axes[-1].plot(range(1, len(loss) + 1), loss, "-", color=SERIES[1])
         marked = range(0, len(loss), max(len(loss) // 100, 1))
         told = (f"epoch {index + 1}: loss {loss[index]}" for index in marked)
@@ -58,7 +61,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
         axes[-1].set_ylabel("loss")
         axes[-1].set_xlabel("epoch")
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
-        if measured:
+        if curve:
             x, y = np.array(measured).T
             axes[0].plot(x, y, "-", color=SERIES[0])
             _points(axes[0], x, y, SERIES[0], (f"epoch {number}: {share} %" for number, share in measured))
@@ -66,7 +69,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
 
     alt = f"Training over {len(epochs)} epochs: loss {loss[0]:.4g} to {loss[-1]:.4g}"
     alt += f", accuracy {measured[-1][1]:.2f} % at the end" if measured else ""
-    return render("training", alt, draw, height=4.2 if measured else 2.6)
+    return render("training", alt, draw, height=4.2 if curve else 2.6)
 
 
 def firing_rates(rates: Mapping[str, float]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tet_deploy.errors import ArtifactError, cut, shown
+from tet_deploy.loss_digest import KEY, loss_digest
 
 _MOST_BYTES = 2**26
 _LARGEST = 1e30
@@ -35,6 +38,15 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     if not lines:
         raise ArtifactError(f"{path}: holds no epoch. Wait for the first, or give another log.")
     return [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def find_log(folder: str | os.PathLike[str], metadata: Mapping[str, str]) -> Path | None:
+    """The log in a folder that is of the training of the network with this metadata, by its losses; or None."""
+    for path in sorted(Path(folder).glob("*.log.jsonl")) if KEY in metadata else ():
+        with contextlib.suppress(ArtifactError):  # it is no log, so not this one
+            if path.is_file() and loss_digest(row["loss"] for row in read_log(path)) == metadata[KEY]:
+                return path
+    return None
 
 
 def _row(line: str, place: str) -> dict[str, float]:

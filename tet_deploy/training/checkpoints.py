@@ -57,7 +57,7 @@ class Description:
     accuracy, test_samples
         On the data's test samples, with the last epoch's weights, and how many they are; None if it was not measured.
     recipe
-        How it was trained, as JSON values.
+        How it was trained, as JSON values, and the digests of its split and of its losses.
     """
 
     model: str
@@ -70,6 +70,11 @@ class Description:
     accuracy: float | None = None
     test_samples: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe_alone(self) -> dict[str, Any]:
+        """The recipe without what stands beside it of the very training: its split and its losses."""
+        return {key: value for key, value in self.recipe.items() if key not in ("split", "losses")}
 
 
 def save_checkpoint(

@@ -104,7 +104,7 @@ def came_of(recipe: Recipe, out: Path) -> bool:
     """Whether a checkpoint lies there and is of this recipe, seed and all: training would give it again."""
     if not (out.is_file() and CHECKPOINT.test(out)):
         return False
-    found = {key: value for key, value in read_description(out).recipe.items() if key != "split"}
+    found = read_description(out).recipe_alone
     return bool(found == json.loads(json.dumps(recipe.as_dict())))
 
 

@@ -19,6 +19,7 @@ from tet_deploy.errors import ArgumentError, ArtifactError, QuantizationWarning,
 from tet_deploy.files import check_apart, check_writable
 from tet_deploy.ir.artifact import NETWORK, save
 from tet_deploy.ir.graph import Graph
+from tet_deploy.loss_digest import KEY, loss_digest
 from tet_deploy.passes import lower, quantize
 from tet_deploy.training import claims, finetuning, session
 from tet_deploy.training.batches import feed_of
@@ -58,7 +59,7 @@ def plan_for(checkpoint: Path, bits: int, **changes: Any) -> Plan:
     """
     about = read_description(checkpoint)
     try:
-        recipe = from_dict({key: value for key, value in about.recipe.items() if key != "split"}, source="of a checkpoint")
+        recipe = from_dict(about.recipe_alone, source="of a checkpoint")
     except ArgumentError as error:
         raise ArtifactError(
             f"{checkpoint}: does not say how it was trained ({first_line(error)}) "
@@ -192,6 +193,7 @@ def _described(found: Finetuned, plan: Plan) -> Graph:
     stage = plan.recipe.stages[-1]
     which = which_samples(found.test_samples, found.test_samples, f"test samples of {plan.recipe.data}")
     return found.graph.with_metadata(
+        **{KEY: loss_digest(found.result.losses)},
         finetuned=f"{plan.bits} bits, {stage.epochs} epochs, learning rate {stage.learning_rate:g}, {stage.loss} loss",
         finetuned_accuracy=f"{found.accuracy_by_step[-1]:.4f}",
         finetuned_accuracy_of=f"the quantized network as fine-tuned, on {which}",

@@ -21,6 +21,7 @@ from tet_deploy.data.event_folder import load_event_folder
 from tet_deploy.errors import ArgumentError, ArtifactError, first_line
 from tet_deploy.files import check_apart
 from tet_deploy.ir.graph import Graph
+from tet_deploy.loss_digest import KEY, loss_digest
 from tet_deploy.models import MODELS, build
 from tet_deploy.recipes import RECIPES
 from tet_deploy.tracing import trace
@@ -263,7 +264,7 @@ def store(trained: Trained, samples: FrameData, path: str | os.PathLike[str], *,
         data=recipe.data,
         accuracy=trained.accuracy_by_step[-1],
         test_samples=trained.test_samples,
-        recipe={**recipe.as_dict(), "split": samples.split_hash},
+        recipe={**recipe.as_dict(), "split": samples.split_hash, "losses": loss_digest(trained.result.losses)},
     )
     return save_checkpoint(trained.model, description, path, overwrite=overwrite)
 
@@ -293,5 +294,6 @@ def metadata_of(about: Description) -> dict[str, str]:
         **({"step_microseconds": str(round(duration / about.steps))} if duration is not None else {}),
         "seed": str(about.seed),
         **({"recipe": json.dumps(how)} if how else {}),
+        **({KEY: about.recipe["losses"]} if isinstance(about.recipe.get("losses"), str) else {}),
         **accuracy,
     }

@@ -22,7 +22,7 @@ def _find(graph: Graph, chip: Chip) -> Iterator[Strike]:
     if period != int(steps):
         yield Strike(
             node=None,
-            found=f"it was trained for {steps} steps, so that on hardware each sample takes {period}",
+            found=f"its samples have {steps} steps, so that on hardware each takes {period}",
             way_out=f"Leave silent steps between samples: `tet-deploy export --to lava --period {period}`.",
         )
 
