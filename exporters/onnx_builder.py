@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tet_deploy.ir.nodes import Input, Node
 from tet_deploy.onnx_file import FRAMES
@@ -45,6 +45,15 @@ class OnnxBuilder:
         """Append an operator with one output; returns the output's name."""
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
+
+    def drop_unused(self) -> None:
+        """Leave out the operators whose values nobody uses, neither an output nor another operator nor a branch of one."""
+        used, kept = {value.name for value in self.outputs}, []
+        for node in reversed(self.nodes):
+            if used.intersection(node.output):
+                kept.append(node)
+                used |= _read_by(node)
+        self.nodes = kept[::-1]
 
     def mean_over_time(self, value: str, output: str) -> str:
         """The mean of a value over its first axis."""
@@ -133,6 +142,11 @@ class OnnxBuilder:
     def declare(self, name: str, dtype: int, shape: Sequence[int | str]) -> None:
         """State the type and shape of a value inside the graph, for runtimes that cannot infer them."""
         self.declared[name] = helper.make_tensor_value_info(name, dtype, list(shape))
+
+
+def _read_by(node: NodeProto) -> set[str]:
+    branches = (attribute.g.node for attribute in node.attribute if attribute.type == AttributeProto.GRAPH)
+    return set(node.input).union(*(_read_by(inner) for nodes in branches for inner in nodes))
 
 
 def _branch(nodes: Sequence[NodeProto], sums: str, count: str) -> GraphProto:

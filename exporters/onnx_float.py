@@ -61,8 +61,7 @@ def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, stat
     network = _Network(build, graph, probes, states)
     for node in graph:
         network.values[node.name] = _emit(node, network)
-    used = {name for node in build.nodes for name in node.input} | {value.name for value in build.outputs}
-    build.nodes = [node for node in build.nodes if used.intersection(node.output)]  # a flatten that a pool has replaced
+    build.drop_unused()  # a flatten that a pool has replaced
 
 
 @singledispatch

@@ -17,6 +17,7 @@ from onnx import TensorProto
 from tet_deploy import dynamics
 from tet_deploy.exporters.onnx_builder import FRAMES_TB, OnnxBuilder, own
 from tet_deploy.exporters.onnx_float32_lif import float32_holds
+from tet_deploy.exporters.onnx_sum_pool import unfolded
 from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, need_within
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Node
@@ -32,7 +33,7 @@ def convolves_in_float(graph: Graph, sent: Mapping[str, Value]) -> bool:
     users = {node.name: [other for other in graph if node.name in other.inputs] for node in graph}
     maps = [node for node in graph if len(graph.shapes[node.name]) == 3]
     exact = all(_is_exact(node, users[node.name], graph, sent) for node in maps)
-    return exact and sum(_saved(node, graph) for node in maps if isinstance(node, Conv)) < 0
+    return exact and sum(_saved(node, graph, sent) for node in maps if isinstance(node, Conv)) < 0
 
 
 def _is_exact(node: Node, users: list[Node], graph: Graph, sent: Mapping[str, Value]) -> bool:
@@ -50,27 +51,36 @@ def _fits(sums: Value) -> bool:
     return sums.magnitude <= dynamics.LARGEST_SYNAPTIC_SUM
 
 
-def _saved(node: Conv, graph: Graph) -> float:
+def _saved(node: Conv, graph: Graph, sent: Mapping[str, Value]) -> float:
     """Nanoseconds that integers save in a step of a sample; fewer than none where they cost."""
     channels, *size = graph.shapes[node.name]
-    columns = math.prod(node.weight.shape[1:])
+    _, layer, _ = unfolded(node, sent[node.inputs[0]], graph.shapes[node.inputs[0]])
+    columns = math.prod(layer.weight.shape[1:])
     return math.prod(size) * (_SAVED * columns * channels - _BYTE * columns * node.groups - _PIXEL) - _LAYER
 
 
-def float_current(node: LIF, offset: np.ndarray, values: Mapping[str, str], graph: Graph, build: OnnxBuilder) -> str:
-    """offset - 64 * the sum over the node's convolutions, [T, B, C, H, W]; `values` are what each node sends."""
+def float_current(
+    node: LIF, offset: np.ndarray, values: Mapping[str, str], sent: Mapping[str, Value], graph: Graph, build: OnnxBuilder
+) -> str:
+    """offset - 64 * the sum over the node's convolutions, [T, B, C, H, W]; `values` are what each node sends, in the bounds
+    of `sent`. A pool that was folded into one is before it again, an average over so many that its fractions are exact.
+    """
     shape, terms = graph.shapes[node.name], list[str]()
     for name, times in Counter(node.inputs).items():
         port = graph[name]
         assert isinstance(port, Conv)
         need_within(port, "largest |weight|", int(np.abs(port.weight.astype(np.int64)).max()), LARGEST_OPERAND)
-        merged = build.integers([-1, *graph.shapes[port.inputs[0]]])
-        source = build.op("Reshape", [values[port.inputs[0]], merged], own(port, "merged"))
+        origin = port.inputs[0]
+        windows, port, _ = unfolded(port, sent[origin], graph.shapes[origin])
+        merged = build.integers([-1, *graph.shapes[origin]])
+        source = build.op("Reshape", [values[origin], merged], own(port, "merged"))
+        if windows != (1, 1):
+            pool = {"kernel_shape": windows, "strides": windows}
+            source = build.op("AveragePool", [source], own(port, "pooled"), **pool)
         weight = build.constant(own(port, "weight"), port.weight.astype(np.int8))
         real = build.op("Cast", [weight], own(port, "weight_float"), to=TensorProto.FLOAT)
-        scaled = build.op(
-            "Mul", [real, build.scalar(-(times << dynamics.FRACTION_BITS), np.float32)], own(port, "weight_scaled")
-        )
+        factor = -(times * math.prod(windows) << dynamics.FRACTION_BITS)
+        scaled = build.op("Mul", [real, build.scalar(factor, np.float32)], own(port, "weight_scaled"))
         inputs = [source, scaled]
         if not terms:
             inputs.append(build.constant(own(node, "offset"), np.broadcast_to(offset, shape[:1]).astype(np.float32)))

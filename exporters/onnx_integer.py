@@ -6,6 +6,7 @@ everywhere else. Neurons are in int32, or in float32 where it holds their intege
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tet_deploy.exporters.onnx_integer_neurons import (
     fixed_point_integrator_function,
     fixed_point_lif_function,
 )
+from tet_deploy.exporters.onnx_sum_pool import pooled_shape, sum_pool, unfolded
 from tet_deploy.exporters.onnx_synapses import LARGEST_OPERAND, Messages, need_within, synaptic_sums
 from tet_deploy.ir.certificates import certificate
 from tet_deploy.ir.graph import Graph
@@ -42,6 +44,7 @@ from tet_deploy.ir.nodes import (
     Quantization,
     Readout,
 )
+from tet_deploy.ir.shapes import Shape
 from tet_deploy.ir.values import Value, total, values
 from tet_deploy.meaning import current_of
 from tet_deploy.onnx_file import FRAMES, LOGITS, READOUT, READOUT_STATE, output_of
@@ -135,6 +138,7 @@ def add_integer_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, st
     network.in_floats = not counts and convolves_in_float(graph, network.sent)
     for node in graph:
         network.values[node.name] = _emit(node, network)
+    build.drop_unused()  # a flatten that a pool has replaced
 
 
 @singledispatch
@@ -174,9 +178,26 @@ def _(node: Input, network: _Network) -> Messages:
 def _(node: Conv | Linear, network: _Network) -> Messages:
     if network.in_floats and isinstance(node, Conv):
         return Messages("")  # the neurons behind it append it
-    source, counted = node.inputs[0], node.name in network.counted[WRAPPED]
-    x, sent, shapes = network.values[source], network.sent[source], network.graph.shapes
-    return synaptic_sums(node, x, sent, (shapes[source], shapes[node.name]), network.build, counted)
+    layer, x, sent, shape = _unpooled(node, network)
+    shapes = shape, network.graph.shapes[node.name]
+    return synaptic_sums(layer, x, sent, shapes, network.build, node.name in network.counted[WRAPPED])
+
+
+def _unpooled(node: Conv | Linear, network: _Network) -> tuple[Conv | Linear, Messages, Value, Shape]:
+    """A layer, what it gets, its bounds and its shape: behind the pool that was folded into the layer, if there is one."""
+    graph, build, source = network.graph, network.build, network.graph[node.inputs[0]]
+    pooled = graph[source.inputs[0]] if isinstance(node, Linear) and isinstance(source, Flatten) else source
+    shape, as_it_is = graph.shapes[pooled.name], (network.values[source.name], network.sent[source.name])
+    if len(shape) != 3:
+        return node, *as_it_is, shape
+    windows, layer, sent = unfolded(node, network.sent[pooled.name], shape)
+    if layer is node:
+        return node, *as_it_is, shape
+    x = Messages(sum_pool(node, network.values[pooled.name].tensor, shape, windows, build, in_floats=network.in_floats))
+    shape = pooled_shape(shape, windows)
+    if isinstance(node, Linear):
+        x = _flat(node, x, shape, network.is_turned(pooled.name), build)
+    return layer, x, sent, shape
 
 
 @_emit.register
@@ -194,13 +215,18 @@ def _(node: Add, network: _Network) -> Messages:
 
 @_emit.register
 def _(node: Flatten, network: _Network) -> Messages:
-    """Neurons in the order (parts, C, H, W), as `Graph` counts them, and not channels-last."""
-    build, x = network.build, network.values[node.inputs[0]]
-    shape, tensor = network.graph.shapes[node.inputs[0]], x.tensor
-    if network.is_turned(node.inputs[0]):
+    build, x, source = network.build, network.values[node.inputs[0]], node.inputs[0]
+    shape, turned = network.graph.shapes[source], network.is_turned(source)
+    if len(shape) == 3 and not turned:
+        x = dataclasses.replace(x, tensor=build.op("Cast", [x.tensor], own(node, "messages"), to=TensorProto.UINT8))
+    return _flat(node, x, shape, turned, build)
+
+
+def _flat(node: Node, x: Messages, shape: Shape, turned: bool, build: OnnxBuilder) -> Messages:
+    """Neurons in the order (parts, C, H, W), as `Graph` counts them, where they are `turned` not channels-last."""
+    tensor = x.tensor
+    if turned:
         tensor = build.op("Transpose", [tensor], own(node, "channels_first"), perm=_CHANNELS_FIRST)
-    elif len(shape) == 3:
-        tensor = build.op("Cast", [tensor], own(node, "messages"), to=TensorProto.UINT8)
     size = math.prod(shape) * x.parts
     return Messages(build.op("Reshape", [tensor, build.integers([0, 0, size])], own(node, "flat")), x.parts)
 
@@ -237,7 +263,9 @@ def _fire_in_float(node: LIF, threshold: np.ndarray, bias: np.ndarray, outputs: 
     form, to_floats = float_form(node, certificate(node, network.bounds(node))), network.in_floats and len(rest) > 0
     offset = form.lift - bias.astype(np.float64)
     if to_floats:
-        current = float_current(node, offset, {name: sent.tensor for name, sent in network.values.items()}, graph, build)
+        current = float_current(
+            node, offset, {name: x.tensor for name, x in network.values.items()}, network.sent, graph, build
+        )
         build.declare(current, TensorProto.FLOAT, ["T", "B", channels, *rest])
     else:
         current = network.current(node, offset)

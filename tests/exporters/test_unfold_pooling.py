@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tet_deploy.exporters.to_onnx import to_onnx
-from tet_deploy.ir.graph import chain
-from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.ir.graph import Graph, chain
+from tet_deploy.ir.nodes import LIF, Add, AvgPool, Conv, CubaLIF, Flatten, Input, Linear, Quantization, Readout
 from tet_deploy.ir.unfold_pooling import unfold_pooling
 from tet_deploy.passes import fold_pooling
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
@@ -68,6 +69,95 @@ def test_a_pool_in_front_of_a_linear_layer_is_found():
     found, layer = unfold_pooling(graph["fc"], (5, 8, 8))
     assert found == (8, 8)
     assert np.array_equal(layer.weight, linear.weight)
+
+
+UNIT = Quantization(scale=1.0)
+
+
+def integers(rng, *shape):
+    """Weights in which neighbours differ."""
+    return (rng.permutation(math.prod(shape)).reshape(shape) % 255 - 127).astype(np.int8)
+
+
+def widened(weight, windows):
+    """The kernel that a pool before it leaves."""
+    return weight.repeat(windows[0], axis=-2).repeat(windows[1], axis=-1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_folded_networks_of_integers_are_unfolded_and_run_equally(data, tmp_path_factory):
+    """With convolutions in floats and in integers, of spikes and of their sums, with what leaves its range counted: every
+    spike, potential, readout and count is the reference's, and kernels are stored as they were before the pool.
+    """
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    windows = data.draw(st.tuples(*[st.sampled_from([1, 2, 4])] * 2))
+    kernel, stride, padding = (data.draw(st.tuples(*[st.integers(*ends)] * 2)) for ends in ((1, 3), (1, 3), (0, 1)))
+    rest = data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = tuple(3 * k + (0 if padding[i] else rest[i] % k) for i, k in enumerate(windows))
+    decay, sew, groups = (
+        data.draw(st.sampled_from([0.5, 1.0, 0.7])),
+        data.draw(st.booleans()),
+        data.draw(st.sampled_from([1, 2])),
+    )
+    kind, extra = (CubaLIF, {"current_decay": 0.5}) if data.draw(st.booleans()) else (LIF, {})
+
+    def lif(name, source, cls=LIF, **fields):
+        quantization = Quantization(scale=1.0, bits=17, bias_exponent=0)
+        return cls(name=name, inputs=(source,), decay=decay, threshold=40, bias=None, quantization=quantization, **fields)
+
+    strides = tuple(map(math.prod, zip(stride, windows, strict=True)))
+    paddings = tuple(map(math.prod, zip(padding, windows, strict=True)))
+    weight, source = integers(rng, 4, 2 // groups, *kernel), "sum" if sew else "lif0"
+    fields = {"stride": strides, "padding": paddings, "groups": groups, "quantization": UNIT}
+    nodes = [
+        Input(name="input", shape=(2, *size), encoding="events", quantization=UNIT),
+        Conv(name="first", inputs=("input",), weight=integers(rng, 2, 2, 1, 1), quantization=UNIT),
+        lif("lif0", "first"),
+        *([Add(name="sum", inputs=("lif0", "lif0"))] if sew else []),
+        Conv(name="conv", inputs=(source,), weight=widened(weight, windows), **fields),
+        lif("lif1", "conv", kind, **extra),
+        Flatten(name="flatten", inputs=("lif1",)),
+    ]
+    shape = Graph([*nodes, Readout(name="r", inputs=("flatten",), quantization=UNIT)]).shapes["lif1"]
+    whole = tuple(length & -length for length in shape[1:])  # the last layer pools by all powers of two
+    linear = integers(rng, 3, shape[0], *(length // side for length, side in zip(shape[1:], whole, strict=True)))
+    fc = Linear(name="fc", inputs=("flatten",), weight=widened(linear, whole).reshape(3, -1), quantization=UNIT)
+    graph = Graph([*nodes, fc, Readout(name="readout", inputs=("fc",), quantization=UNIT)])
+
+    frames = rng.integers(0, 3, (4, 3, 2, *size)).astype(np.float32)
+    path = to_onnx(graph, tmp_path_factory.mktemp("net") / "net.onnx", probes="all", ranges=data.draw(st.booleans()))
+    expected, found = ReferenceRuntime(graph).run(frames), OnnxRuntime(path).run(frames)
+    assert np.array_equal(found.readout, expected.readout)
+    for name in expected.spikes:
+        assert np.array_equal(found.spikes[name], expected.spikes[name])
+        assert np.array_equal(found.potentials[name], expected.potentials[name])
+    stored = {tensor.name: math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer}
+    assert stored["/conv/weight"] == weight.size
+    assert stored["/fc/weight"] == linear.size
+
+
+@pytest.mark.parametrize(("times", "unfolded"), [(31, True), (32, False)], ids=["124 at most", "128 at most"])
+def test_a_window_of_integers_adds_up_to_what_a_product_takes(times, unfolded, tmp_path):
+    """A sum of four sums of 32 spikes is beyond 127: the kernel stays as wide as it is."""
+    weight = integers(np.random.default_rng(0), 2, 1, 3, 3)
+    nodes = [
+        Input(name="input", shape=(1, 6, 6), encoding="events", quantization=UNIT),
+        Conv(name="first", inputs=("input",), weight=np.full((1, 1, 1, 1), 100, np.int8), quantization=UNIT),
+        LIF(name="lif0", inputs=("first",), decay=0.7, threshold=40, quantization=Quantization(scale=1.0, bits=17)),
+        Add(name="sum", inputs=("lif0",) * times),
+        Conv(name="conv", inputs=("sum",), weight=widened(weight, (2, 2)), stride=(2, 2), padding=(2, 2), quantization=UNIT),
+        LIF(name="lif1", inputs=("conv",), decay=0.7, threshold=40, quantization=Quantization(scale=1.0, bits=17)),
+        Flatten(name="flatten", inputs=("lif1",)),
+        Linear(name="fc", inputs=("flatten",), weight=integers(np.random.default_rng(1), 3, 18), quantization=UNIT),
+        Readout(name="readout", inputs=("fc",), quantization=UNIT),
+    ]
+    graph, frames = Graph(nodes), np.random.default_rng(2).integers(0, 3, (4, 2, 1, 6, 6)).astype(np.float32)
+    path = to_onnx(graph, tmp_path / "net.onnx", probes="all")
+    stored = {tensor.name: math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer}
+    assert (stored["/conv/weight"] == weight.size) == unfolded
+    expected, found = ReferenceRuntime(graph).run(frames), OnnxRuntime(path).run(frames)
+    assert np.array_equal(found.potentials["lif1"], expected.potentials["lif1"])
 
 
 EQUAL = np.ones((2, 1, 2, 2), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""Find an average pool that `passes.fold_pooling` folded into a layer: four times fewer products for windows of 2 x 2.
+"""Find a pool that `passes.fold_pooling` folded into a layer: four times fewer products for windows of 2 x 2.
 
 Windows whose sides are powers of two are found, as their mean, and weight * k^2, lose no bit: where every sum of products is
 exact in float32, as in a network on a grid, the result is the same to the last bit. Elsewhere it differs as any other order
-of the same sum does.
+of the same sum does. Of integers the sum over a window is exact too.
 """
 
 from __future__ import annotations
@@ -34,12 +34,20 @@ def unfold_pooling(layer: Layer, shape: Shape) -> tuple[Pair, Layer]:
     windows, layer
         (1, 1) and the very same layer where there is no pool.
     """
+    windows, found = unfold_sum_pool(layer, shape)
+    weight, taps = found.weight, found.weight.dtype.type(math.prod(windows))
+    if found is layer or np.abs(weight).max() > min(np.finfo(weight.dtype).max, np.finfo(np.float32).max) / taps:
+        return (1, 1), layer
+    return windows, dataclasses.replace(found, weight=weight * taps)
+
+
+def unfold_sum_pool(layer: Layer, shape: Shape) -> tuple[Pair, Layer]:
+    """`unfold_pooling` for a pool that sums, and a layer with weights of any type: they stay as they are."""
     weight = layer.weight if isinstance(layer, Conv) else layer.weight.reshape(-1, *shape)
     windows = _window(layer, weight, shape, 0), _window(layer, weight, shape, 1)
-    taps = weight.dtype.type(math.prod(windows))
-    if windows == (1, 1) or np.abs(weight).max() > min(np.finfo(weight.dtype).max, np.finfo(np.float32).max) / taps:
-        return (1, 1), layer
-    weight = weight[..., :: windows[0], :: windows[1]] * taps
+    if windows == (1, 1):
+        return windows, layer
+    weight = weight[..., :: windows[0], :: windows[1]]
     if isinstance(layer, Linear):
         return windows, dataclasses.replace(layer, weight=weight.reshape(len(weight), -1))
     (down, right), (high, wide) = layer.stride, windows
