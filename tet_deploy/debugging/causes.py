@@ -50,7 +50,10 @@ MEND = {
     UNKNOWN: "look closer: td.run(network, one_sample, probes='all')",
 }
 _AT_ALL_BITS = f"{{layer}} has all {WIDEST} bits; train with them: tet-deploy finetune"
-_IN_FLOATS = "lower the network with frames as small as those that it will see: td.lower(graph, frames)"
+_IN_FLOATS = (
+    "its weights lie on the finest grid on which float32 is exact for the frames it was lowered with; "
+    "smaller frames leave a finer one: td.lower(graph, frames)"
+)
 
 
 def mend(cause: str, layer: str, bits: int | None) -> str:
