@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tet_deploy.arguments import check_named
 from tet_deploy.errors import ArgumentError, first_line
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     MissingDependencyError
         torch is not installed.
     """
-    if name not in MODELS:
-        raise ArgumentError(f"model {name!r}: no such model; there are {', '.join(MODELS)}.")
+    check_named("model", name, MODELS)
     module, _, function = MODELS[name].partition(":")
     importlib.import_module("tet_deploy.nn")  # first: it says what to install where torch is missing
     make: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)

@@ -35,6 +35,9 @@ def validated(samples):
 WRONG = {  # what is called, and what the message says
     "runtime": (lambda: td.run(FLOAT, FRAMES, runtime="gpu"), "runtime 'gpu'.* Use one of reference, onnx, lava"),
     "runtime of a wrong type": (lambda: td.run(FLOAT, FRAMES, runtime=["onnx"]), "runtime \\['onnx'\\]"),
+    "runtime in capitals": (lambda: td.run(FLOAT, FRAMES, runtime="ONNX"), "'ONNX'.* Did you mean 'onnx'"),
+    "a very long runtime": (lambda: td.run(FLOAT, FRAMES, runtime="x" * 10**5), "runtime 'x{50,200}.{,200}$"),
+    "chip": (lambda: td.map_resources(INT8, "loihi"), "chip 'loihi'.* Did you mean 'loihi[12]'"),
     "runtime option": (lambda: td.run(FLOAT, FRAMES, thread=2), "no option 'thread'; it takes dtype"),
     "onnx option": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", thread=2), "it takes threads, micro_batch"),
     "threads": (lambda: td.run(FLOAT, FRAMES, runtime="onnx", threads=0), "threads: must be a whole number within 1"),
@@ -63,10 +66,11 @@ WRONG = {  # what is called, and what the message says
     "energy name": (lambda: td.energy(FLOAT, FRAMES).mean("total"), "energy 'total'.*it has event"),
     "policy": (lambda: Policies(input="event", zero_weights="dropped"), "got 'dropped'"),
     "table by itself": (lambda: counting.table("7nm"), "Choose one of"),
-    "model": (lambda: build("resnet"), "model 'resnet'.*there are"),
+    "model": (lambda: build("resnet"), "model 'resnet'.*Did you mean 'resnet19'"),
+    "model of a wrong type": (lambda: build(["digits"]), r"model \['digits'\]"),
     "model argument": (lambda: build("digits", depth=3), "depth"),
     "model sizes": (lambda: build("digits", shape=(1, 8, 8), classes=0), "at least one class"),
-    "model of a checkpoint": (lambda: td.load_checkpoint("resnet", "x.pth"), "there are"),
+    "model of a checkpoint": (lambda: td.load_checkpoint("resnet", "x.pth"), "Use one of"),
     "data": (lambda: data.load("mnist", steps=4), "data 'mnist'.*must be one of"),
     "data option": (lambda: data.load("digits", steps=4, width=3), "no option 'width'"),
     "data steps": (
@@ -84,7 +88,8 @@ WRONG = {  # what is called, and what the message says
     "loss": (lambda: check_loss("mse", 0.0), "loss 'mse'"),
     "precision": (lambda: Settings(precision="fp8"), "precision 'fp8'"),
     "device": (lambda: process_group("tpu9").__enter__(), "device 'tpu9'"),
-    "backend": (lambda: with_backend("metal"), "no backend 'metal'"),
+    "backend of a wrong type": (lambda: with_backend([]), r"backend \[\]"),
+    "backend": (lambda: with_backend("metal"), "backend 'metal': there is none"),
 }
 
 

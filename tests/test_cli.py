@@ -469,6 +469,15 @@ def test_convert_tells_options_of_another_format(tmp_path):
     assert "a training's checkpoint: has no option 'source'" in err
 
 
+@pytest.mark.parametrize(
+    "words", [["inspect"], ["convert", "--out", "x.safetensors"], ["train", "--out", "x.safetensors", "--recipe"]]
+)
+def test_a_path_that_the_system_refuses_is_no_fault_of_ours(tmp_path, words):
+    """A name longer than any file's: a line that says so, and exit code 2."""
+    _, said = command(*words, "x" * 5000, cwd=tmp_path, expect=2)
+    assert said.endswith("xxx...: File name too long. Give a path that this user can read or write.\n") and len(said) < 300
+
+
 def test_export_writes_vectors_and_validate_runs_them(folder):
     """export --vectors --frames, then validate --vectors of a bundle and of an ONNX file, here with the bundle's."""
     for to, name in (("onnx", "golden.onnx"), ("lava", "golden")):

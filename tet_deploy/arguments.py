@@ -44,9 +44,25 @@ def flag(name: str, value: Any) -> bool:
 
 
 def nearest(word: object, known: Iterable[str], otherwise: str = "") -> str:
-    """ " Did you mean 'conv1'?" of the known name that is nearest to a word; `otherwise` where none is near."""
-    found = difflib.get_close_matches(cut(word), list(known), n=1) if isinstance(word, str) else []
-    return f" Did you mean {found[0]!r}?" if found else otherwise
+    """ " Did you mean 'conv1'?" of the known name that is nearest to a word, in any case; `otherwise` where none is near."""
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(cut(word).lower(), names, n=1) if isinstance(word, str) else []
+    return f" Did you mean {names[found[0]]!r}?" if found else otherwise
+
+
+def check_named(what: str, name: object, table: Iterable[str]) -> None:
+    """See that a table has an entry of that name.
+
+    Raises
+    ------
+    ArgumentError
+        It has none.
+    """
+    known = tuple(table)  # not in the table itself, as a name may be of any type
+    if name not in known:
+        raise ArgumentError(
+            f"{what} {shown(name)}: there is none of that name.{nearest(name, known)} Use one of {', '.join(known)}."
+        )
 
 
 def check_keys(table: Mapping[str, Any], where: str, *, known: Iterable[str], needed: Iterable[str]) -> None:

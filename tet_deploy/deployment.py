@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from tet_deploy.arguments import whole
+from tet_deploy.arguments import check_named, nearest, whole
 from tet_deploy.batches import FrameBatches, Source, recordings
 from tet_deploy.contracts import Frames, Probes, Progress, Recording, Runtime, populations, probe_names
 from tet_deploy.errors import ArgumentError, ArtifactError
@@ -240,18 +240,6 @@ def values_recorded(frame: Shape, shapes: Mapping[str, Shape], probes: Probes) -
     return 4 * math.prod(frame) + sum(sizes[n] for n in names.spikes) + 4 * sum(sizes[n] for n in names.potentials)
 
 
-def check_named(what: str, name: str, table: Mapping[str, Any]) -> None:
-    """See that a table has an entry of that name.
-
-    Raises
-    ------
-    ArgumentError
-        It has none.
-    """
-    if name not in tuple(table):  # not in the table itself, as a name may be of any type
-        raise ArgumentError(f"{what} {name!r}: there is none of that name. Use one of {', '.join(table)}.")
-
-
 def check_options(what: str, make: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """See that a function or class takes options of these names.
 
@@ -265,7 +253,8 @@ def check_options(what: str, make: Callable[..., Any], options: Mapping[str, Any
     ]
     for option in options:
         if option not in known:
-            raise ArgumentError(f"{what}: has no option {option!r}; it takes {', '.join(known) or 'none'}.")
+            there_are = f"it takes {', '.join(known) or 'none'}.{nearest(option, known)}"
+            raise ArgumentError(f"{what}: has no option {option!r}; {there_are}")
 
 
 def _made(what: str, location: str, *arguments: Any, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy import deployment
+from tet_deploy.arguments import check_named
 from tet_deploy.errors import GraphError, MissingDependencyError
 from tet_deploy.exporters import EXPORTERS
 from tet_deploy.ir.graph import Graph
@@ -109,7 +110,7 @@ def faults(graph: Graph, target: str) -> list[Fault]:
     ArgumentError
         No exporter of that name.
     """
-    deployment.check_named("target", target, EXPORTERS)
+    check_named("target", target, EXPORTERS)
     found: list[Fault] = []
     try:
         graph = graph if graph.is_quantized else fold(graph)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.dynamics import LARGEST_BIAS_MANTISSA, LARGEST_THRESHOLD
-from tet_deploy.errors import ArgumentError, DataError, GraphError
+from tet_deploy.errors import ArgumentError, DataError, GraphError, QuantizationWarning
 from tet_deploy.ir.graph import Graph, chain
 from tet_deploy.ir.nodes import LIF, WEIGHTED, Add, Conv, Flatten, Input, Linear, Readout, SoftResetLIF
 from tet_deploy.ir.values import SPIKES, weighted_bounds
@@ -53,6 +53,27 @@ def test_scaled_back_the_readout_is_near_the_float_one(seed):
     logits = after.readout / (64 * quantized.readout.quantization.scale)
     spread = np.abs(before.readout).mean() + 1
     assert np.abs(logits - before.readout).mean() < 0.15 * spread
+
+
+@pytest.mark.parametrize(("threshold", "told"), [(1e-3, True), (1.0, False)])
+def test_weights_that_are_clipped_for_a_small_threshold_are_told(threshold, told):
+    """A threshold that is small beside the weights leaves little but their signs, which is told with its cost."""
+    rng = np.random.default_rng(3)
+    frames = rng.poisson(1.0, (5, 20, 6)).astype(np.float32)
+    nodes = [
+        Input(name="x", shape=(6,), encoding="events"),
+        Linear(name="fc", weight=rng.normal(size=(8, 6)).astype(np.float32)),
+        LIF(name="lif", threshold=threshold),
+        Linear(name="out", weight=rng.normal(size=(3, 8)).astype(np.float32)),
+        Readout(name="readout"),
+    ]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        quantize(chain(nodes), frames)
+    said = [str(one.message) for one in found if one.category is QuantizationWarning]
+    assert len(said) == told
+    if told:
+        assert "node 'lif'" in said[0] and "of its weights are clipped" in said[0] and "of its spikes differ" in said[0]
 
 
 def test_the_scale_with_the_smallest_deviation_is_taken():

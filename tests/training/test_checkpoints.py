@@ -99,7 +99,7 @@ def test_files_that_are_no_safetensors_are_refused(path, content, message):
         ({KEY: json.dumps(header() | {"steps": "4"})}, "wrong or missing: steps"),
         ({KEY: json.dumps(header() | {"shape": ["1", 8, 8]})}, "description"),
         ({KEY: json.dumps(header() | {"surprise": 1})}, "other keys"),
-        ({KEY: json.dumps(header() | {"model": "resnet"})}, "no such model"),
+        ({KEY: json.dumps(header() | {"model": "resnet"})}, "there is none of that name. Did you mean .resnet19"),
         ({KEY: json.dumps(header() | {"arguments": {"depth": 3}})}, "depth"),
         ({KEY: json.dumps(header() | {"arguments": {"shape": "abc"}})}, "digits"),
         ({KEY: json.dumps(header() | {"arguments": {"width": 0.25}})}, r"conv1.*\(2, 1, 3, 3\)"),

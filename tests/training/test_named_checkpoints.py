@@ -304,7 +304,7 @@ def test_two_names_of_one_weight_must_agree(pth):
 
 def test_networks_and_arguments_that_there_are_not_are_refused(pth):
     """Before the file is opened."""
-    with pytest.raises(ArgumentError, match="no such model"):
+    with pytest.raises(ArgumentError, match="there is none of that name"):
         td.load_checkpoint("alexnet", "missing.pth")
     with pytest.raises(ArgumentError, match="depth"):
         td.load_checkpoint("vgg_snn", "missing.pth", depth=3)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tet_deploy.errors import ArgumentError
+from tet_deploy.arguments import check_named
 
 NEURONS, MEMORY, INPUT_AXONS, OUTPUT_AXONS, CLASSES = (
     "neurons",
@@ -114,6 +114,5 @@ def chip_named(name: str) -> Chip:
     ArgumentError
         None has it.
     """
-    if name not in tuple(CHIPS):  # not in the table itself, as a name may be of any type
-        raise ArgumentError(f"chip {name!r}: there is none of that name. Use one of {', '.join(CHIPS)}.")
+    check_named("chip", name, CHIPS)
     return CHIPS[name]

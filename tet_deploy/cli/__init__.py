@@ -17,7 +17,7 @@ import typer
 from tet_deploy import terminal
 from tet_deploy._version import __version__
 from tet_deploy.cli import deploying, looking, reporting, running, splitting, streaming, training
-from tet_deploy.errors import TetDeployError, TetDeployWarning, with_notes
+from tet_deploy.errors import TetDeployError, TetDeployWarning, cut, with_notes
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # in the order of --help, each with an example
     "demo": (training.demo, "tet-deploy demo --data digits --seed 1 --out out/digits"),
@@ -89,6 +89,8 @@ def main() -> None:
         said = with_notes(error)
         if isinstance(error, TetDeployError):
             _fail(said, error.exit_code)
+        if isinstance(error, OSError) and error.filename is not None:
+            _fail(f"{cut(str(error.filename))}: {error.strerror}. Give a path that this user can read or write.", 2)
         _fail(f"{type(error).__name__}: {said}\nThis is a fault of tet_deploy. Run it again with --debug and report it.", 1)
 
 

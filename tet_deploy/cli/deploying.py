@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tet_deploy import deployment, terminal
+from tet_deploy.arguments import check_named
 from tet_deploy.calibration_table import scale_text
 from tet_deploy.cli.changes import (
     TestData,
@@ -22,7 +23,6 @@ from tet_deploy.cli.changes import (
 )
 from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for
 from tet_deploy.cli.results import print_json, print_result
-from tet_deploy.deployment import check_named
 from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.errors import ArgumentError
 from tet_deploy.exporters import EXPORTERS

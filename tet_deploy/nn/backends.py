@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tet_deploy.arguments import check_named
 from tet_deploy.errors import ArgumentError, MissingDependencyError
 
 BACKENDS = {  # name -> module with a `load()`; in order of preference
@@ -197,8 +198,7 @@ def _first(name: str, otherwise: str) -> Backend:
 
 
 def _load(name: str) -> Backend:
-    if name not in BACKENDS:
-        raise ArgumentError(f"neurons: no backend {name!r}; there are auto, {', '.join(BACKENDS)}.")
+    check_named("backend", name, ["auto", *BACKENDS])
     if name not in _loaded:
         try:
             _loaded[name] = importlib.import_module(BACKENDS[name]).load()

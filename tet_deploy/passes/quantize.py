@@ -28,7 +28,7 @@ from tet_deploy import dynamics
 from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Progress
-from tet_deploy.errors import ArgumentError, GraphError
+from tet_deploy.errors import ArgumentError, GraphError, QuantizationWarning, warn
 from tet_deploy.ir.certificates import certificates
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import (
@@ -57,6 +57,7 @@ from tet_deploy.passes.widths import WIDEST, Bits, widths
 from tet_deploy.units import ByChannel, by_channel
 
 METADATA_KEY, CALIBRATION_KEY = "quantization", "calibration"
+_CLIPPED = 0.5  # of a population's weights; a larger share is told
 _AT_ONCE = 2**22  # values of the largest edge that are held at a time
 
 
@@ -112,7 +113,7 @@ def quantize(
     -----
     QuantizationWarning
         Decay, threshold and bias are rounded by more than little, or a decay becomes 0 or 1; event counts are sent at a
-        scale below 1.
+        scale below 1; most weights of a population are clipped, as its threshold is small beside them.
 
     Examples
     --------
@@ -205,6 +206,7 @@ class _Quantizer:
             ports.append(Port(node=layer, messages=messages, scale=scale, limit=limit, adds_up=adds_up))
         measured, ports, units = with_one_threshold(node, ports)
         found = calibrate(measured, ports, self.threshold_classes)
+        _tell_clipped(node, found)
         fit, scales = found.fit, np.asarray(found.fit.scale) * units
         names = []
         for port, weights in zip(ports, fit.weights, strict=True):
@@ -236,6 +238,17 @@ def _taken(node: Node, graph: Graph) -> list[str]:
     if isinstance(node, Population):
         return [graph[port].inputs[0] for port in node.inputs]
     return [] if isinstance(node, WEIGHTED) else list(node.inputs)
+
+
+def _tell_clipped(node: Population, found: Calibrated) -> None:
+    """More than half are clipped only where the threshold would round to 0 otherwise, see `passes.scales`."""
+    if found.fit.clipped_weights > _CLIPPED:
+        warn(
+            f"node {node.name!r}: {found.fit.clipped_weights:.0%} of its weights are clipped, as a chip's threshold is 1 or "
+            f"more and its own is small beside them; {found.differing:.1%} of its spikes differ from the float one.s on "
+            "the calibration frames. Retrain with a larger threshold or smaller weights; more bits help if it has few.",
+            QuantizationWarning,
+        )
 
 
 def _summary(found: Calibrated, scale: ByChannel, layers: list[str]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from tet_deploy import data
+from tet_deploy.arguments import check_named
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.data.event_folder import load_event_folder
@@ -230,8 +231,7 @@ def fit(
     workers
         Processes that read samples, for data that are read one by one.
     """
-    if recipe.model not in MODELS:
-        raise ArgumentError(f"model {recipe.model!r}: there is none of that name. Use one of {', '.join(MODELS)}.")
+    check_named("model", recipe.model, MODELS)
     model = build(recipe.model, seed=recipe.seed, **arguments(recipe, samples))
     if weights is not None:
         loaded = named_checkpoints.load_checkpoint(recipe.model, weights, **arguments(recipe, samples))
