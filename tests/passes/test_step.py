@@ -1,12 +1,14 @@
 """A pass says what it requires and ensures; one that fails is named, with those before it."""
 
 import dataclasses
+import functools
+import re
 
 import numpy as np
 import pytest
 
 from tet_deploy import passes
-from tet_deploy.errors import GraphError, with_notes
+from tet_deploy.errors import ArgumentError, GraphError, with_notes
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, BatchNorm, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.ir.spec import FLOAT
@@ -49,6 +51,27 @@ def test_what_a_pass_does_not_ensure_is_its_error():
     forgetful = step(requires=FLOAT, ensures=FLOAT)(lambda graph: traced(LAYERS["norm"]))
     with pytest.raises(GraphError, match=r"'norm'.*deployable"):
         forgetful(traced())
+
+
+@pytest.mark.parametrize("place", [0, len(passes.LOWERING)])
+def test_a_pass_of_ones_own_is_named_whatever_it_is(monkeypatch, place):
+    """One without a name, and one that forgot to return its network, wherever it stands."""
+
+    def fails(graph, why):
+        raise ValueError(why)
+
+    def forgets(graph):
+        return None
+
+    for run, error, said in (
+        (functools.partial(fails, why="mine"), ValueError, r"mine\nIn the pass functools\.partial\(.*"),
+        (forgets, ArgumentError, r"graph: must be a network.*got NoneType.*\nIn the pass forgets[,.].*"),
+    ):
+        monkeypatch.setattr(passes, "LOWERING", (*passes.LOWERING[:place], run, *passes.LOWERING[place:]))
+        with pytest.raises(error) as raised:
+            passes.fold(traced())
+        assert re.fullmatch(said, with_notes(raised.value))
+        monkeypatch.undo()
 
 
 def test_an_error_names_the_pass_and_those_before_it():

@@ -35,7 +35,7 @@ def fold(graph: Graph) -> Graph:
     need_graph(graph)
     for index, run in enumerate(LOWERING):
         with naming(run, LOWERING[:index]):
-            graph = run(graph)
+            graph = need_graph(run(graph))
     return check(graph, FLOAT)
 
 

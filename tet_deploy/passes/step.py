@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from tet_deploy.errors import note
+from tet_deploy.errors import note, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import Spec, check
 
@@ -33,6 +33,11 @@ def naming(run: Callable[..., Graph], before: Sequence[Callable[..., Graph]]) ->
     try:
         yield
     except Exception as error:
-        earlier = f", after {', '.join(each.__name__ for each in before)}" if before else ""
-        note(error, f"In the pass {run.__name__}{earlier}.")
+        earlier = f", after {', '.join(map(_name, before))}" if before else ""
+        note(error, f"In the pass {_name(run)}{earlier}.")
         raise
+
+
+def _name(run: Callable[..., Graph]) -> str:
+    """A pass may be any callable, such as a partial, which has no name."""
+    return str(getattr(run, "__name__", shown(run)))
