@@ -1,5 +1,6 @@
 """What a NIR file holds and has no exact form here is refused: the node, what was found, the way out."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import tet_deploy as td
 from tet_deploy.errors import GraphError, TetDeployError
-from tet_deploy.ir.nodes import LIF, CubaLIF
+from tet_deploy.ir.nodes import LIF, SOFT_RESETS, CubaLIF
 from tet_deploy.testing import random_float_network
 
 pytest.importorskip("h5py", reason="writes NIR files")
@@ -251,8 +252,9 @@ def test_currents_that_spikingjelly_never_writes_are_refused(case, files):
 def test_another_reset_than_the_files_own_is_refused(tmp_path):
     """Our own files say how their neurons reset, and neurons with a current have no other form: nothing is overruled."""
     folder = Path(__file__).parent / "nir_files"
-    with pytest.raises(GraphError, match=r"node '_1': SpikingJelly writes no neurons that subtract their threshold"):
-        td.load_nir(folder / "spikingjelly_cuba.nir", source="spikingjelly", reset="subtract")
+    for name, reset in itertools.product(("cuba", "lif", "if"), SOFT_RESETS):
+        with pytest.raises(GraphError, match=r"node '_1': SpikingJelly writes no neurons that subtract their threshold"):
+            td.load_nir(folder / f"spikingjelly_{name}.nir", source="spikingjelly", reset=reset)
     path = td.export(random_float_network(np.random.default_rng(0)), tmp_path / "net.nir", to="nir")
     assert td.load_nir(path, source="tet_deploy", reset="zero").of_kind(LIF)
     with pytest.raises(GraphError, match=r"node 'layer0.lif': the neurons of this file reset to 0.*Say reset='zero'"):

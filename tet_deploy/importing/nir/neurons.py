@@ -11,7 +11,7 @@ from tet_deploy.errors import ArgumentError
 from tet_deploy.importing.nir.building import Building
 from tet_deploy.importing.nir.fields import NirNode
 from tet_deploy.importing.nir.sources import SOURCES, Leak, Source
-from tet_deploy.ir.nodes import LIF, CubaLIF, Flatten, LeakyReadout, SoftResetLIF
+from tet_deploy.ir.nodes import LIF, SOFT_RESETS, CubaLIF, Flatten, LeakyReadout, SoftResetLIF
 from tet_deploy.ir.shapes import Shape
 
 AT_ONCE = "zero-at-once"  # what is said of snnTorch's reset_delay=False
@@ -247,7 +247,7 @@ def _reset(building: Building, node: NirNode, source: Source) -> str:
             "Rockpool's neurons subtract their threshold and may spike several times a step, which has no form here",
             "reset='zero' reads them as neurons that reset to 0: compare its spikes with the framework's.",
         )
-    if how == "subtract" and source.subtract is None:
+    if how in SOFT_RESETS and source.subtract is None:
         raise node.refused("SpikingJelly writes no neurons that subtract their threshold", "Say reset='zero', or nothing.")
     if how is None:
         why = "writes the same file for each kind of reset" if source.reset is None else "up to 1.0.5 does not write it"
