@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +62,20 @@ def pytest_configure():
 def pytest_report_header():
     """Say what is left out."""
     return [f"without {library}, left out: {' '.join(_NEED[library])}" for library in _missing]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Weights that a test draws of torch's own generator do not depend on the tests before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config):
+    """Say how a run that failed is had again; pytest-randomly says it at the top, which `-q` leaves out."""
+    seed = config.getoption("randomly_seed", None)
+    if exitstatus and seed is not None:
+        terminalreporter.write_line(f"The same order again: --randomly-seed={seed}")
 
 
 @pytest.fixture(scope="session")
