@@ -91,7 +91,7 @@ def test_a_network_trained_elsewhere_comes_to_lava_with_equal_spikes(page, tmp_p
     if page == "from_spikingjelly.md":
         assert "0 of 61,600 values differ: 4 samples of 4 steps, engine lava" in found["out"]
         assert "wrote report.html, of all 360 samples of test.npz" in found["out"]
-        assert (tmp_path / "energy.tex").read_text().count("\\begin{table}") == 4
+        assert (tmp_path / "energy.tex").read_text().count("\\begin{table*}") == 4
 
 
 @pytest.mark.parametrize("network", ["digits.int8", "digits.float"])

@@ -32,27 +32,32 @@ def summary_table(report: EnergyReport) -> Table | None:
     """How sure the default energy is, and extras that no energy includes, by each table; None where there is neither."""
     priced, sure = report.by_table, intervals(report)["tables"]
     rows: list[tuple[str, ...]] = []
+    title = f"In nJ, of the default energy, '{WORDS[report.default]}'"
     if report.samples > 1:
         between = (" to ".join(_nanojoules(*sure[each.table.name])) for each in priced)
-        rows.append((f"{CONFIDENCE:.0%} interval of the mean ({RESAMPLES:,} resamples, seed {SEED})", *between))
+        rows.append((f"{100 * CONFIDENCE:.0f} % interval of the mean", *between))
+        title += f"; interval of {RESAMPLES:,} resamples, seed {SEED}"
     found = [{extra.what: extra for extra in extras(each)} for each in priced]
     for what in dict.fromkeys(what for some in found for what in some):
         cells = (_nanojoules(some[what].picojoules)[0] if what in some else "" for some in found)
         rows.append((f"extra, in no energy above: {what}", *cells))
-    title = f"In nJ, of the default energy, '{WORDS[report.default]}'"
     return Table(title, ("what", *(each.table.label for each in priced)), rows) if rows else None
 
 
 def rate_table(report: EnergyReport) -> Table | None:
     """Firing rates, and those at which it would cost the same without spikes; None where no layer is fed by spikes."""
     found = [break_even(priced) for priced in report.by_table]
-    by_place = zip(*((each.network, *each.layers) for each in found), strict=True)
-    rows = [
-        (place, *(_percent(rate) for each in rates for rate in each))
-        for place, rates in zip(("all layers", *report.traffic.layers), by_place, strict=True)
-        if any(rate.measured is not None for rate in rates)
-    ]
-    columns = [column for priced in report.by_table for column in (f"rate by {priced.table.label}", "break-even")]
+    places = ("all layers", *report.traffic.layers)
+    by_place = [*zip(*((each.network, *each.layers) for each in found), strict=True)]
+    alike = all(rate.measured == rates[0].measured for rates in by_place for rate in rates)
+    measured = report.by_table[:1] if alike else report.by_table
+    rows = []
+    for place, rates in zip(places, by_place, strict=True):
+        if any(rate.measured is not None for rate in rates):
+            shown = (*(rate.measured for rate in rates[: len(measured)]), *(rate.break_even for rate in rates))
+            rows.append((place, *map(_percent, shown)))
+    columns = ["rate"] if alike else [f"rate by {priced.table.label}" for priced in measured]
+    columns += [f"break-even by {priced.table.label}" for priced in report.by_table]
     title = f"Firing rate, weighted by synapses, and the one at which it costs as much as '{WORDS['ann']}'"
     return Table(title, ("fed by spikes", *columns), rows) if rows else None
 
@@ -65,14 +70,17 @@ def layer_table(report: EnergyReport) -> Table:
         "additions": report.additions(),
     }
     means = {name: value.sum(axis=1) / report.samples for name, value in counts.items()}
-    means |= {f"nJ by {priced.table.label}": priced.by_layer(report.default) / 1000 for priced in report.by_table}
+    spent = {f"nJ by {priced.table.label}": priced.by_layer(report.default) for priced in report.by_table}
     rows = []
     for index, (layer, kind) in enumerate(zip(report.traffic.layers, report.traffic.kinds, strict=True)):
         if kind not in NEURON_KINDS:
-            numbers = (f"{values[index]:,.1f}" for values in means.values())
+            numbers = (
+                *(f"{values[index]:,.1f}" for values in means.values()),
+                *_nanojoules(*(pj[index] for pj in spent.values())),
+            )
             rows.append((layer, FED_BY.get(kind, "an addition"), *numbers))
     title = f"Per layer and inference; energy '{WORDS[report.default]}'"
-    return Table(title, ("layer", "fed by", *means), rows, text=("fed by",))
+    return Table(title, ("layer", "fed by", *means, *spent), rows, text=("fed by",))
 
 
 def _nanojoules(*picojoules: float) -> tuple[str, ...]:
@@ -83,4 +91,4 @@ def _percent(rate: Fraction | None) -> str:
     """A rate as people read it; none below 0 can be had, and none above 1."""
     if rate is None:
         return "-"
-    return "none" if rate < 0 else "any" if rate > 1 else f"{float(100 * rate):.3g} %"
+    return "none" if rate < 0 else "any" if rate > 1 else f"{float(100 * rate):#.3g} %".replace(". %", " %")
