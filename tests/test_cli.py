@@ -241,6 +241,8 @@ def test_energy_by_a_table_of_ones_own_and_other_conventions(folder, tmp_path):
     assert found["table"]["prices"]["mac"] == {"picojoules": 0.6, "source": "made up", "secondary": False}
     for text, message in (("one=added", "Did you mean 'ones'?"), ("ones=kept", "ones=multiplied or added")):
         assert message in command(*words[:-1], text, cwd=folder, expect=2)[1]
+    both = command(*words, "--latex", tmp_path / "new", "--csv", tmp_path / "new", cwd=folder, expect=2)[1]
+    assert "would be written twice" in both and not (tmp_path / "new").exists()
     assert "Intel has published" in command(*words[:4], "--table", "loihi2", cwd=folder, expect=2)[1]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tet_deploy.errors import ArtifactError, cut, first_line, shown
-from tet_deploy.files import Kind, check_writable, head, regular_file, written_whole
+from tet_deploy.files import Kind, check_distinct, check_writable, head, regular_file, written_whole
 
 OURS = Kind("a note of ours", lambda path: head(path).startswith(b"ours"))
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +130,16 @@ def test_what_appears_while_we_write_is_not_replaced_either(tmp_path):
         temporary.write_text("ours")
         (tmp_path / "note").write_text("diary")
     assert (tmp_path / "note").read_text() == "diary"
+
+
+def test_two_files_of_one_name_are_found_before_either_is_written(tmp_path, monkeypatch):
+    """Spelled otherwise or by a link too; what is not asked for has no name."""
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("a")
+    check_distinct("a", None, "b", None)
+    for other in ("a", "./a", tmp_path / "a", "link"):
+        with pytest.raises(ArtifactError, match="would be written twice"):
+            check_distinct("a", "b", other)
 
 
 @pytest.mark.parametrize("name", ["no/where", "note/in a file"])

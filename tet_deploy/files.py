@@ -194,6 +194,20 @@ def check_apart(path: str | os.PathLike[str], source: str | os.PathLike[str]) ->
             raise ArtifactError(f"{path}: is read and would be replaced. Choose another name for what is written.")
 
 
+def check_distinct(*paths: str | os.PathLike[str] | None) -> None:
+    """See before long work that no two of the files that it will write, if it does, are one.
+
+    Raises
+    ------
+    ArtifactError
+        Two have one name.
+    """
+    places = [os.path.realpath(path) for path in paths if path is not None]
+    for place in places:
+        if places.count(place) > 1:
+            raise ArtifactError(f"{place}: would be written twice, one over the other. Give each file a name of its own.")
+
+
 def _locked(folder: Path) -> int | None:
     """A handle that keeps a folder from being swept as long as this process lives; None where that cannot be had."""
     if fcntl is None:

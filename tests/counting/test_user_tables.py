@@ -89,3 +89,9 @@ def test_asking_for_loihi_2_says_why_there_is_none():
         with pytest.raises(ArgumentError, match="Intel has published no energy per operation of Loihi 2"):
             table(name)
     assert table("loihi1").label == "loihi1 (estimate)"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    """Editors of Windows write one."""
+    (tmp_path / "own.toml").write_bytes(b"\xef\xbb\xbf" + EXAMPLE.read_bytes())
+    assert read_table(tmp_path / "own.toml") == read_table(EXAMPLE)

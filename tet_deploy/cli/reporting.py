@@ -28,7 +28,7 @@ from tet_deploy.cli.options import (
 from tet_deploy.cli.results import print_result, show_curve, show_curves, show_energy
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
 from tet_deploy.errors import ArgumentError, shown
-from tet_deploy.files import check_writable
+from tet_deploy.files import check_distinct, check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.reporting import check_report_path, find_log
 from tet_deploy.work import Work
@@ -66,6 +66,7 @@ def energy(
         return
     if beside or figure is not None:
         raise ArgumentError("--beside, --figure: are for curves. Add --curve.")
+    check_distinct(csv, latex, part)
     for path, kind in ((csv, LAYERS), (latex, LATEX)):
         if path is not None:
             check_writable(path, kind)
@@ -100,6 +101,7 @@ def _curves(
         raise ArgumentError("--range: is of one network. Do the other's by itself, and leave out --beside.")
     if len({path.name for path in networks}) < len(networks):
         raise ArgumentError("--beside: networks are told apart by the names of their files. Rename one.")
+    check_distinct(figure, split.part)
     if figure is not None:
         check_figure(figure)
     settings = _settings(table, policy)

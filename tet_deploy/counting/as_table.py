@@ -20,7 +20,8 @@ def energy_table(report: EnergyReport, samples: str = "") -> Table:
     for name in (name for name in MEANINGS if any(name in priced.names for priced in report.by_table)):
         row: list[object] = [f"{WORDS[name]} (default)" if name == report.default else WORDS[name]]
         for priced in report.by_table:
-            row += _nanojoules(priced.mean(name), priced.std(name)) if name in priced.names else ("", "")
+            mean, std = _nanojoules(priced.mean(name), priced.std(name)) if name in priced.names else ("", "")
+            row += mean, std if report.samples > 1 else ""  # one sample does not deviate from itself
         rows.append((*row, MEANINGS[name]))
     samples = samples or f"{report.samples:,} samples"
     title = f"Energy per inference in nJ, mean and standard deviation over {samples}, {report.steps} steps each"

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tet_deploy.counting.bootstrap import intervals
 from tet_deploy.counting.break_even import break_even_values
 from tet_deploy.counting.conventions import MEANINGS, WORDS
@@ -25,16 +27,6 @@ ENERGY = Kind("an energy report of tet_deploy", begins_with(b'{\n "unit": "pJ pe
 
 def to_dict(report: EnergyReport) -> dict[str, Any]:
     """The report in plain JSON values: totals, per layer, and both per step; energies in picojoules per inference."""
-    totals = {
-        name: {
-            "words": WORDS[name],
-            "meaning": MEANINGS[name],
-            "mean": report.mean(name),
-            "std": report.std(name),
-            "by_step": report.by_step(name).tolist(),
-        }
-        for name in report.names
-    }
     return {
         "unit": "pJ per inference; counts per inference; by_step is cumulative, per_step is not",
         "default": report.default,
@@ -43,16 +35,29 @@ def to_dict(report: EnergyReport) -> dict[str, Any]:
         "runtime": report.runtime,
         "network": report.digest,
         "table": _prices(report.table),
-        "beside": [_prices(table) for table in report.beside],
+        "beside": [_prices(priced.table) | {"energies": _energies(priced)} for priced in report.by_table[1:]],
         "policies": dataclasses.asdict(report.policies),
         "notes": notes(report),
-        "energies": totals,
+        "energies": _energies(report),
         "interval": intervals(report),
         "break_even": break_even_values(report),
         "extras": [row._asdict() for priced in report.by_table for row in extras(priced)],
         **report.summary(),
         "columns": PER_EVENT | PER_STEP,
         "layers": _layers(report),
+    }
+
+
+def _energies(report: EnergyReport) -> dict[str, Any]:
+    return {
+        name: {
+            "words": WORDS[name],
+            "meaning": MEANINGS[name],
+            "mean": report.mean(name),
+            "std": report.std(name),
+            "by_step": report.by_step(name).tolist(),
+        }
+        for name in report.names
     }
 
 
@@ -117,7 +122,7 @@ def _layers(report: EnergyReport) -> list[dict[str, Any]]:
     traffic, samples = report.traffic, report.samples
     counts = {column: traffic[column] / samples for column in (PER_EVENT | PER_STEP)}  # [L, T]
     means, spent = traffic.input_mean.mean(axis=1), {name: report.picojoules(name) for name in report.names}  # [L, T]
-    by_layer = {name: (report.by_layer(name), report.std_by_layer(name)) for name in report.names}
+    by_layer = _by_layer(report)
     return [
         {
             "layer": layer,
@@ -135,26 +140,40 @@ def _layers(report: EnergyReport) -> list[dict[str, Any]]:
 
 
 def layer_rows(report: EnergyReport) -> list[dict[str, Any]]:
-    """One flat row per layer: kind, counts and energies per inference, then what they rest on."""
-    policies = dataclasses.asdict(report.policies)
+    """One flat row per layer: kind, counts and energies per inference, then what they rest on.
+
+    Energies are by the report's table; those by another that stands beside it have its name behind an @.
+    """
     context = {
         "runtime": report.runtime,
         "samples": report.samples,
         "steps": report.steps,
         "network": report.digest,
         "table": report.table.name,
-        "sources": "; ".join(f"{name} {price.picojoules} pJ: {price.source}" for name, price in report.table.prices.items()),
-        **{f"policy_{name}": value for name, value in policies.items()},
+        "sources": _sources(report.table),
+        **{f"policy_{name}": value for name, value in dataclasses.asdict(report.policies).items()},
         "default_energy": report.default,
     }
+    tables = [("" if priced is report else f"@{priced.table.name}", _by_layer(priced)) for priced in report.by_table]
+    context |= {f"sources@{table.name}": _sources(table) for table in report.beside}
     rows = []
-    for layer in _layers(report):
+    for number, layer in enumerate(_layers(report)):
         row = {name: layer[name] for name in ("layer", "kind", "input_mean")}
         row |= {column: layer["counts"].get(column, 0.0) for column in (PER_EVENT | PER_STEP)}
-        for name, value in layer["energy_pj"].items():
-            row |= {f"{name}_pj_mean": value["mean"], f"{name}_pj_std": value["std"]}
+        for at_table, by_layer in tables:
+            for name, (mean, std) in by_layer.items():
+                row |= {f"{name}_pj_mean{at_table}": float(mean[number]), f"{name}_pj_std{at_table}": float(std[number])}
         rows.append(row | context)
     return rows
+
+
+def _by_layer(report: EnergyReport) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and standard deviation of each energy, float64 [L] both."""
+    return {name: (report.by_layer(name), report.std_by_layer(name)) for name in report.names}
+
+
+def _sources(table: EnergyTable) -> str:
+    return "; ".join(f"{name} {price.picojoules} pJ: {price.source}" for name, price in table.prices.items())
 
 
 def write_json(report: EnergyReport, path: str | os.PathLike[str]) -> Path:

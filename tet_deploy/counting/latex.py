@@ -70,11 +70,11 @@ def write_latex(report: EnergyReport, path: str | os.PathLike[str], samples: str
 
 def _with_deviations(table: Table) -> Table:
     """A mean and its deviation in one cell, without the last column, which notes have too."""
-    rows = [
-        (row[0], *(f"{mean} ± {std}" if mean else "" for mean, std in zip(row[1:-1:2], row[2::2], strict=True)))
-        for row in table.rows
-    ]
-    return Table(table.title, (table.columns[0], *table.columns[1:-1:2]), rows)
+
+    def cells(row: Sequence[object]) -> list[str]:
+        return [f"{mean} ± {std}" if std else f"{mean}" for mean, std in zip(row[1:-1:2], row[2::2], strict=True)]
+
+    return Table(table.title, (table.columns[0], *table.columns[1:-1:2]), [(row[0], *cells(row)) for row in table.rows])
 
 
 def _tables(table: Table, caption: str, label: str) -> Iterator[str]:

@@ -64,7 +64,7 @@ def escaped(text: str) -> str:
 def _sign(sign: str) -> str:
     if sign in _SIGNS or " " <= sign <= "~":
         return _SIGNS.get(sign, sign)
-    letter, *marks = unicodedata.normalize("NFD", sign)
+    letter, *marks = [*unicodedata.normalize("NFD", sign)]
     if len(marks) == 1 and marks[0] in _ACCENTS and letter.isascii():
         return f"\\{_ACCENTS[marks[0]]}{{{letter}}}"
     return f"(U+{ord(sign):04X})"

@@ -7,7 +7,7 @@ file, see `counting.user_tables`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from tet_deploy.errors import ArgumentError, shown
@@ -187,7 +187,7 @@ def choose(tables: Chosen | Sequence[Chosen] | None, *, quantized: bool) -> tupl
     """
     if tables is None:
         return (_OF_INTEGERS, PAPERS) if quantized else (PAPERS,)
-    wanted = [tables] if isinstance(tables, (str, os.PathLike, EnergyTable)) else list(tables)
+    wanted = list(tables) if isinstance(tables, Iterable) and not isinstance(tables, str) else [tables]
     if not wanted:
         raise ArgumentError(f"energy table: needs one or more; got none. Choose of {', '.join(TABLES)}.")
     named = (
@@ -206,7 +206,7 @@ def table(name: str | os.PathLike[str]) -> EnergyTable:
     Raises
     ------
     ArgumentError
-        No table has that name; the message lists those there are.
+        No table has that name; the message lists those there are. Or it is neither a name nor a file.
     """
     if isinstance(name, os.PathLike) or (isinstance(name, str) and name.lower().endswith(".toml")):
         from tet_deploy.counting.user_tables import read_table
@@ -216,7 +216,7 @@ def table(name: str | os.PathLike[str]) -> EnergyTable:
         raise ArgumentError(
             f"energy table {shown(name)}: {why}. Choose one of {', '.join(TABLES)}, or a TOML file of your own."
         )
-    if name not in TABLES:
+    if not isinstance(name, str) or name not in TABLES:
         raise ArgumentError(
             f"energy table {shown(name)}: no table has that name. Choose one of {', '.join(TABLES)}, or a TOML file of "
             "your own."

@@ -63,7 +63,7 @@ def read_table(path: str | os.PathLike[str]) -> EnergyTable:
             ) from error
     file = regular_file(path, _WAY_OUT, largest=_LARGEST_BYTES)
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows puts a mark first
     except (OSError, ValueError, RecursionError) as error:  # not text, not TOML, or an integer longer than Python reads
         raise ArtifactError(f"energy table {file}: is not TOML ({first_line(error)}). {_WAY_OUT}") from error
     return table_of(values, f"energy table {file}")
