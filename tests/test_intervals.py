@@ -36,6 +36,12 @@ def test_a_paired_interval_holds_the_difference_and_turns_with_it(both, first, s
     assert paired_difference(both, second, first, neither) == pytest.approx((-high, -low), abs=1e-12)
 
 
+@given(st.integers(1, 10_000))
+def test_none_and_all_are_ends_of_their_intervals(of):
+    """Exactly, as they are of the interval's equation."""
+    assert wilson(0, of)[0] == 0 and wilson(of, of)[1] == 1
+
+
 @given(st.integers(1, 10_000), st.data())
 def test_a_score_interval_holds_the_proportion(of, data):
     """It contains the proportion and lies in [0, 1]."""

@@ -8,10 +8,11 @@ Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def wilson(count: int, of: int, z: float = Z95) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson, JASA 22, 1927, p. 209): 95 % by default, inside [0, 1] for any count."""
+    """Score interval of a proportion (Wilson, JASA 22, 1927, p. 209): 95 % by default, from 0 for none and to 1 for all."""
     p, spread = count / of, z * z / of
     middle, half = p + spread / 2, z * math.sqrt(p * (1 - p) / of + spread / (4 * of))
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+    return max(0.0, low) if count else 0.0, min(1.0, high) if count < of else 1.0  # rounding would be beside the ends
 
 
 def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:

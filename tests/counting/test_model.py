@@ -361,6 +361,7 @@ def test_the_table_is_that_of_the_numbers_and_the_papers_stands_beside_it():
         ({"table": [own_table(), "45nm-fp32"]}, "each needs a name of its own; got 45nm-fp32, 45nm-fp32"),
         ({"input_policy": "sparse"}, "'input': must be 'dense' or 'event'; got 'sparse'"),
         ({"pool_policy": "max"}, "'pool': must be 'fold' or 'mac'; got 'max'"),
+        ({"effective": "no"}, "effective: must be True or False; got 'no'"),
     ],
 )
 def test_unknown_names_list_the_known_ones(options, message):

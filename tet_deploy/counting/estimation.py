@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tet_deploy.arguments import flag
 from tet_deploy.contracts import Frames, Recording, check_frames
 from tet_deploy.counting import energies
 from tet_deploy.counting.conventions import Policies
@@ -106,7 +107,7 @@ def counted_each(
     policies = Policies(
         input=by_encoding if input_policy is None else input_policy,
         pool=pool_policy,
-        zero_weights="left out" if effective else "counted",
+        zero_weights="left out" if flag("effective", effective) else "counted",
         ones=ones,
         sums=sums,
         still=still,

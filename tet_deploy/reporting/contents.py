@@ -104,7 +104,7 @@ def _accuracy_note(data: ReportData, name: str) -> str:
 def _energy_tile(report: EnergyReport) -> _Tile:
     """The energy to quote by one table, and how the network without spikes compares."""
     name, mean = report.default, report.mean(report.default)
-    note = f"± {energy_text(report.std(name))} over {report.samples:,} samples"
+    note = f"± {energy_text(report.std(name))} over {report.samples:,} samples" if report.samples > 1 else "of one sample"
     if "ann" in report.names and mean > 0:
         dense = report.mean("ann")
         note += f"; one dense pass without spikes: {energy_text(dense)}, {significant(dense / mean)} times that"
