@@ -22,7 +22,7 @@ from tet_deploy.counting.tables import Chosen, choose
 from tet_deploy.data.frames import check_labels
 from tet_deploy.decisions import Decisions, confusion
 from tet_deploy.deployment import Run, check_options, side_by_side
-from tet_deploy.errors import ArgumentError, GraphError, shown
+from tet_deploy.errors import ArgumentError, GraphError, cut, shown
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
@@ -352,12 +352,8 @@ def report(
     reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
     links = [compared(pair, batches, known, progress=progress) for pair in pairs]
     data = reporting.ReportData(
-        title=f"tet_deploy: {graph.metadata.get('model', 'network')}",
-        provenance={
-            **reporting.origin(command),
-            "network": graph.digest(),
-            **{name: value for name, value in graph.metadata.items() if not value.startswith("{")},
-        },
+        title=f"tet_deploy: {cut(graph.metadata.get('model', 'network'))}",
+        provenance=reporting.provenance(graph, command),
         samples=samples or f"{len(batches):,} samples",
         accuracy={reference: by_step[-1]} if by_step else {},
         accuracy_counts={reference: decided.samples} if by_step else {},

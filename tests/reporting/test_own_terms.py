@@ -4,6 +4,7 @@ import pytest
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.passes.fold_pooling import fold_pooling
+from tet_deploy.reporting.contents import _folding
 from tet_deploy.reporting.own_terms import folding_rows, is_identity, own_terms
 
 
@@ -84,3 +85,13 @@ def test_a_shortcut_is_no_layer(side, expected):
     """A synapse from each neuron to its like is an identity; a depthwise kernel is not."""
     node = Conv(name="x", weight=np.ones((2, 1, side, side), dtype=np.float32), groups=2)
     assert is_identity(node) == expected
+
+
+def test_folding_is_told_of_pools_that_are_there():
+    """Average pools and max pools each in a sentence of their own, and none where there is none."""
+    said = {"average pool": "An average pool is part", "max pool": "A max pool of spikes is"}
+    for pool in (*said, ""):
+        rows = [{"layer": "x", "written": f"2x2 {pool}, then 3x3 conv" if pool else "conv", "deployed": "conv"}]
+        told = _folding(rows)["said"]
+        assert [name for name, words in said.items() if words in told] == ([pool] if pool else [])
+        assert ("1 of 1 layers stand" in told) == bool(pool)

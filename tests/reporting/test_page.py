@@ -17,9 +17,8 @@ from tet_deploy.intervals import wilson
 from tet_deploy.ir.certificates import certificate_rows
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
-from tet_deploy.reporting import ReportData, SampleView, firing_rates, membranes, plots, write_report
+from tet_deploy.reporting import ReportData, SampleView, firing_rates, membranes, write_report
 from tet_deploy.reporting.called import REFERENCE
-from tet_deploy.reporting.contents import _folding
 from tet_deploy.reporting.page import render_page
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_quantized_network
@@ -224,16 +223,6 @@ def test_a_link_that_changed_no_spike_says_so():
     assert "same spikes" not in render_page(ReportData(title="t", chain=[link | {"readout": 0.5}]))
 
 
-def test_folding_is_told_of_pools_that_are_there():
-    """Average pools and max pools each in a sentence of their own, and none where there is none."""
-    said = {"average pool": "An average pool is part", "max pool": "A max pool of spikes is"}
-    for pool in (*said, ""):
-        rows = [{"layer": "x", "written": f"2x2 {pool}, then 3x3 conv" if pool else "conv", "deployed": "conv"}]
-        told = _folding(rows)["said"]
-        assert [name for name, words in said.items() if words in told] == ([pool] if pool else [])
-        assert ("1 of 1 layers stand" in told) == bool(pool)
-
-
 def test_samples_that_are_all_the_same_are_named_once():
     """Beside each accuracy only where they differ."""
     column = "<th>Of</th>"
@@ -241,13 +230,6 @@ def test_samples_that_are_all_the_same_are_named_once():
     assert column not in render_page(data) and "Of all 10 samples." in render_page(data)
     page = render_page(dataclasses.replace(data, accuracy_of={"b": "the first 5"}))
     assert column in page and "<td>the first 5</td>" in page and "<td>all 10 samples</td>" in page
-
-
-def test_one_measured_accuracy_is_no_curve():
-    """Of a training whose accuracy was measured at its end alone the losses are drawn; the text tells the accuracy."""
-    once = [{"loss": 2.0}, {"loss": 1.0, "accuracy": 0.75}]
-    assert "accuracy (%)" not in plots.training_curves(once) and "accuracy 75.00 % at the end" in plots.training_curves(once)
-    assert "accuracy (%)" in plots.training_curves([*once, *once])
 
 
 def test_comparing_nothing_is_no_pass():

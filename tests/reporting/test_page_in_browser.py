@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from tet_deploy.ir.artifact import load
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import LIF, Input, Linear, Readout
+from tet_deploy.passes import quantize
 from tet_deploy.pipeline import report
 
 pytestmark = pytest.mark.slow
@@ -47,3 +50,18 @@ def test_a_reader_meets_nothing_broken(network, kept, in_web, tmp_path):
     assert before == pytest.approx(list(synops.values()), rel=1e-12)  # the file rounds to 15 digits
     assert told["saved"]["name"].endswith(".svg") and "var(" not in told["saved"]["text"]
     assert ElementTree.fromstring(told["saved"]["text"]).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_long_names_and_many_layers_break_nothing(in_web, tmp_path):
+    """Nothing is cut off or sticks out where names of several scripts have 200 characters and layers are many."""
+    rng = np.random.default_rng(0)
+    names = [f"{script[:1] * 195}{number}" for number, script in enumerate(["слой", "層", "a_very_long_name", "שכבה"] * 6)]
+    nodes = [Input(name="input", shape=(6,))]
+    for name in names:
+        nodes += [Linear(name=f"{name}.w", weight=rng.normal(size=(6, 6)).astype(np.float32)), LIF(name=f"{name}.n")]
+    frames = rng.integers(0, 2, size=(3, 4, 6)).astype(np.float32)
+    nodes += [Linear(name="fc", weight=rng.normal(size=(3, 6)).astype(np.float32)), Readout(name="readout")]
+    graph = quantize(chain(nodes), frames)
+    page = report(graph, frames, path=tmp_path / "report.html", runtimes=["reference"])
+    told = json.loads(in_web("page.mjs", job={"page": str(page), "views": VIEWS}))
+    assert told["errors"] == [] and [found["outside"] for found in told["views"]] == [[]] * len(VIEWS)

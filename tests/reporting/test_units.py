@@ -24,4 +24,5 @@ def test_energies_have_a_fitting_unit(picojoules, text):
 def test_numbers_are_never_in_exponent_form():
     """Counts have thousands separated and small numbers all their zeros."""
     assert [significant(x) for x in (1234567.8, 203.136, 0.00123, -4.5)] == ["1,234,568", "203", "0.00123", "-4.50"]
+    assert [significant(x) for x in (9.998, 0.9996, 999.7)] == ["10.0", "1.00", "1,000"]  # rounding adds a digit
     assert percent(0.98333) == "98.3 %"

@@ -144,12 +144,13 @@ class EnergyReport:
 
     def std(self, name: str) -> float:
         """Standard deviation over samples of the picojoules per inference (division by B)."""
-        return self._spread(name, lambda whole: whole.sum(), -1)
+        whole, unit = self._whole(name)
+        return self._spread(name, whole.sum(), unit, -1)
 
     def std_by_layer(self, name: str) -> np.ndarray:
         """The same for what each layer spends: float64 [L]."""
-        rows = range(len(self.traffic.layers))
-        return np.array([self._spread(name, lambda whole, row=row: whole[row].sum(), row) for row in rows])
+        whole, unit = self._whole(name)
+        return np.array([self._spread(name, spent.sum(), unit, row) for row, spent in enumerate(whole)])
 
     def by_step(self, name: str) -> np.ndarray:
         """Mean picojoules of an inference that ends after step 1..T: float64 [T]."""
@@ -239,9 +240,8 @@ class EnergyReport:
         share = np.frompyfunc(lambda amount: float(Fraction(amount, unit * self.samples)), 1, 1)
         return np.asarray(share(amounts), dtype=np.float64)
 
-    def _spread(self, name: str, total: Any, row: int) -> float:
-        whole, unit = self._whole(name)
-        mean = Fraction(total(whole), unit * self.samples)
+    def _spread(self, name: str, total: int, unit: int, row: int) -> float:
+        mean = Fraction(total, unit * self.samples)
         square = Fraction(self.squares[self.table.name][name][row], unit**2 * self.samples)
         return math.sqrt(square - mean**2)
 

@@ -2,7 +2,7 @@
 
 from tet_deploy.reporting.data import ReportData, SampleView, firing_rates
 from tet_deploy.reporting.membranes import Membrane, added, membranes
-from tet_deploy.reporting.origin import origin
+from tet_deploy.reporting.origin import origin, provenance
 from tet_deploy.reporting.page import check_report_path, write_report
 from tet_deploy.reporting.training_log import find_log, read_log
 
@@ -16,6 +16,7 @@ __all__ = [
     "firing_rates",
     "membranes",
     "origin",
+    "provenance",
     "read_log",
     "write_report",
 ]

@@ -23,12 +23,12 @@ from tet_deploy.reporting.confusion_plot import confusion_plot, most_confused
 from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.membrane_plot import membrane_plot
 from tet_deploy.reporting.network_drawing import network_drawing
+from tet_deploy.reporting.origin import HEAD
 from tet_deploy.reporting.own_terms import folding_rows
 from tet_deploy.reporting.sample_plot import sample_plot
 from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
 from tet_deploy.sensitivity_table import kept_table
 
-_HEAD = ("made", "version", "network", "command")
 _POOLS = {
     "average pool": "An average pool is part of the layer behind it, whose kernel grew by it.",
     "max pool": "A max pool of spikes is neurons, each of which fires if any of its inputs does.",
@@ -38,7 +38,7 @@ _POOLS = {
 def contents(data: ReportData) -> dict[str, Any]:
     """What the templates ask for, by name."""
     return {
-        "facts": {name: data.provenance[name] for name in _HEAD if name in data.provenance},
+        "facts": {name: data.provenance[name] for name in HEAD if name in data.provenance},
         "confused": [] if data.confusion is None else most_confused(data.confusion),
         "graph": graph_rows(data.graph) if data.graph else [],
         "folding": _folding(folding_rows(data.graph) if data.graph else []),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -67,9 +70,10 @@ def render(name: str, alt: str, draw: Callable[[Figure], None], height: float, w
     except ImportError as error:
         raise missing("matplotlib") from error
     text = io.StringIO()
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the page's fonts are the reader's
         figure.savefig(text, format="svg", metadata={"Date": None})
     return _inline(text.getvalue(), name, alt)
 
@@ -83,6 +87,24 @@ def hover(artists: Iterable[Artist], texts: Iterable[str]) -> None:
 def plain_label(text: str) -> str:
     """A text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
+
+
+def short(text: str, most: int) -> str:
+    """A text with room for at most so many letters; of a longer one the middle is left out: names differ at the ends."""
+    if sum(map(_room, text)) <= most:
+        return text
+    head, tail = _begin(text, (most - 1) // 2), _begin(text[::-1], most - 1 - (most - 1) // 2)
+    return f"{head}…{tail[::-1]}"
+
+
+def _room(sign: str) -> int:
+    """How many letters wide: two of East Asian scripts."""
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def _begin(text: str, most: int) -> str:
+    ends = itertools.accumulate(map(_room, text))
+    return "".join(sign for sign, end in zip(text, ends, strict=True) if end <= most)
 
 
 def missing(library: str) -> MissingDependencyError:

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from tet_deploy.reporting.figures import short
 from tet_deploy.reporting.membranes import EDGES, Membrane
 from tet_deploy.reporting.units import significant
 
@@ -27,7 +28,7 @@ def membrane_plot(found: Mapping[str, Membrane]) -> str:
                     f'width="{_x(high) - _x(low) - 0.6:.1f}" height="{height:.2f}" fill="var(--c1)"/></g>'
                 )
         parts.append(f'<path d="M0 {base + 0.5}H{_WIDTH}" stroke="var(--line)"/>')
-        parts.append(_text(2, base - _HEIGHT - 4, name, "start", "--ink"))
+        parts.append(_text(2, base - _HEIGHT - 4, short(name, 34), "start", "--ink"))
         parts.append(_text(_x(1) - 6, base - _HEIGHT - 4, _reach(membrane), "end"))
     bottom = _TOP + _ROW * len(found) + 4
     parts.append(f'<path d="M{_x(1)} {_TOP - 4}V{bottom - 10}" stroke="var(--c2)" stroke-dasharray="4 3"/>')

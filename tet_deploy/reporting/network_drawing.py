@@ -8,6 +8,7 @@ from html import escape
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.nodes import Input, Node, Output, Population
 from tet_deploy.ir.table import graph_rows
+from tet_deploy.reporting.figures import short
 from tet_deploy.reporting.own_terms import is_identity, own_terms
 from tet_deploy.reporting.units import percent
 
@@ -115,4 +116,4 @@ def _color(node: Node) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    return escape(text if len(text) <= most else text[: most - 1] + "…")
+    return escape(short(text, most))

@@ -81,6 +81,12 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def _tall(figure: str) -> bool:
+    """Whether a figure is much higher than it is wide, so that a reader may not want to scroll past all of it."""
+    width, height = map(float, figure.partition('viewBox="0 0 ')[2].partition('"')[0].split())
+    return height > 2.5 * width
+
+
 def render_page(data: ReportData) -> str:
     """The HTML of the page."""
     try:
@@ -102,6 +108,7 @@ def render_page(data: ReportData) -> str:
         "mismatched": mismatched,
         "breakable": lambda name: Markup(str(escape(name)).replace(".", ".<wbr>")),
         "called": called,
+        "tall": _tall,
         "sentence": lambda text: text[:1].upper() + text[1:],
         "grouped": lambda number: f"{number:,}",
     }

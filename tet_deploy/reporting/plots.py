@@ -13,7 +13,7 @@ from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.reporting.called import called
-from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, hover, plain_label, render
+from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, hover, plain_label, render, short
 from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _METHODS = {"tet": 0, "sdt": 1}  # their colours in the figures of experiments too
 _FAR = 3  # a dense pass dearer than this many whole runs would squeeze the curve
+_MOST_EPOCHS = 2000  # that a curve is drawn through
 _LOG_FROM = 50  # ratio of largest to smallest bar from which a linear axis hides the small ones
 
 
@@ -49,22 +50,19 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
     """Loss by epoch, and above it the held-out accuracy, if it was measured after more than one."""
     loss = [epoch["loss"] for epoch in epochs]
     measured = [(number, 100 * epoch["accuracy"]) for number, epoch in enumerate(epochs, start=1) if "accuracy" in epoch]
-
     curve = len(measured) > 1
+    every = -(-len(loss) // _MOST_EPOCHS)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2 if curve else 1, 1, sharex=True, squeeze=False)[:, 0]
-        axes[-1].plot(range(1, len(loss) + 1), loss, "-", color=SERIES[1])
-        marked = range(0, len(loss), max(len(loss) // 100, 1))
-        told = (f"epoch {index + 1}: loss {loss[index]}" for index in marked)
-        _points(axes[-1], np.array(marked) + 1, np.array([loss[index] for index in marked]), SERIES[1], told)
+        _curve(axes[-1], [*enumerate(loss, start=1)], SERIES[1], "epoch {}: loss {}")
         axes[-1].set_ylabel("loss")
-        axes[-1].set_xlabel("epoch")
-        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        axes[-1].set_xlabel("epoch" if every == 1 else f"epoch, one of {every:,} drawn")
+        axes[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if len(loss) == 1:
+            axes[-1].set_xlim(0, 2)
         if curve:
-            x, y = np.array(measured).T
-            axes[0].plot(x, y, "-", color=SERIES[0])
-            _points(axes[0], x, y, SERIES[0], (f"epoch {number}: {share} %" for number, share in measured))
+            _curve(axes[0], measured, SERIES[0], "epoch {}: {} %")
             axes[0].set_ylabel("accuracy (%)")
 
     alt = f"Training over {len(epochs)} epochs: loss {loss[0]:.4g} to {loss[-1]:.4g}"
@@ -76,7 +74,7 @@ def firing_rates(rates: Mapping[str, float]) -> str:
     """Spikes per neuron and step, one bar per population."""
 
     def draw(figure: Figure) -> None:
-        ax = _bars(figure, list(rates))
+        ax = _bars(figure, [short(name, 34) for name in rates])
         values = 100 * np.array(list(rates.values()))
         hover(
             ax.barh(range(len(rates)), values, color=SERIES[0], height=0.62),
@@ -98,7 +96,7 @@ def energy_by_layer(report: EnergyReport) -> str:
     size, unit = energy_unit(totals.max(initial=0))
 
     def draw(figure: Figure) -> None:
-        ax = _bars(figure, layers)
+        ax = _bars(figure, [short(layer, 40) for layer in layers])
         left = np.zeros(len(rows))
         for color, (name, value) in zip((SERIES[1], SERIES[0]), list(parts.items())[:2], strict=True):
             bars = ax.barh(range(len(rows)), value[rows] / size, left=left, color=color, height=0.62, label=name)
@@ -183,6 +181,15 @@ def _print_values(ax: Axes, ends: np.ndarray, texts: Sequence[str], logarithmic:
         ax.annotate(text, (end, row), xytext=(4, 0), textcoords="offset points", va="center", color=INK)
     if not logarithmic:
         ax.set_xlim(0, 1.25 * max(float(np.max(ends, initial=0)), 1e-9))
+
+
+def _curve(ax: Axes, points: Sequence[tuple[int, float]], color: str, told: str) -> None:
+    """A line through values by epoch, of very many through some; about a hundred of them tell their number."""
+    drawn = [*points[:: -(-len(points) // _MOST_EPOCHS)], points[-1]]
+    ax.plot(*zip(*drawn, strict=True), "-", color=color)
+    marked = points[:: -(-len(points) // 100)]
+    x, y = np.array(marked).T
+    _points(ax, x, y, color, (told.format(*point) for point in marked))
 
 
 def _points(ax: Axes, x: np.ndarray, y: np.ndarray, color: str, texts: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tet_deploy.reporting.data import SampleView
-from tet_deploy.reporting.figures import INK, QUIET, plain_label, render
+from tet_deploy.reporting.figures import INK, QUIET, plain_label, render, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def sample_plot(sample: SampleView, name: str = "sample") -> str:
         for row, (population, spikes) in enumerate(drawn.items(), start=1):
             total = sample.spikes[population][0].size
             shown = f"{total} neurons" if len(spikes) == total else f"{len(spikes)} of {total} neurons"
-            _raster(figure, grid[row], f"{plain_label(population)}: {shown}", _tinted(spikes, _SPIKE))
+            _raster(figure, grid[row], f"{plain_label(short(population, 40))}: {shown}", _tinted(spikes, _SPIKE))
         readout = sample.mean_readout.T
         share = (readout - readout.min()) / max(float(np.ptp(readout)), 1e-12)
         ax = _raster(figure, grid[len(heights) - 1], "mean readout so far, a row per class", _tinted(share, _CLASS))

@@ -22,7 +22,8 @@ def significant(value: float, digits: int = 3) -> str:
     """A number with three significant digits, never in exponent form, thousands separated."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
+    power = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of ten, once it is rounded: 9.999 becomes 10.0
+    decimals = max(digits - 1 - power, 0)
     return f"{value:,.{decimals}f}"
 
 
