@@ -23,8 +23,8 @@ def energy_table(report: EnergyReport, samples: str = "") -> Table:
             mean, std = _nanojoules(priced.mean(name), priced.std(name)) if name in priced.names else ("", "")
             row += mean, std if report.samples > 1 else ""  # one sample does not deviate from itself
         rows.append((*row, MEANINGS[name]))
-    samples = samples or f"{report.samples:,} samples"
-    title = f"Energy per inference in nJ, mean and standard deviation over {samples}, {report.steps} steps each"
+    of = "mean and standard deviation over" if report.samples > 1 else "of"
+    title = f"Energy per inference in nJ, {of} {samples or f'{report.samples:,} samples'}, {report.steps} steps each"
     tables = (column for priced in report.by_table for column in (priced.table.label, "std"))
     return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
 
