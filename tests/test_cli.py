@@ -231,7 +231,7 @@ def test_every_energy_table_is_named(folder):
 def test_energy_by_a_table_of_ones_own_and_other_conventions(folder, tmp_path):
     """A TOML file beside ours; what the options ask for is what JSON says; wrong words are met with near ones."""
     own = ROOT / "tests" / "counting" / "own_table.toml"
-    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--table", f"{own},45nm-fp32")
+    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--table", f"{own}, 45nm-fp32")
     words += ("--policy", "ones=added,zero-weights=left-out")
     out, _ = command(*words, "--latex", tmp_path / "energy.tex", "--csv", tmp_path / "energy.csv", cwd=folder)
     assert "28nm-fp16" in out and "extra, in no energy above: weights read" in out

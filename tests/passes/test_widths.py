@@ -79,6 +79,7 @@ WORDS = {
     ("conv1=8",): {"conv1": 8},
     ("4", "conv1=8"): {"default": 4, "conv1": 8},
     ("4,conv1=8,conv2=6",): {"default": 4, "conv1": 8, "conv2": 6},
+    ("4, conv1=8",): {"default": 4, "conv1": 8},
     ("a=b=3",): {"a=b": 3},
 }
 

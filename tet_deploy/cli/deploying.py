@@ -21,7 +21,7 @@ from tet_deploy.cli.changes import (
     need_labels,
     show_change,
 )
-from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for
+from tet_deploy.cli.options import Json, NetworkFile, Out, any_of, probes_of, samples_for, words_of
 from tet_deploy.cli.results import print_json, print_result
 from tet_deploy.dynamics import LARGEST_SYNAPTIC_SUM
 from tet_deploy.errors import ArgumentError
@@ -207,7 +207,7 @@ def export(
         why = "takes --probes when it runs" if runs else "has no outputs but the readout"
         raise ArgumentError(f"--probes: {EXPORTERS[to].writes} {why}. Leave it out.")
     options: dict[str, Any] = {"probes": probes_of(probes)} if probes != "none" else {}
-    names = None if classes is None else classes.split(",")
+    names = None if classes is None else words_of(classes)
     named = {"period": period, "encoder": encoder, "licence": licence, "classes": names, "opset": opset}
     options |= {name: value for name, value in named.items() if value is not None}
     options |= {"stream": True} if stream else {}

@@ -85,16 +85,21 @@ def samples_for(
     return Shown(batches, which_samples(len(batches), len(source), of))
 
 
+def words_of(text: str) -> list[str]:
+    """What stands between commas, blanks beside them left out."""
+    return [word.strip() for word in text.split(",")]
+
+
 def runtimes_of(text: str | None) -> list[str] | None:
     """What `--runtimes` asks for, the reference first where one alone is named; None where it does not say."""
-    names = text.split(",") if text else None
+    names = words_of(text) if text else None
     return ["reference", *names] if names is not None and len(names) == 1 and names != ["reference"] else names
 
 
 def policies_of(text: str) -> dict[str, Any]:
     """What `--policy` asks for, as `td.energy` takes it."""
     found: dict[str, Any] = {}
-    for part in text.split(","):
+    for part in words_of(text):
         name, _, value = (word.strip() for word in part.partition("="))
         name, value = name.replace("-", "_"), value.replace("-", " ")
         if name not in CHOICES or value not in CHOICES[name]:
@@ -107,4 +112,4 @@ def policies_of(text: str) -> dict[str, Any]:
 
 def probes_of(text: str) -> str | list[str]:
     """What `--probes` asks for, as the runtimes take it."""
-    return text if text in ("all", "spikes", "none") else text.split(",")
+    return text if text in ("all", "spikes", "none") else words_of(text)

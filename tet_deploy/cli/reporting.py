@@ -24,6 +24,7 @@ from tet_deploy.cli.options import (
     policies_of,
     runtimes_of,
     samples_for,
+    words_of,
 )
 from tet_deploy.cli.results import print_result, show_curve, show_curves, show_energy
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
@@ -81,7 +82,7 @@ def energy(
 
 def _settings(table: str | None, policy: str | None) -> dict[str, Any]:
     """What the work of counting depends on; policies only where some are asked for."""
-    return {"table": table and table.split(","), **({"policies": policies_of(policy)} if policy else {})}
+    return {"table": table and words_of(table), **({"policies": policies_of(policy)} if policy else {})}
 
 
 def _curves(
@@ -148,7 +149,7 @@ def report(
             samples=found.which,
             path=out,
             runtimes=runtimes_of(runtimes) or ("reference", "onnx"),
-            table=table and table.split(","),
+            table=table and words_of(table),
             chip=chip,
             against=[str(path) for path in against or ()],
             show=_numbers(show),

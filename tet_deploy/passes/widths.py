@@ -56,7 +56,7 @@ def parsed(words: list[str]) -> Bits:
         A word that is neither, or the same name twice.
     """
     found: dict[str, int] = {}
-    for part in (part for word in words for part in word.split(",")):
+    for part in (part for word in words for part in map(str.strip, word.split(","))):
         name, _, number = part.rpartition("=")
         name = name or REST
         if not number.isdecimal() or part.startswith("="):
