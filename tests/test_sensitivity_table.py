@@ -26,7 +26,7 @@ def test_what_is_kept_is_what_was_found(tmp_path):
     table = kept_table(graph)
     assert table.rows == sensitivity_table(NODES, "the last 40 samples").rows
     assert table.rows[0] == ("layer0.lif", "8", "0.125", "2 of 40", "-5.00 points")
-    assert table.rows[1][1] == "-" and "the last 40 samples" in table.title
+    assert (table.rows[1][1], table.rows[1][-1]) == ("-", "+0.00 points") and "the last 40 samples" in table.title
 
 
 def test_without_labels_no_accuracy_is_told():

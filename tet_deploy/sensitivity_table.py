@@ -22,7 +22,7 @@ def sensitivity_table(nodes: Sequence[Mapping[str, Any]], of: str) -> Table:
     rows = []
     for node in nodes:
         loss = number(node.get("accuracy_loss"))
-        gain = None if loss is None else -100 * loss
+        gain = None if loss is None else 100 * (0 - loss)  # never -0.0
         decisions = f"{number_text(node.get('decisions'), '{:,}')} of {number_text(node.get('samples'), '{:,}')}"
         rms = number_text(node.get("readout_rms"), "{:.3g}")
         accuracy = [number_text(gain, "{:+.2f} points")] if known else []
