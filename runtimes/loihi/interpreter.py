@@ -72,7 +72,8 @@ def find_lava_python() -> LavaPython:
         return check_lava_python(Path(named), origin=VARIABLE)
     raise MissingDependencyError(
         f"Lava: needs CPython 3.10 with lava-nc {LAVA_VERSION}; none was found. "
-        f"Run `tet-deploy doctor --setup-lava`, or set {VARIABLE} to such an interpreter."
+        f"Run `tet-deploy doctor --setup-lava`, or set {VARIABLE} to such an interpreter; "
+        "the runtime lava-numpy gives a bundle's integers without it."
     )
 
 
