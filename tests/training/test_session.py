@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,17 @@ def test_a_later_stage_inherits_the_weights(tmp_path):
         weights=out,
     )
     torch.testing.assert_close(inherited.model.state_dict()["conv1.weight"], alone["conv1.weight"], atol=1e-7, rtol=0)
+
+
+def test_trainings_of_different_names_share_no_file(tmp_path):
+    """Names that differ behind a dot alone have a log and a state each; `.safetensors` is left out of them."""
+    names = ["lr0.1", "lr0.2", "net", "net.ckpt", "net.int4", "net.ckpt.safetensors2"]
+    files = [path for name in names for path in session.files_beside(tmp_path / name).values()]
+    assert len({*files}) == 2 * len(names)
+    assert session.files_beside(tmp_path / "net.ckpt.safetensors")["log"] == tmp_path / "net.ckpt.log.jsonl"
+    for nameless in (".", "/"):
+        with pytest.raises(ArtifactError, match="is a folder"):
+            session.train_into(Path(nameless), TIT, settings(Path(nameless)), bar=no_bar)
 
 
 def test_checkpoint_log_and_accuracy_are_of_the_last_epoch(tmp_path):

@@ -111,7 +111,7 @@ def came_of(recipe: Recipe, out: Path) -> bool:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     target = Path(os.path.realpath(path))
-    file = target.with_name(f".{target.name}.lock")
+    file = target.parent / f".{target.name}.lock"
     if file in _HELD:
         raise _busy(path)
     handle = _lock(file, path)

@@ -129,8 +129,9 @@ def recipe_begun(state: Path) -> Recipe:
 
 
 def files_beside(out: Path) -> dict[str, Path]:
-    """Where a training that writes to `out` keeps its state and its log."""
-    return {"state": out.with_suffix(".state.safetensors"), "log": out.with_suffix(".log.jsonl")}
+    """Where a training that writes to `out` keeps its state and its log: those of no other, so a name keeps its dots."""
+    name = out.name.removesuffix(".safetensors")
+    return {"state": out.parent / f"{name}.state.safetensors", "log": out.parent / f"{name}.log.jsonl"}
 
 
 def how_to_go_on(out: Path, command: str = "tet-deploy train") -> str:
