@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from tet_deploy.ir.nodes import Input, Node
+from tet_deploy.ir.nodes import Conv, Input, Node, Pair
 from tet_deploy.onnx_file import FRAMES
 
 FRAMES_TB = "/frames_TB"  # the numbers of steps and samples, known at run time only
@@ -67,6 +67,23 @@ class OnnxBuilder:
         for index, term in enumerate(others):
             total = self.op("Add", [total, term], output if index == len(others) - 1 else f"{output}_{index}")
         return total
+
+    def convolution(self, node: Conv, inputs: Sequence[str]) -> str:
+        """ONNX's Conv of a value, a weight and perhaps a bias, as the node moves its kernel: the node's current."""
+        return self.op(
+            "Conv",
+            inputs,
+            own(node, "current"),
+            kernel_shape=list(node.weight.shape[2:]),
+            strides=list(node.stride),
+            pads=[*node.padding, *node.padding],
+            dilations=list(node.dilation),
+            group=node.groups,
+        )
+
+    def pooled(self, node: Node, value: str, windows: Pair) -> str:
+        """The averages over windows side by side, before a node."""
+        return self.op("AveragePool", [value], own(node, "pooled"), kernel_shape=windows, strides=windows)
 
     def normalized(self, node: Input) -> str:
         """The frames [T, B, *shape] as `ir.normalization` says."""

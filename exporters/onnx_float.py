@@ -46,8 +46,7 @@ class _Network:
         windows, layer = unfold_pooling(node, self.graph.shapes[source])
         if layer is node:
             return self.values[source], node
-        pool = {"kernel_shape": windows, "strides": windows}
-        return self.build.op("AveragePool", [self.values[source]], own(node, "pooled"), **pool), layer
+        return self.build.pooled(node, self.values[source], windows), layer
 
 
 def add_float_network(build: OnnxBuilder, graph: Graph, probes: ProbeNames, states: bool) -> None:
@@ -83,16 +82,7 @@ def _(node: Conv, network: _Network) -> str:
     if _passes_on(node):
         return network.values[source]
     value, node = network.pooled(node, source)
-    return network.build.op(
-        "Conv",
-        [value, *_parameters(node, network.build)],
-        own(node, "current"),
-        kernel_shape=list(node.weight.shape[2:]),
-        strides=list(node.stride),
-        pads=[*node.padding, *node.padding],
-        dilations=list(node.dilation),
-        group=node.groups,
-    )
+    return network.build.convolution(node, [value, *_parameters(node, network.build)])
 
 
 @_emit.register

@@ -75,8 +75,7 @@ def float_current(
         merged = build.integers([-1, *graph.shapes[origin]])
         source = build.op("Reshape", [values[origin], merged], own(port, "merged"))
         if windows != (1, 1):
-            pool = {"kernel_shape": windows, "strides": windows}
-            source = build.op("AveragePool", [source], own(port, "pooled"), **pool)
+            source = build.pooled(port, source, windows)
         weight = build.constant(own(port, "weight"), port.weight.astype(np.int8))
         real = build.op("Cast", [weight], own(port, "weight_float"), to=TensorProto.FLOAT)
         factor = -(times * math.prod(windows) << dynamics.FRACTION_BITS)
@@ -84,16 +83,6 @@ def float_current(
         inputs = [source, scaled]
         if not terms:
             inputs.append(build.constant(own(node, "offset"), np.broadcast_to(offset, shape[:1]).astype(np.float32)))
-        current = build.op(
-            "Conv",
-            inputs,
-            own(port, "current"),
-            kernel_shape=list(port.weight.shape[2:]),
-            strides=list(port.stride),
-            pads=[*port.padding, *port.padding],
-            dilations=list(port.dilation),
-            group=port.groups,
-        )
-        terms.append(current)
+        terms.append(build.convolution(port, inputs))
     target = build.op("Concat", [FRAMES_TB, build.integers(shape)], own(node, "shape"), axis=0)
     return build.op("Reshape", [build.added(terms, own(node, "summed")), target], own(node, "current"))
