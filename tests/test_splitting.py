@@ -116,13 +116,12 @@ def test_processes_give_what_one_process_gives(folder, kind, tmp_path):
     assert state(done) == state(opened(folder, kind).do(0, SAMPLES)) and not lines
 
 
-def kill_one_of(find, after=0.0):
+def kill_one_of(find):
     """Kill the first process that `find` gives, from a thread."""
 
     def kill():
         while not (found := find()):
             time.sleep(0.01)
-        time.sleep(after)
         os.kill(found[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill, daemon=True)

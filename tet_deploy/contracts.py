@@ -293,6 +293,21 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
     return array
 
 
+def check_shown(recording: Recording, frames: np.ndarray) -> None:
+    """See that frames [T, B, *shape] can be those of a recording.
+
+    Raises
+    ------
+    DataError
+        They have other steps or samples.
+    """
+    if frames.shape[:2] != (recording.steps, recording.samples):
+        raise DataError(
+            f"frames: must be those of the recording, {recording.steps} steps of {recording.samples} samples; "
+            f"got {frames.shape[0]} steps of {frames.shape[1]}."
+        )
+
+
 def check_samples(frame: np.ndarray, state: Mapping[str, np.ndarray]) -> None:
     """See that a frame [B, *shape] shows as many samples as a state holds.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
-def wilson(count: int, of: int, z: float = Z95) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson, JASA 22, 1927, p. 209): 95 % by default, from 0 for none and to 1 for all."""
-    p, spread = count / of, z * z / of
-    middle, half = p + spread / 2, z * math.sqrt(p * (1 - p) / of + spread / (4 * of))
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson, JASA 22, 1927, p. 209), from 0 for none and to 1 for all."""
+    p, spread = count / of, _Z95 * _Z95 / of
+    middle, half = p + spread / 2, _Z95 * math.sqrt(p * (1 - p) / of + spread / (4 * of))
     low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
     return max(0.0, low) if count else 0.0, min(1.0, high) if count < of else 1.0  # rounding would be beside the ends
 

@@ -42,10 +42,10 @@ def pooled_graph(rng):
     )
 
 
-def still_run(samples=4):
+def still_run():
     rng = np.random.default_rng(1)
     graph = pooled_graph(rng)
-    frames = np.repeat(rng.normal(size=(1, samples, 1, 4, 4)).astype(np.float32), 3, axis=0)
+    frames = np.repeat(rng.normal(size=(1, 4, 1, 4, 4)).astype(np.float32), 3, axis=0)
     return graph, ReferenceRuntime(graph).run(frames, probes="spikes"), frames
 
 

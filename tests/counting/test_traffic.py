@@ -106,10 +106,10 @@ def spikes_of(graph, frames, **given_spikes):
     return Recording(spikes=everything, readout=readout, runtime="by hand")
 
 
-def two_layers(encoding="analog"):
+def two_layers():
     return chain(
         [
-            Input(name="input", shape=(1, 4, 4), encoding=encoding),
+            Input(name="input", shape=(1, 4, 4)),
             Conv(name="conv", weight=ones(2, 1, 3, 3), padding=(1, 1)),
             LIF(name="lif"),
             Flatten(name="flatten"),

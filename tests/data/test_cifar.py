@@ -10,13 +10,13 @@ from tet_deploy.errors import DataError
 RNG = np.random.default_rng(0)
 
 
-def write_cifar10(root, per_file=4):
+def write_cifar10(root):
     folder = root / "cifar-10-batches-bin"
     folder.mkdir(parents=True)
     written = {}
     for name in (*(f"data_batch_{index}.bin" for index in range(1, 6)), "test_batch.bin"):
-        images = RNG.integers(0, 256, (per_file, 3, 32, 32)).astype(np.uint8)
-        labels = RNG.integers(0, 10, per_file)
+        images = RNG.integers(0, 256, (4, 3, 32, 32)).astype(np.uint8)
+        labels = RNG.integers(0, 10, 4)
         records = zip(labels.tolist(), images, strict=True)
         (folder / name).write_bytes(b"".join(bytes([label]) + image.tobytes() for label, image in records))
         written[name] = images, labels

@@ -23,10 +23,10 @@ def text(value):
     return b"T" + struct.pack("<i", len(value)) + value
 
 
-def python2_pickle(labels=LABELS, images=IMAGES, reconstruct=b"numpy.core.multiarray\n_reconstruct\n", dtype=b"u1"):
+def python2_pickle(reconstruct=b"numpy.core.multiarray\n_reconstruct\n", dtype=b"u1"):
     """A batch as its makers wrote it: Python 2, protocol 2, an array rebuilt by numpy.core.multiarray._reconstruct."""
     array = b"c" + reconstruct + b"cnumpy\nndarray\n" + b"K\x00\x85" + text(b"b") + b"\x87R"
-    shape = b"J" + struct.pack("<i", len(images)) + b"J" + struct.pack("<i", 3072) + b"\x86"
+    shape = b"J" + struct.pack("<i", len(IMAGES)) + b"J" + struct.pack("<i", 3072) + b"\x86"
     kind = (
         b"cnumpy\ndtype\n"
         + text(dtype)
@@ -35,8 +35,8 @@ def python2_pickle(labels=LABELS, images=IMAGES, reconstruct=b"numpy.core.multia
         + text(b"|")
         + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     )
-    state = b"(K\x01" + shape + kind + b"\x89" + text(images.tobytes()) + b"tb"
-    numbers = b"".join(b"K" + bytes([label]) for label in labels.tolist())
+    state = b"(K\x01" + shape + kind + b"\x89" + text(IMAGES.tobytes()) + b"tb"
+    numbers = b"".join(b"K" + bytes([label]) for label in LABELS.tolist())
     content = text(b"data") + array + state + text(b"labels") + b"](" + numbers + b"e"
     return b"\x80\x02}(" + content + text(b"batch_label") + text(b"training batch 1 of 5") + b"u."
 

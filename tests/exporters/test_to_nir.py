@@ -182,8 +182,11 @@ def test_a_line_is_written_in_squares(tmp_path):
         assert differing(graph, tmp_path / "net.nir", random_frames(graph, rng), "nir") == 0
 
 
-def image_network(*layers, shape=(2, 8, 6)):
-    rng, nodes = np.random.default_rng(1), [Input(name="input", shape=shape), *layers, LIF(name="lif"), Flatten(name="flat")]
+def image_network(*layers):
+    rng, nodes = (
+        np.random.default_rng(1),
+        [Input(name="input", shape=(2, 8, 6)), *layers, LIF(name="lif"), Flatten(name="flat")],
+    )
     size = int(np.prod(chain([*nodes[:-1], Flatten(name="flat"), Readout(name="readout")]).shapes["readout"]))
     weight = rng.integers(-8, 9, (5, size)).astype(np.float32) / 8
     return chain([*nodes, Linear(name="fc", weight=weight, bias=weight[:, 0]), Readout(name="readout")])

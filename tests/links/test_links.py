@@ -172,7 +172,7 @@ def test_a_planted_fault_is_no_equality(networks, frames):
     assert found.first_spike.neuron[0] == 0
 
 
-def other_frames(networks):
+def network_of_other_frames():
     from tet_deploy.testing import random_float_network
 
     return td.lower(random_float_network(np.random.default_rng(0)))
@@ -185,7 +185,7 @@ BAD = {
     "no such runtime": (lambda f, n: f"{f / 'int8.safetensors'}:gpu", ArgumentError, "does not run this network"),
     "floats on Lava": (lambda f, n: f"{f / 'float.safetensors'}:lava", ArgumentError, "does not run this network"),
     "a number": (lambda f, n: 3, ArgumentError, "must be a network, a torch model, or a path"),
-    "a network of other frames": (lambda f, n: other_frames(n), DataError, "must be of one network"),
+    "a network of other frames": (lambda f, n: network_of_other_frames(), DataError, "must be of one network"),
 }
 
 

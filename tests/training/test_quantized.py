@@ -30,11 +30,11 @@ def differing(expected, found):
     return sum(int((a != b).sum()) for a, b in pairs)
 
 
-def shaken(model, rng, by=2.0):
+def shaken(model, rng):
     """The model with its latent numbers moved by some integers, as training might."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += torch.from_numpy(rng.normal(0, by, parameter.shape)).to(parameter)
+            parameter += torch.from_numpy(rng.normal(0, 2, parameter.shape)).to(parameter)
     return model
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from tet_deploy.chips.limits import CLASSES, CORES, INPUT_AXONS, MEMORY, NEURONS, OUTPUT_AXONS
+from tet_deploy.chips.limits import CLASSES, CORES, INPUT_AXONS, MEMORY, OUTPUT_AXONS
 from tet_deploy.chips.resources import Resources
 from tet_deploy.chips.rules import RULES
 from tet_deploy.chips.splitting import Share
 from tet_deploy.layout import Table
-
-_LIMITS = (NEURONS, MEMORY, INPUT_AXONS, OUTPUT_AXONS, CLASSES)
 
 
 def resource_text(found: Resources, name: str) -> list[str | Table]:

@@ -52,6 +52,11 @@ _VARIED = {
 }
 
 
+def default_energy(input_policy: str) -> str:
+    """Name of the energy to quote where the network's input is counted so."""
+    return "dense_in" if input_policy == "dense" else "event"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policies:
     """Conventions that change the numbers, of all energies but `ann` and `rate`.

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tet_deploy.arguments import flag
-from tet_deploy.contracts import Frames, Recording, check_frames
+from tet_deploy.contracts import Frames, Recording, check_frames, check_shown
 from tet_deploy.counting import energies
-from tet_deploy.counting.conventions import Policies
+from tet_deploy.counting.conventions import Policies, default_energy
 from tet_deploy.counting.model import EnergyReport, energy_names, priced_layers, tallied
 from tet_deploy.counting.tables import Chosen, EnergyTable, choose
 from tet_deploy.counting.totals import Totals
@@ -113,11 +113,7 @@ def counted_each(
         still=still,
     )
     frames = check_frames(frames, graph.input.shape, graph.input.encoding)
-    if frames.shape[:2] != (recording.steps, recording.samples):
-        raise DataError(
-            f"frames: must be those of the recording, {recording.steps} steps of {recording.samples} samples; "
-            f"got {frames.shape[0]} steps of {frames.shape[1]}."
-        )
+    check_shown(recording, frames)
     if still == "once" and (frames != frames[:1]).any():
         raise DataError("frames: change over time, so no layer can be computed once. Leave out still='once'.")
     starts = range(0, recording.samples, _SAMPLES_AT_ONCE)
@@ -147,8 +143,7 @@ def _report(
         return tuple(int(total) for total in (np.vstack([spent, spent.sum(axis=0)]) ** 2).sum(axis=1))
 
     names = {table.name: energy_names(table, policies, totals) for table in tables}
-    default = "dense_in" if policies.input == "dense" else "event"
-    behind = energies.terms(default, priced_layers(totals, macs), tables[0], policies)
+    behind = energies.terms(default_energy(policies.input), priced_layers(totals, macs), tables[0], policies)
     parts = (energies.MACS, energies.ADDITIONS)
     operations = np.stack([energies.counted(behind, part, column).sum(axis=0) for part in parts])  # [2, T, B]
     each = np.column_stack([*operations.sum(axis=1), np.ones(totals.samples, np.int64)])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tet_deploy.counting import energies
-from tet_deploy.counting.conventions import ENERGIES, PARTS, VARIANTS, WORDS, Policies
+from tet_deploy.counting.conventions import ENERGIES, PARTS, VARIANTS, WORDS, Policies, default_energy
 from tet_deploy.counting.tables import EnergyTable
 from tet_deploy.counting.totals import Totals
 from tet_deploy.errors import ArgumentError, DataError
@@ -91,7 +91,7 @@ class EnergyReport:
     @property
     def default(self) -> str:
         """The energy to quote: 'dense_in' for images, 'event' for event frames, unless the policy says otherwise."""
-        return "dense_in" if self.policies.input == "dense" else "event"
+        return default_energy(self.policies.input)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,9 +159,7 @@ class EnergyReport:
 
     def multiplications(self, input_policy: str) -> np.ndarray:
         """Multiply-accumulates with the network's input counted 'dense' or by 'event': int64 [L, T], summed over samples."""
-        return energies.counted(
-            self.terms("dense_in" if input_policy == "dense" else "event")[0], energies.MACS, self.column
-        )
+        return energies.counted(self.terms(default_energy(input_policy))[0], energies.MACS, self.column)
 
     def additions(self) -> np.ndarray:
         """Synaptic additions: int64 [L, T], summed over samples."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tet_deploy.contracts import Frames, Progress, Recording, network_frames
+from tet_deploy.contracts import Frames, Progress, Recording, check_shown, network_frames
 from tet_deploy.debugging import causes
 from tet_deploy.debugging.first import First, first_difference
 from tet_deploy.debugging.hypotheses import guesses, steps_of
@@ -30,6 +30,7 @@ from tet_deploy.units import along, threshold, unit
 
 _NEGLIGIBLE = 1e-6  # of a threshold
 FLOAT_ROUNDING = 1e-4  # of a threshold: what float32 sums off the grid may be off by
+_ROWS = 12  # of the table of causes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +186,7 @@ def _is_deployable(graph: Graph) -> bool:
 
 
 def _check(graph: Graph, found: Recording, frames: np.ndarray) -> None:
-    if found.readout.shape[:2] != frames.shape[:2]:
-        raise DataError(
-            f"frames: must be those of the recording, {found.steps} steps of {found.samples} samples; got "
-            f"{frames.shape[0]} steps of {frames.shape[1]}."
-        )
+    check_shown(found, frames)
     for node in graph.of_kind(Spiking):
         if node.name not in found.spikes or node.name not in found.potentials:
             raise DataError(f"recording: lacks spikes or potentials of {node.name!r}. Run with probes='all'.")
@@ -267,11 +264,11 @@ def _cause(
     return Cause(node=node.name, cause=cause, share=share, flips=flips, error=error, ran=ran, detail=detail, mend=mend)
 
 
-def cause_table(diagnosis: Diagnosis, most: int = 12) -> Table:
+def cause_table(diagnosis: Diagnosis) -> Table:
     """The causes as a table, the most telling first."""
     rows = [
         (cause.node, cause.named, f"{cause.share:.0%}", f"{cause.flips:,}", f"{cause.error:.2g}")
-        for cause in diagnosis.causes[:most]
+        for cause in diagnosis.causes[:_ROWS]
     ]
     title = f"Why they differ: {sum(diagnosis.flips.values()):,} of {diagnosis.values:,} spikes differ by themselves"
     return Table(title, ("population", "cause", "explains", "spikes", "error / threshold"), rows, text=("cause",))

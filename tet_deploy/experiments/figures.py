@@ -52,14 +52,11 @@ def save_figure(draw: Callable[[Figure], None], path: Path, size: tuple[float, f
             figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": _CREATOR})
 
 
-def band(
-    ax: Axes, x: Sequence[float] | np.ndarray, summary: dict[str, Any], scale: float = 1.0, *, fill: bool = True, **line: Any
-) -> None:
+def band(ax: Axes, x: Sequence[float] | np.ndarray, summary: dict[str, Any], scale: float, **line: Any) -> None:
     """A line through the means of `over_seeds`, and a band of one spread around it."""
     mean, spread = scale * np.asarray(summary["mean"]), scale * np.asarray(summary["std"])
     ax.plot(x, mean, **line)
-    if fill:
-        ax.fill_between(x, mean - spread, mean + spread, color=line["color"], alpha=0.15, linewidth=0)
+    ax.fill_between(x, mean - spread, mean + spread, color=line["color"], alpha=0.15, linewidth=0)
 
 
 def categories(

@@ -8,6 +8,7 @@ from tet_deploy.reporting.units import percent
 
 _SIDE, _LEFT, _TOP = 340, 34, 20
 _LABELLED, _NUMBERED = 40, 14  # classes up to which rows have labels, and squares numbers
+_TOLD = 5  # pairs that words name
 
 
 def confusion_plot(confusion: np.ndarray) -> str:
@@ -38,10 +39,10 @@ def confusion_plot(confusion: np.ndarray) -> str:
     return f'<svg role="img" aria-label="{alt}" viewBox="0 0 {_LEFT + _SIDE + 2} {_TOP + _SIDE + 2}">{"".join(parts)}</svg>'
 
 
-def most_confused(confusion: np.ndarray, most: int = 5) -> list[str]:
+def most_confused(confusion: np.ndarray) -> list[str]:
     """The pairs that were taken for each other most often, in words."""
     wrong = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
-    pairs = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = np.argsort(-wrong, axis=None, kind="stable")[:_TOLD]
     rows, columns = np.unravel_index(pairs, wrong.shape)
     return [
         f"{true} as {decided}: {wrong[true, decided]:,} of {confusion[true].sum():,}"

@@ -75,7 +75,7 @@ def plant_wrap(rng) -> Planted | None:
     sums = evaluate(inside, [frames.reshape(-1, *graph.input.shape) * graph.input.quantization.scale], {})
     if np.abs(sums).max() <= LARGEST_SYNAPTIC_SUM:
         return None
-    return _against_real(graph, frames, population.name, causes.WRAP, population.name)
+    return _against_real(graph, frames, population.name, causes.WRAP)
 
 
 def plant_saturation(rng) -> Planted | None:
@@ -90,9 +90,9 @@ def plant_saturation(rng) -> Planted | None:
     )
     graph = graph.replace({node.name: sinking})
     frames = random_frames(graph, rng, steps=24, samples=2)
-    return _against_real(graph, frames, node.name, causes.SATURATION, node.name)
+    return _against_real(graph, frames, node.name, causes.SATURATION)
 
 
-def _against_real(graph, frames, population, cause, node) -> Planted | None:
+def _against_real(graph, frames, node, cause) -> Planted | None:
     real = in_real_numbers(graph)
     return Planted(expected=real, found=td.run(graph, frames), frames=frames, described=graph, node=node, cause=cause)
