@@ -20,7 +20,7 @@ try:
     from onnx import helper
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
-        "exporting to ONNX needs the package onnx. Install it: pip install 'tet_deploy[onnx]'."
+        "exporting to ONNX needs the package onnx. Install it: pip install 'tet-deploy[onnx]'."
     ) from error
 
 from tet_deploy._version import __version__

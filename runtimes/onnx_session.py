@@ -51,7 +51,7 @@ try:
     import onnxruntime
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
-        "running ONNX files needs the package onnxruntime. Install it: pip install 'tet_deploy[onnx]'."
+        "running ONNX files needs the package onnxruntime. Install it: pip install 'tet-deploy[onnx]'."
     ) from error
 
 LARGEST_FILE_BYTES = 2**31 - 1  # protobuf's limit

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tet_deploy.errors import ArgumentError, ArtifactError
-from tet_deploy.experiments import EXPERIMENTS, Setting, figures, function, run_experiment
+from tet_deploy.experiments import EXPERIMENTS, Setting, function, run_experiment
 from tet_deploy.experiments.outcome import write_outcome
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -108,10 +108,10 @@ def test_a_wrong_request_stops_before_training(arguments, error, message, tmp_pa
         run_experiment(**{"out": tmp_path, "progress": never, **arguments})
 
 
-def test_missing_matplotlib_is_said_before_training(monkeypatch):
+def test_missing_matplotlib_is_said_before_training(monkeypatch, tmp_path):
     """The error names the extra that installs it."""
     from tet_deploy.errors import MissingDependencyError
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingDependencyError, match=r"tet-deploy\[experiments\]"):
-        figures.require_matplotlib()
+    with pytest.raises(MissingDependencyError, match=r"tet-deploy\[report\]"):
+        run_experiment("table4", out=tmp_path, progress=lambda done, total: pytest.fail("it trained"))

@@ -110,4 +110,4 @@ def test_without_torch_the_extra_is_named(statement):
     program = f"import sys; sys.modules['torch'] = None; from tet_deploy.models import MODELS, build; {statement}"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert found.stderr.splitlines()[-1].startswith("tet_deploy.errors.MissingDependencyError: ")
-    assert "pip install 'tet_deploy[train]'" in found.stderr
+    assert "pip install 'tet-deploy[train]'" in found.stderr

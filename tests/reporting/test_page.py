@@ -1,8 +1,8 @@
-import builtins
 import csv
 import dataclasses
 import json
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,7 +17,7 @@ from tet_deploy.intervals import wilson
 from tet_deploy.ir.certificates import certificate_rows
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
-from tet_deploy.reporting import ReportData, SampleView, firing_rates, membranes, write_report
+from tet_deploy.reporting import ReportData, SampleView, check_report_path, firing_rates, membranes, write_report
 from tet_deploy.reporting.called import REFERENCE
 from tet_deploy.reporting.page import render_page
 from tet_deploy.runtimes.reference import ReferenceRuntime
@@ -309,16 +309,10 @@ def test_bad_input(tmp_path):
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
-def test_missing_library_names_the_extra(library, monkeypatch):
-    """Without matplotlib or jinja2 the error says what to install."""
+def test_missing_library_names_the_extra(library, monkeypatch, tmp_path):
+    """Without matplotlib or jinja2 the error says what to install, before anything is run and where a page is drawn."""
     data = full_data()
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.split(".")[0] == library:
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingDependencyError, match=rf"{library}.*tet_deploy\[report\]"):
-        render_page(data)
+    monkeypatch.setitem(sys.modules, library, None)
+    for work in (lambda: render_page(data), lambda: check_report_path(tmp_path / "report.html")):
+        with pytest.raises(MissingDependencyError, match=rf"{library}.*tet-deploy\[report\]"):
+            work()

@@ -230,7 +230,7 @@ def _tonic_dataset(name: str, about: EventSet, root: Path, part: str) -> Any:
     try:
         from tonic import datasets
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("event data need tonic. Install it with: pip install 'tet_deploy[events]'") from error
+        raise MissingDependencyError("event data need tonic. Install it with: pip install 'tet-deploy[events]'") from error
     base = getattr(datasets, about.tonic)
     offline = type(base.__name__, (base,), {"_check_exists": lambda self: True})  # tonic names the folder by the class
     keywords = {} if len(about.samples) == 1 else {"train": part == "train"}

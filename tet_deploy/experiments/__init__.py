@@ -12,9 +12,9 @@ from pathlib import Path
 from tet_deploy.arguments import nearest
 from tet_deploy.contracts import Progress
 from tet_deploy.errors import ArgumentError
-from tet_deploy.experiments import figures
 from tet_deploy.experiments.outcome import Outcome, make_folder, write_outcome
 from tet_deploy.experiments.setting import Setting
+from tet_deploy.reporting.figures import need
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run_experiment(
     if seeds < 1:
         raise ArgumentError(f"seeds: must be at least 1; got {seeds}.")
     setting = Setting(data=data or EXPERIMENTS[name].data, seeds=tuple(range(seeds)), epochs=epochs)
-    figures.require_matplotlib()  # what can be missing is looked for before minutes of training
+    need("matplotlib")  # what can be missing is looked for before minutes of training
     experiment = function(name)
     from tet_deploy.training.recipes import load_recipe
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from tet_deploy.counting import WORDS
 from tet_deploy.energy_curve import Course
 from tet_deploy.errors import DataError
-from tet_deploy.experiments.figures import COLORS, FIGURE, GREY, require_matplotlib, save_figure
+from tet_deploy.experiments.figures import COLORS, FIGURE, GREY, save_figure
 from tet_deploy.files import check_writable
+from tet_deploy.reporting.figures import need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ _PALETTE = (COLORS["tet"], COLORS["sdt"], COLORS["switch"], GREY)
 
 def check_figure(path: Path) -> None:
     """See before long work that a figure can be drawn and written there."""
-    require_matplotlib()
+    need("matplotlib")
     check_writable(path, FIGURE)
 
 

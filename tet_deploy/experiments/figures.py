@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tet_deploy.errors import MissingDependencyError
 from tet_deploy.files import Kind, head, written_whole
 from tet_deploy.reporting.figures import STYLE
 
@@ -22,16 +21,6 @@ _CREATOR = "tet_deploy"
 FIGURE = Kind("an experiment's figure", lambda path: f"<dc:title>{_CREATOR}</dc:title>".encode() in head(path))
 
 _STYLE = STYLE | {"grid.color": "#e5e7eb"}
-
-
-def require_matplotlib() -> None:
-    """Raise a MissingDependencyError where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401  # only whether it is there
-    except ImportError as error:
-        raise MissingDependencyError(
-            "experiments need matplotlib, which is not installed. Run: pip install 'tet-deploy[experiments]'"
-        ) from error
 
 
 def save_figure(draw: Callable[[Figure], None], path: Path, size: tuple[float, float]) -> None:

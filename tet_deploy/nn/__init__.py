@@ -5,7 +5,7 @@ from tet_deploy.errors import MissingDependencyError
 try:
     import torch  # noqa: F401  # models, training and tracing import this package first: here they hear what to install
 except ModuleNotFoundError as error:
-    raise MissingDependencyError("models, training and tracing need torch. Run: pip install 'tet_deploy[train]'") from error
+    raise MissingDependencyError("models, training and tracing need torch. Run: pip install 'tet-deploy[train]'") from error
 
 from tet_deploy.nn.backends import use_backend
 from tet_deploy.nn.fire_sum import fire_sum

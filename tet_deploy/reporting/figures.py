@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import re
@@ -64,11 +65,10 @@ def render(name: str, alt: str, draw: Callable[[Figure], None], height: float, w
     MissingDependencyError
         matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib") from error
+    need("matplotlib")
+    import matplotlib
+    from matplotlib.figure import Figure
+
     text = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -107,9 +107,21 @@ def _begin(text: str, most: int) -> str:
     return "".join(sign for sign, end in zip(text, ends, strict=True) if end <= most)
 
 
-def missing(library: str) -> MissingDependencyError:
-    """The error for a library that reports need."""
-    return MissingDependencyError(f"reports need {library}, which is not installed. Run: pip install 'tet_deploy[report]'")
+def need(*libraries: str) -> None:
+    """See that the libraries which figures and pages need are installed.
+
+    Raises
+    ------
+    MissingDependencyError
+        Names the first that is not, and the extra that brings it.
+    """
+    for library in libraries:
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"figures and reports need {library}, which is not installed. Run: pip install 'tet-deploy[report]'"
+            ) from error
 
 
 def _inline(svg: str, name: str, alt: str) -> str:

@@ -14,7 +14,7 @@ from tet_deploy.files import Kind, begins_with, check_writable, head, written_wh
 from tet_deploy.reporting.called import called
 from tet_deploy.reporting.contents import contents, mismatched
 from tet_deploy.reporting.data import ReportData
-from tet_deploy.reporting.figures import missing
+from tet_deploy.reporting.figures import need
 from tet_deploy.reporting.units import percent, significant
 
 # Pages and numbers of version 0.1 are known by their titles.
@@ -28,10 +28,13 @@ def check_report_path(path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    MissingDependencyError
+        matplotlib or jinja2 is not installed.
     ArtifactError
         The name does not end in .html, the folder cannot be written to, or something else lies there, or where its numbers
         will.
     """
+    need("matplotlib", "jinja2")
     path = Path(path)
     if path.suffix not in (".html", ".htm"):
         raise ArtifactError(f"{path}: a report's name must end in .html; its .json and .csv get the same name.")
@@ -59,9 +62,7 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
-    MissingDependencyError
-        matplotlib or jinja2 is not installed.
-    ArtifactError
+    MissingDependencyError, ArtifactError
         See `check_report_path`.
     DataError
         Parts of the data do not fit each other.
@@ -89,11 +90,10 @@ def _tall(figure: str) -> bool:
 
 def render_page(data: ReportData) -> str:
     """The HTML of the page."""
-    try:
-        import jinja2
-        from markupsafe import Markup, escape
-    except ImportError as error:
-        raise missing("jinja2") from error
+    need("jinja2")
+    import jinja2
+    from markupsafe import Markup, escape
+
     folder = files("tet_deploy.reporting").joinpath("template")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),

@@ -24,7 +24,7 @@ else:
     try:
         import tomli as tomllib
     except ModuleNotFoundError as error:
-        raise ArgumentError("recipes need tomli in Python 3.10. Run: pip install 'tet_deploy[train]'") from error
+        raise ArgumentError("recipes need tomli in Python 3.10. Run: pip install 'tet-deploy[train]'") from error
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant")
