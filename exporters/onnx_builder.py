@@ -47,13 +47,17 @@ class OnnxBuilder:
         return output
 
     def drop_unused(self) -> None:
-        """Leave out the operators whose values nobody uses, neither an output nor another operator nor a branch of one."""
+        """Leave out what nobody uses, neither an output nor another operator nor a branch of one: operators and constants.
+
+        ONNX Runtime warns of each constant that a session would not need.
+        """
         used, kept = {value.name for value in self.outputs}, []
         for node in reversed(self.nodes):
             if used.intersection(node.output):
                 kept.append(node)
                 used |= _read_by(node)
         self.nodes = kept[::-1]
+        self.constants = {name: array for name, array in self.constants.items() if name in used}
 
     def mean_over_time(self, value: str, output: str) -> str:
         """The mean of a value over its first axis."""

@@ -16,7 +16,9 @@ def test_a_quantized_network_shows_its_calibration():
     graph = random_float_network(rng, encoding="events", layers=1)
     frames = random_frames(graph, rng, steps=4, samples=8)
     table = calibration_table(td.quantize(graph, frames).metadata)
-    assert table.title == f"Calibrated on input: 0 to {frames.max():g} in 8 samples, 0.00% clipped"
+    assert table.title.startswith(f"Calibrated on input: 0 to {frames.max():g} in 8 samples, 0.00% clipped; ")
+    said = {part.partition(": ")[0] for part in table.title.split("; ")[1:]}
+    assert said == {"differs", "at threshold"} < set(table.columns)
     assert [row[0] for row in table.rows] == ["layer0.lif", "readout"]
     assert table.rows[0][-1].endswith("%") and table.rows[1][-1] == "-"
 

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,9 +12,16 @@ import pytest
 from tet_deploy.cli import COMMANDS
 from tet_deploy.ir.nodes import KINDS
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+_INSTALL = re.compile(r"`pip\s+install\s+'tet-deploy\[([\w,]+)\]'([^`]*)`")
+NEEDY = [page for page in PAGES if _INSTALL.search(page.read_text(encoding="utf-8")[:800])]  # they say so in their heads
 PACKAGES = {"tet_deploy": "tet_deploy", "nn": "tet_deploy.nn", "training": "tet_deploy.training", "data": "tet_deploy.data"}
 
 
@@ -25,12 +33,23 @@ def _of_site(name):
     return module
 
 
+def _name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def _extras():
+    """Names of the packages that the base and each extra bring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {"base": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: [re.match(r"[\w-]+", line)[0] for line in lines] for extra, lines in asked.items()}
+
+
 def _prose(path):
     """What a page says outside its code."""
     return re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", PAGES, ids=_name)
 def test_links_lead_to_files_of_the_repository(path):
     """As a forge shows the page: files from where it lies, anchors to headings that are there."""
     for target in re.findall(r"\]\(([^)\s]+)\)", _prose(path)):
@@ -44,6 +63,20 @@ def test_links_lead_to_files_of_the_repository(path):
             assert anchor in {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}, (
                 target
             )
+
+
+@pytest.mark.parametrize("path", NEEDY, ids=_name)
+def test_a_page_says_what_its_code_needs(path):
+    """Who installs what the head of a page names has every package that its code imports, data of the page's too."""
+    text = path.read_text(encoding="utf-8")
+    extras, others = _INSTALL.search(text).groups()
+    given = [*_extras()["base"], *(name for extra in extras.split(",") for name in _extras()[extra]), *others.split()]
+    code = ast.parse("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+    imports = {alias.name for node in ast.walk(code) if isinstance(node, ast.Import) for alias in node.names}
+    imports |= {node.module for node in ast.walk(code) if isinstance(node, ast.ImportFrom)}
+    imports |= {"sklearn"} if re.search(r'(load\(|data=)"(event-)?digits"', text) else set()
+    needed = {name.partition(".")[0] for name in imports} - {*sys.stdlib_module_names, "tet_deploy"}
+    assert {"scikit-learn" if name == "sklearn" else name for name in needed} <= set(given)
 
 
 def test_every_page_has_a_place_in_the_navigation():

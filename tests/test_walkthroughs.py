@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tet_deploy.exporters.onnx_texts import metadata_for_people
 from tet_deploy.onnx_file import metadata_of
 
 pytest.importorskip("sklearn")
+torch = pytest.importorskip("torch")
 DOCS = Path(__file__).parents[1] / "docs"
 VERSIONS = Path(__file__).parent / "versions" / "v0_1"
 PAGES = {
@@ -74,10 +76,11 @@ def _run_all(page: str) -> dict:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_network_trained_elsewhere_comes_to_lava_with_equal_spikes(page, tmp_path, monkeypatch, lava_python):
+def test_a_network_trained_elsewhere_comes_to_lava_with_equal_spikes(page, tmp_path, monkeypatch, lava_python, request):
     """The page's own code trains, traces, quantizes and exports, and what it proves holds."""
     if importlib.util.find_spec(PAGES[page]) is None:
         pytest.skip(f"needs {PAGES[page]}: pip install --no-deps -r benchmarks/requirements.txt")
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     monkeypatch.chdir(tmp_path)
     Path(".venv-lava").symlink_to(lava_python.path.parents[1])
     found = _run_all(page)

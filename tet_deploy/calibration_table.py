@@ -15,6 +15,10 @@ _COLUMNS = {  # of the metadata -> column, and how it is written
     "clipped_weights": ("clipped weights", "{:.2%}"),
     "clipped_biases": ("clipped biases", "{:.2%}"),
 }
+_MEANT = (
+    "; differs: of its spikes, or decisions, from the float population's on the same input; at threshold: of its float "
+    "potentials, where the chip's > and >= differ"
+)
 
 
 def calibration_table(metadata: Mapping[str, str]) -> Table | None:
@@ -37,7 +41,7 @@ def calibration_table(metadata: Mapping[str, str]) -> Table | None:
         f"{number_text(entry.get('samples'), '{:,}')} samples, {number_text(entry.get('clipped'), '{:.2%}')} clipped"
         for name, entry in seen.items()
     )
-    title = f"Calibrated on {frames}" if frames else "Calibrated"
+    title = (f"Calibrated on {frames}" if frames else "Calibrated") + _MEANT
     return Table(
         title, ("population", "scale", *(column for column, _ in _COLUMNS.values()), "rounding, of the threshold"), rows
     )

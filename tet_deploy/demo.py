@@ -339,6 +339,7 @@ def _write_report(
         accuracy_of=result.accuracy_of,
         accuracy_counts={"trained": decided["folded"].samples, **{name: found.samples for name, found in decided.items()}},
         confusion=confused,
+        confusion_of="int8_reference",
         accuracy_by_step={name.upper(): values for name, values in result.accuracy_by_step.items()},
         firing_rates=firing_rates(result.energy),
         membranes=potentials,

@@ -352,13 +352,14 @@ def report(
     reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
     links = [compared(pair, batches, known, progress=progress) for pair in pairs]
     data = reporting.ReportData(
-        title=f"tet_deploy: {cut(graph.metadata.get('model', 'network'))}",
+        title=f"tet_deploy: {cut(graph.metadata.get('model') or graph.metadata.get('source') or 'network')}",
         provenance=reporting.provenance(graph, command),
         samples=samples or f"{len(batches):,} samples",
         accuracy={reference: by_step[-1]} if by_step else {},
         accuracy_counts={reference: decided.samples} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},
         confusion=confused,
+        confusion_of=reference,
         firing_rates=reporting.firing_rates(spent),
         membranes=potentials,
         chain=[link_values(link) for link in links],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tet_deploy.contracts import Recording
 from tet_deploy.counting import WORDS, Price, break_even, energy_table, estimate, summary_table
+from tet_deploy.counting.as_table import rate_table
 from tet_deploy.counting.bootstrap import intervals
 from tet_deploy.counting.conventions import MEANINGS
 from tet_deploy.counting.extras import extras
@@ -116,6 +117,16 @@ def test_the_break_even_rate_is_where_both_networks_cost_the_same():
     assert break_even(estimate(*binary_run())).network == (None, None)
     with pytest.raises(ArgumentError, match="break-even rate: is of synapses alone; got 'full'"):
         break_even(estimate(*sew_run()), "full")
+
+
+@pytest.mark.parametrize("sums", ["added", "multiplied"])
+@pytest.mark.parametrize("first", [1, 40])
+def test_what_stands_for_a_rate_is_explained(sums, first):
+    """The title tells of each word in the table that is no number, and of no other."""
+    graph, recording, frames = sew_run()
+    found = rate_table(estimate(graph, recording, frames * first, sums=sums))
+    shown = {cell for row in found.rows for cell in row[1:] if not cell.endswith("%")}
+    assert shown and {part.partition(": ")[0] for part in found.title.split("; ")[1:]} == shown
 
 
 @settings(max_examples=30, deadline=None)

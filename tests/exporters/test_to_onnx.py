@@ -11,7 +11,8 @@ from onnx.reference import ReferenceEvaluator
 from tet_deploy.errors import ArgumentError, ArtifactError, GraphError
 from tet_deploy.exporters.to_onnx import to_onnx
 from tet_deploy.ir.graph import Graph, chain
-from tet_deploy.ir.nodes import LIF, Input, Linear, Quantization, Readout
+from tet_deploy.ir.nodes import LIF, AvgPool, Conv, Flatten, Input, Linear, Quantization, Readout
+from tet_deploy.passes import fold_pooling, quantize
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
@@ -41,6 +42,26 @@ def _linear_network(
             Readout(name="readout", quantization=unit),
         ]
     )
+
+
+def _pooled(rng: np.random.Generator) -> Graph:
+    """Float: an average pool that was folded into a linear layer."""
+    kernel, weight = (rng.integers(-8, 9, shape).astype(np.float32) / 8 for shape in ((2, 2, 1, 1), (3, 8)))
+    nodes = [Input(name="input", shape=(2, 4, 4), encoding="events"), Conv(name="conv", weight=kernel), LIF(name="lif")]
+    nodes += [AvgPool(name="pool", kernel=(2, 2), stride=(2, 2)), Flatten(name="flatten"), Linear(name="fc", weight=weight)]
+    return fold_pooling(chain([*nodes, Readout(name="readout")]))
+
+
+def _quantized_pool(rng: np.random.Generator) -> Graph:
+    graph = _pooled(rng)
+    return quantize(graph, random_frames(graph, rng))
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    """Names of the values that operators and branches take."""
+    inner = (attribute.g for node in graph.node for attribute in node.attribute)
+    taken = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    return taken.union(*(_read(branch) for branch in inner))
 
 
 @pytest.mark.parametrize("probes", ["none", "spikes", "all"])
@@ -183,6 +204,14 @@ def test_what_a_scan_takes_is_declared(make, tmp_path):
     shapes = [graph.shapes[node.name] for node in graph.of_kind(LIF)]
     wanted = [(*shape[1:], shape[0]) if graph.is_quantized else shape for shape in shapes]
     assert taken == [["T", "B", *shape] for shape in wanted]
+
+
+@pytest.mark.parametrize("make", [*MAKERS, _pooled, _quantized_pool])
+@pytest.mark.parametrize("probes", ["none", "all"])
+def test_a_file_holds_nothing_that_is_not_used(make, probes, tmp_path):
+    """Each constant is read, in a branch perhaps; ONNX Runtime warns of others, as of the shape of a flatten that went."""
+    model = onnx.load(to_onnx(make(np.random.default_rng(4)), tmp_path / "net.onnx", probes=probes))
+    assert {constant.name for constant in model.graph.initializer} <= _read(model.graph)
 
 
 @pytest.mark.parametrize("make", MAKERS)

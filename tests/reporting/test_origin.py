@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 
+from tet_deploy.pipeline import report
 from tet_deploy.reporting import origin, provenance
-from tet_deploy.testing import random_quantized_network
+from tet_deploy.testing import random_frames, random_quantized_network
 
 
 def test_metadata_take_no_place_of_what_is_known():
@@ -12,3 +14,15 @@ def test_metadata_take_no_place_of_what_is_known():
     assert (found.pop("network"), found.pop("version")) == (graph.digest(), origin()["version"])
     assert found.pop("made").endswith(" UTC")
     assert found == {"data": "x" * 197 + "...", "a\\u202e": "b"}
+
+
+@pytest.mark.parametrize(
+    ("said", "title"), [({"model": "vgg", "source": "Net"}, "vgg"), ({"model": "", "source": "Net"}, "Net"), ({}, "network")]
+)
+def test_a_page_is_called_by_its_model(said, title, tmp_path):
+    """Else by the class that was traced."""
+    rng = np.random.default_rng(0)
+    graph = random_quantized_network(rng).with_metadata(**said)
+    frames = random_frames(graph, rng, steps=2, samples=1)
+    page = report(graph, frames, path=tmp_path / "report.html", runtimes=["reference"])
+    assert f"<h1>tet_deploy: {title}</h1>" in page.read_text()

@@ -193,7 +193,10 @@ def test_the_confusion_matrix_shows_each_pair_that_occurred():
     page = render_page(full_data())
     assert len(re.findall(r"class \d decided as \d:", page)) == 4
     assert "class 2 decided as 0: 2 of 9" in page and "Most often: 2 as 0: 2 of 9 (22.2 %); 0 as 1: 1 of 6 (16.7 %)." in page
+    assert "Columns: the decision. Most" in page
     right = np.diag([3, 4])
+    page = render_page(ReportData(title="t", confusion=right, confusion_of="int8_reference"))
+    assert "Columns: the decision (int8, reference runtime). None" in page
     assert "None was taken for another." in render_page(ReportData(title="t", confusion=right))
     assert "1 as 0" in render_page(ReportData(title="t", confusion=np.array([[1000, 0], [100, 0]])))
 
@@ -237,6 +240,12 @@ def test_comparing_nothing_is_no_pass():
     counts = {"spikes": 0, "potentials": 0, "readout": 0, "compared": 0}
     page = render_page(ReportData(title="t", mismatches={"lava": counts}))
     assert "PASS" not in page and "FAIL: nothing compared" in page
+
+
+@pytest.mark.parametrize(("name", "written"), [("a.b", '<span class="whole">a.b</span>'), ("a." * 11, "a.<wbr>" * 11)])
+def test_short_names_stay_on_a_line(name, written):
+    """A long one may break behind its dots."""
+    assert f'<th scope="row">{written}</th>' in render_page(full_data(name))
 
 
 def test_names_are_escaped_everywhere():

@@ -13,6 +13,9 @@ from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.layout import Table
 
+# What stands in place of a break-even rate, in the order of the title's words.
+_NO_RATE = {"any": "at every rate it costs less", "none": "at no rate does it cost less", "-": "nothing to compare with"}
+
 
 def energy_table(report: EnergyReport, samples: str = "") -> Table:
     """The named energies of one inference, by each table; `samples` says of which samples."""
@@ -60,6 +63,7 @@ def rate_table(report: EnergyReport) -> Table | None:
     columns = ["rate"] if alike else [f"rate by {priced.table.label}" for priced in measured]
     columns += [f"break-even by {priced.table.label}" for priced in report.by_table]
     title = f"Firing rate, weighted by synapses, and the one at which it costs as much as '{WORDS['ann']}'"
+    title += "".join(f"; {word}: {meaning}" for word, meaning in _NO_RATE.items() if any(word in row[1:] for row in rows))
     return Table(title, ("fed by spikes", *columns), rows) if rows else None
 
 

@@ -94,6 +94,8 @@ class ReportData:
         Per stage the number of those samples, for the 95 % interval of its accuracy (Wilson).
     confusion
         How many samples of which class the network that was run decided as which: int64 [true class, decision].
+    confusion_of
+        The stage whose decisions these are.
     accuracy_by_step
         Per training method, accuracy if the decision is taken after step 1..T, in [0, 1].
     firing_rates
@@ -137,6 +139,7 @@ class ReportData:
     accuracy_of: Mapping[str, str] = field(default_factory=dict)
     accuracy_counts: Mapping[str, int] = field(default_factory=dict)
     confusion: np.ndarray | None = None
+    confusion_of: str = ""
     accuracy_by_step: Mapping[str, Sequence[float]] = field(default_factory=dict)
     firing_rates: Mapping[str, float] = field(default_factory=dict)
     membranes: Mapping[str, Membrane] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.figures import need
 from tet_deploy.reporting.units import percent, significant
 
+SHORT = 20  # characters of a name that stand on one line of any table, on a phone and on paper too
 # Pages and numbers of version 0.1 are known by their titles.
 _GENERATOR, _TITLE = b'<meta name="generator" content="tet_deploy">', b"<title>tet_deploy: "
 PAGE = Kind("a report of tet_deploy", lambda path: any(mark in head(path) for mark in (_GENERATOR, _TITLE)))
@@ -106,7 +107,9 @@ def render_page(data: ReportData) -> str:
         "percent": percent,
         "significant": significant,
         "mismatched": mismatched,
-        "breakable": lambda name: Markup(str(escape(name)).replace(".", ".<wbr>")),
+        "breakable": lambda name: Markup(
+            f'<span class="whole">{escape(name)}</span>' if len(name) <= SHORT else str(escape(name)).replace(".", ".<wbr>")
+        ),
         "called": called,
         "tall": _tall,
         "sentence": lambda text: text[:1].upper() + text[1:],

@@ -23,10 +23,10 @@ def _find(graph: Graph, chip: Chip) -> Iterator[Strike]:
 LATENCY = Rule(
     name="latency",
     says="Synapses cost one step each, so that a shorter branch waits in relays for a longer one.",
-    why="Spikes of two steps would meet in one neuron, and the network would compute something else without a word.",
+    why="Spikes of a shorter branch would meet those of another step; relays, which the exporter adds, hold them back.",
     source="lava-nc 0.10 (order within a step)",
     published=True,
-    way_out="None is needed: the exporter balances branches. Blocks of fewer layers, or shortcuts with a layer, wait less.",
+    way_out="None is needed. Blocks of fewer layers, or shortcuts with a layer, take fewer relays.",
     chips=("loihi1", "loihi2"),
     find=_find,
 )
