@@ -72,11 +72,13 @@ def test_a_pool_in_front_of_a_linear_layer_is_found():
 
 
 UNIT = Quantization(scale=1.0)
+MIXING = np.array([[60, -25], [-10, 45]], np.int8).reshape(2, 2, 1, 1)  # a count of 1 fires a neuron of threshold 40
 
 
 def integers(rng, *shape):
-    """Weights in which neighbours differ."""
-    return (rng.permutation(math.prod(shape)).reshape(shape) % 255 - 127).astype(np.int8)
+    """Weights of both signs in which neighbours differ."""
+    count = math.prod(shape)
+    return ((rng.permutation(count).reshape(shape) - count // 2 + 127) % 255 - 127).astype(np.int8)
 
 
 def widened(weight, windows):
@@ -112,7 +114,7 @@ def test_folded_networks_of_integers_are_unfolded_and_run_equally(data, tmp_path
     fields = {"stride": strides, "padding": paddings, "groups": groups, "quantization": UNIT}
     nodes = [
         Input(name="input", shape=(2, *size), encoding="events", quantization=UNIT),
-        Conv(name="first", inputs=("input",), weight=integers(rng, 2, 2, 1, 1), quantization=UNIT),
+        Conv(name="first", inputs=("input",), weight=MIXING, quantization=UNIT),
         lif("lif0", "first"),
         *([Add(name="sum", inputs=("lif0", "lif0"))] if sew else []),
         Conv(name="conv", inputs=(source,), weight=widened(weight, windows), **fields),
@@ -135,6 +137,36 @@ def test_folded_networks_of_integers_are_unfolded_and_run_equally(data, tmp_path
     stored = {tensor.name: math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer}
     assert stored["/conv/weight"] == weight.size
     assert stored["/fc/weight"] == linear.size
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.7], ids=["in floats", "in integers"])
+def test_a_pool_on_a_direct_connection_is_a_sum_times_a_number(decay, tmp_path):
+    """A shortcut that pools has one weight for each channel, beside a convolution of the same source."""
+    rng = np.random.default_rng(0)
+    shortcut = widened(np.array([3, 5], np.int8).reshape(2, 1, 1, 1), (2, 2))
+    fields = {"stride": (2, 2), "inputs": ("lif0",), "quantization": UNIT}
+    neurons = {"decay": decay, "threshold": 40, "quantization": Quantization(scale=1.0, bits=17)}
+    graph = Graph(
+        [
+            Input(name="input", shape=(2, 6, 8), encoding="events", quantization=UNIT),
+            Conv(name="first", inputs=("input",), weight=MIXING, quantization=UNIT),
+            LIF(name="lif0", inputs=("first",), **neurons),
+            Conv(name="conv", weight=integers(rng, 2, 2, 3, 3), padding=(1, 1), **fields),
+            Conv(name="shortcut", weight=shortcut, groups=2, **fields),
+            LIF(name="lif1", inputs=("conv", "shortcut"), **neurons),
+            Flatten(name="flatten", inputs=("lif1",)),
+            Linear(name="fc", inputs=("flatten",), weight=integers(rng, 3, 24), quantization=UNIT),
+            Readout(name="readout", inputs=("fc",), quantization=UNIT),
+        ]
+    )
+    frames = rng.integers(0, 3, (5, 2, 2, 6, 8)).astype(np.float32)
+    path = to_onnx(graph, tmp_path / "net.onnx", probes="all")
+    kernels = [math.prod(tensor.dims) for tensor in onnx.load(path).graph.initializer if tensor.name.startswith("/shortcut")]
+    assert shortcut.size not in kernels
+    expected, found = ReferenceRuntime(graph).run(frames), OnnxRuntime(path).run(frames)
+    assert expected.spikes["lif1"].any()
+    assert np.array_equal(found.potentials["lif1"], expected.potentials["lif1"])
+    assert np.array_equal(found.readout, expected.readout)
 
 
 @pytest.mark.parametrize(("times", "unfolded"), [(31, True), (32, False)], ids=["124 at most", "128 at most"])
