@@ -26,6 +26,7 @@ from tet_deploy.tracing.foreign.snntorch import spikes_in, value_in
 from tet_deploy.tracing.layers import is_neurons
 from tet_deploy.tracing.trace import trace_calls
 from tet_deploy.tracing.translation import Call
+from tet_deploy.wording import number_of
 
 _Heard = dict[tuple[str, str], np.ndarray]  # by name of a population, and what of it
 _VALUES_AT_ONCE = 2**24  # of the widest layer, over all steps and samples of one call
@@ -189,10 +190,10 @@ def _precision(dtype: torch.dtype, device: torch.device) -> float:
 
 def _check_shown(frames: np.ndarray, steps: int | None, model: str) -> None:
     if steps is not None and (len(frames) != steps or not np.array_equal(frames, np.broadcast_to(frames[:1], frames.shape))):
-        found = "that differ" if len(frames) == steps else f"of {len(frames)} steps"
+        found = "that differ" if len(frames) == steps else f"of {number_of('step', len(frames))}"
         raise DataError(
-            f"{model}: shows an image at {steps} steps by itself, so that frames must be one image at {steps} steps; got "
-            f"frames {found}. Use image[None].repeat({steps}, axis=0)."
+            f"{model}: shows an image at {number_of('step', steps)} by itself, so that frames must be one image at as "
+            f"many; got frames {found}. Use image[None].repeat({steps}, axis=0)."
         )
 
 

@@ -23,7 +23,7 @@ CORE = {
     "loss_digest",
     "mapped",
 }
-CORE |= {"meaning", "node_agreement", "plain", "range_totals", "ranges", "reprs"}
+CORE |= {"meaning", "node_agreement", "plain", "range_totals", "ranges", "reprs", "wording"}
 TORCH_SIDE = {"nn", "models", "training", "tracing", "data"}
 ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "errors": set(),
@@ -34,6 +34,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "hdf5_file": {"errors"},
     "latency": {"errors"},
     "layout": set(),
+    "wording": set(),
     "loss_digest": set(),
     "reprs": set(),
     "mapped": set(),
@@ -45,7 +46,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "node_agreement": {"errors", "ir", "dynamics", "meaning"},
     "ranges": {"errors", "ir", "dynamics", "reprs"},
     "range_totals": {"errors", "ir", "dynamics", "plain", "ranges"},
-    "contracts": {"errors", "ir", "ranges", "range_totals"},
+    "contracts": {"errors", "ir", "ranges", "range_totals", "wording"},
     "batches": {"errors", "ir", "contracts", "mapped"},
     "importing": {"errors", "file_kinds", "hdf5_file", "ir"},
     "passes": {"arguments", "errors", "ir", "dynamics", "meaning", "contracts", "batches", "units"},

@@ -454,7 +454,7 @@ def test_convert_reads_nir(tmp_path):
     words = ("convert", file, "--source", "spikingjelly", "--frames", "frames.npz", "--samples", 1, "--json")
     out, _ = command(*words, "--out", "net.safetensors", cwd=tmp_path)
     change = json.loads(out)["change"]
-    assert change["of"] == "samples 1 to 1 of frames.npz, which were not used"
+    assert change["of"] == "sample 1 of frames.npz, which was not used"
     assert change["spikes"] == {"compared": 7240, "differ": 0}
     assert td.load(tmp_path / "net.safetensors").metadata["imported_from"] == "NIR 1.0.8 of spikingjelly"
     _, err = command("convert", file, "--frames", "frames.npz", cwd=tmp_path, expect=2)

@@ -19,6 +19,7 @@ from tet_deploy.ir.nodes import Spiking
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.ranges import Ranges, joined
+from tet_deploy.wording import number_of
 
 Progress = Callable[[int, int], None]  # (done, total)
 Frames = Any  # a numpy array or a torch tensor, [T, B, C, H, W] or [T, B, N]: time first, then samples
@@ -51,8 +52,8 @@ class Recording:
 
     def __repr__(self) -> str:
         probes = f"spikes of {', '.join(self.spikes) or 'none'}; potentials of {', '.join(self.potentials) or 'none'}"
-        classes = self.readout.shape[-1]
-        return f"<Recording: {self.runtime}, {self.samples} samples of {self.steps} steps, {classes} classes; {probes}>"
+        shown = f"{number_of('sample', self.samples)} of {number_of('step', self.steps)}"
+        return f"<Recording: {self.runtime}, {shown}, {number_of('class', self.readout.shape[-1])}; {probes}>"
 
     @property
     def steps(self) -> int:
@@ -230,8 +231,8 @@ def tell_other_steps(graph: Graph, steps: int, samples: int) -> None:
     if trained != str(steps):
         swap = " If samples stand first, swap the axes: frames.swapaxes(0, 1)." if trained == str(samples) else ""
         warn(
-            f"frames: read as {samples} samples of {steps} steps, time first; the network was trained with {trained:.20} "
-            f"steps.{swap}",
+            f"frames: read as {number_of('sample', samples)} of {number_of('step', steps)}, time first; the network was "
+            f"trained with {trained:.20} steps.{swap}",
             TetDeployWarning,
         )
 
@@ -303,8 +304,8 @@ def check_shown(recording: Recording, frames: np.ndarray) -> None:
     """
     if frames.shape[:2] != (recording.steps, recording.samples):
         raise DataError(
-            f"frames: must be those of the recording, {recording.steps} steps of {recording.samples} samples; "
-            f"got {frames.shape[0]} steps of {frames.shape[1]}."
+            f"frames: must be those of the recording, {number_of('step', recording.steps)} of "
+            f"{number_of('sample', recording.samples)}; got {number_of('step', frames.shape[0])} of {frames.shape[1]}."
         )
 
 
@@ -319,7 +320,8 @@ def check_samples(frame: np.ndarray, state: Mapping[str, np.ndarray]) -> None:
     held = {len(array) for array in state.values()}
     if held and held != {len(frame)}:
         raise DataError(
-            f"frame: shows {len(frame)} samples to a state of {max(held)}. Show each stream its own, or start({len(frame)})."
+            f"frame: shows {number_of('sample', len(frame))} to a state of {max(held)}. Show each stream its own, or "
+            f"start({len(frame)})."
         )
 
 
@@ -330,7 +332,8 @@ def _fitting(found: tuple[int, ...], shape: Sequence[int]) -> str:
         return "Add time and samples: frames[None, None] is one step of one sample."
     if found[1:] == shape:
         return (
-            f"Add an axis: frames[:, None] for one sample of {found[0]} steps, frames[None] for one step of so many samples."
+            f"Add an axis: frames[:, None] for one sample of {number_of('step', found[0])}, frames[None] for one step of so "
+            "many samples."
         )
     if found[2:] == (*shape[1:], shape[0]):
         return "Channels stand last: np.moveaxis(frames, -1, 2) puts them where they belong."

@@ -48,6 +48,7 @@ from tet_deploy.reporting import (
 from tet_deploy.terminal import Stages
 from tet_deploy.units import float_thresholds, in_float_units, units
 from tet_deploy.validation import Agreement, agreement_table
+from tet_deploy.wording import number_of
 
 DEMO_DATA = ("event-digits", "digits")
 _STAGES = {"traced": "as trained", "folded alone": "folded", "folded": "snapped to the grid", "int8_reference": "int8"}
@@ -96,7 +97,8 @@ class DemoResult:
         for what, link in (("Folding", self.folding), ("Folding and snapping", self.snapping)):
             if link is not None:
                 terminal.say(
-                    f"{what} changed {link.spikes:,} spikes, and the readout by at most {link.largest_readout_error:.2g}."
+                    f"{what} changed {number_of('spike', link.spikes)}, and the readout by at most "
+                    f"{link.largest_readout_error:.2g}."
                 )
         if self.lava_missing:
             terminal.say(f"Lava did not run: {self.lava_missing}")

@@ -34,6 +34,7 @@ from tet_deploy.pipeline import known_labels, plus
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reprs import short_repr
 from tet_deploy.stopping import EarlyStop, margins
+from tet_deploy.wording import number_of
 
 MARGINS = 12  # points of the curve of early stops
 
@@ -243,7 +244,7 @@ def curve_table(course: Course, which: str = "") -> Table:
         low, high = point.interval
         energies = (f"{point.picojoules[name] / 1000:,.3f}" for name in names)
         rows.append((stop, f"{point.accuracy:.2%}", f"{low:.1%} to {high:.1%}", f"{point.mean_steps:.2f}", *energies))
-    words, of = WORDS[course.report.default], which or f"{course.samples:,} samples"
+    words, of = WORDS[course.report.default], which or number_of("sample", course.samples)
     title = f"Accuracy and energy ({words}), stopped after a step or at a lead, {of}"
     return Table(title, ("stop", "accuracy", "95 %", "mean steps", *labels), rows)
 

@@ -32,6 +32,7 @@ from tet_deploy.range_totals import RangeTotals
 from tet_deploy.units import ByChannel, float_thresholds, in_float_units
 from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
+from tet_deploy.wording import number_of
 
 _CHIP = "loihi2"  # takes the graded messages that quantized images and counts are sent as; Loihi 1 does not
 _Result = TypeVar("_Result")
@@ -354,7 +355,7 @@ def report(
     data = reporting.ReportData(
         title=f"tet_deploy: {cut(graph.metadata.get('model') or graph.metadata.get('source') or 'network')}",
         provenance=reporting.provenance(graph, command),
-        samples=samples or f"{len(batches):,} samples",
+        samples=samples or number_of("sample", len(batches)),
         accuracy={reference: by_step[-1]} if by_step else {},
         accuracy_counts={reference: decided.samples} if by_step else {},
         accuracy_by_step={reference: by_step} if by_step else {},

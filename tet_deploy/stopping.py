@@ -24,6 +24,7 @@ from tet_deploy.errors import ArgumentError, DataError, shown
 from tet_deploy.intervals import least_count, wilson
 from tet_deploy.ir.graph import Graph
 from tet_deploy.reprs import short_repr
+from tet_deploy.wording import number_of
 
 _TRIED = (np.inf, *(2.0 ** (np.arange(480, -481, -1) / 8)), 0.0)  # 9 % apart; never before T first, always at step 1 last
 
@@ -73,8 +74,8 @@ class Stopped:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"accuracy {self.accuracy:.2%} ({low:.2%} to {high:.2%}) on {len(self.decisions):,} samples after "
-            f"{self.mean_steps:.2f} of {self.limit} steps on average, {self.saved:.0%} saved"
+            f"accuracy {self.accuracy:.2%} ({low:.2%} to {high:.2%}) on {number_of('sample', len(self.decisions))} "
+            f"after {self.mean_steps:.2f} of {number_of('step', self.limit)} on average, {self.saved:.0%} saved"
         )
 
 
@@ -248,5 +249,5 @@ def _checked(labels: np.ndarray | None, samples: int) -> np.ndarray:
         raise DataError("early stop: is judged on labelled samples. Give their labels.")
     labels = np.asarray(labels)
     if labels.shape != (samples,):
-        raise DataError(f"labels: need one for each of {samples} samples; got shape {labels.shape}.")
+        raise DataError(f"labels: need one for each of {number_of('sample', samples)}; got shape {labels.shape}.")
     return labels

@@ -20,6 +20,7 @@ from tet_deploy.layout import Table
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import first_place
 from tet_deploy.units import ByChannel, by_channel, of_channel
+from tet_deploy.wording import number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,11 @@ class Agreement:
         return f"<Agreement: {self}>"
 
     def __str__(self) -> str:
-        of = f"of {self.compared:,} values over {self.samples:,} samples"
+        of = f"of {self.compared:,} values over {number_of('sample', self.samples)}"
         if self.equal:
             return f"{self.runtime} equals {self.reference}, 0 {of} differ"
-        counts = f"{self.spikes:,} spikes, {self.potentials:,} potentials and {self.readout:,} readouts"
+        counts = f"{number_of('spike', self.spikes)}, {number_of('potential', self.potentials)} and "
+        counts += number_of("readout", self.readout)
         return f"{self.runtime} differs from {self.reference} in {counts} {of}; {self.first}"
 
     def _repr_html_(self) -> str:

@@ -25,6 +25,7 @@ from tet_deploy.passes.snap_to_grid import snap_frames, snapped
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.bundle import VECTORS
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import FORMAT, LARGEST_FILE
 from tet_deploy.runtimes.reference import ReferenceRuntime
+from tet_deploy.wording import number_of
 
 VECTORS_FILE = Kind("vectors of tet_deploy", lambda path: head(path)[30:].startswith(b"about.npy"))  # first in the .zip
 SEED = 0
@@ -69,7 +70,7 @@ def golden_vectors(graph: Graph, count: int, frames: Frames | Source | None = No
     for name in recording.spikes:
         arrays |= {f"spikes/{name}": recording.spikes[name], f"potentials/{name}": recording.potentials[name]}
     if sum(array.nbytes for array in arrays.values()) > LARGEST_FILE // 2:
-        raise DataError(f"vectors: {count:,} samples fill more than {LARGEST_FILE // 2:,} bytes. Take fewer.")
+        raise DataError(f"vectors: {number_of('sample', count)} fill more than {LARGEST_FILE // 2:,} bytes. Take fewer.")
     stream = io.BytesIO()
     np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes the names for options
     return stream.getvalue()
@@ -79,7 +80,7 @@ def _given(graph: Graph, count: int, frames: Frames | Source, inputs: str) -> tu
     batches = FrameBatches.of(graph, frames)
     if len(batches) < count:
         raise DataError(
-            f"vectors: {count:,} were asked for, and there are frames of {len(batches):,} samples. Ask for fewer."
+            f"vectors: {count:,} were asked for, and there are frames of {number_of('sample', len(batches))}. Ask for fewer."
         )
     first = batches.part(0, count)
     on_grid = snapped(graph, first)

@@ -14,6 +14,7 @@ from tet_deploy.reporting.figures import short
 from tet_deploy.reporting.page import render_page
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.validation import thresholds
+from tet_deploy.wording import number_of
 
 
 def deep(layers, name="lif"):
@@ -59,6 +60,6 @@ def test_a_training_of_any_length_is_drawn(epochs):
     """From one epoch to very many, of which some are drawn, the first and the last among them."""
     log = [{"loss": 1 / number, "accuracy": number / epochs} for number in range(1, epochs + 1)]
     page = plots.training_curves(log)
-    assert len(page) < 300_000 and f"Training over {epochs} epochs: loss 1 to {1 / epochs:.4g}" in page
+    assert len(page) < 300_000 and f"Training over {number_of('epoch', epochs)}: loss 1 to {1 / epochs:.4g}" in page
     assert f"epoch 1: loss {log[0]['loss']}" in page
     assert ("one of 15 drawn" in page) == (epochs > 2000)

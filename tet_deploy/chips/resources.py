@@ -17,6 +17,7 @@ from tet_deploy.exporters.lava_host import host_part
 from tet_deploy.exporters.lava_plan import lava_plan
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.wording import number_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,8 +45,8 @@ class Resources:
     strikes: Mapping[str, tuple[Strike, ...]]
 
     def __repr__(self) -> str:
-        found = "fits" if self.fits else f"does not fit, {len(self.problems)} problems"
-        return f"<Resources: {self.chip.title}, {self.cores:,} cores, chips {self.chips}: {found}>"
+        found = "fits" if self.fits else f"does not fit, {number_of('problem', len(self.problems))}"
+        return f"<Resources: {self.chip.title}, {number_of('core', self.cores)}, chips {self.chips}: {found}>"
 
     @property
     def fits(self) -> bool:

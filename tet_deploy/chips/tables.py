@@ -7,6 +7,7 @@ from tet_deploy.chips.resources import Resources
 from tet_deploy.chips.rules import RULES
 from tet_deploy.chips.splitting import Share
 from tet_deploy.layout import Table
+from tet_deploy.wording import number_of
 
 
 def resource_text(found: Resources, name: str) -> list[str | Table]:
@@ -48,7 +49,7 @@ def _row(found: Resources, share: Share) -> tuple[object, ...]:
 def verdict(found: Resources) -> list[str]:
     """Whether it fits, in one sentence, or why not."""
     most = found.chip.most(CORES)
-    taken = f"{found.cores:,} cores of {most} a chip: {found.chips} x {found.chip.title}"
+    taken = f"{number_of('core', found.cores)} of {most} a chip: {found.chips} x {found.chip.title}"
     last = found.cores - (found.chips - 1) * most
     full = f", {found.cores / most:.0%} full" if found.chips == 1 else f", the last {last / most:.0%} full"
     said = "estimated to fit" if found.estimated else "fits"

@@ -57,6 +57,8 @@ def held_out(graph: Graph, used: str | None, count: int, test_data: str | None, 
         return None
     rest = whole.part(count, len(whole))
     rest = rest.part(0, min(test_samples or _number(graph, rest), len(rest)))
+    if len(rest) == 1:
+        return Shown(rest, f"sample {rest.start:,} of {used}, which was not used")
     return Shown(rest, f"samples {rest.start:,} to {rest.stop - 1:,} of {used}, which were not used")
 
 

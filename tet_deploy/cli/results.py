@@ -18,6 +18,7 @@ from tet_deploy.links.vectors import Checked
 from tet_deploy.passes.snap_to_grid import OFF_GRID
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Agreement, agreement_table
+from tet_deploy.wording import number_of
 from tet_deploy.work import Done
 
 
@@ -38,7 +39,7 @@ def show_run(done: Done, as_json: bool) -> None:
     """What `run` and a merge of its parts print."""
     found = done.result
     result = {"runtime": found.runtime, "samples": found.samples, "steps": found.steps, "of": done.which}
-    text = f"{found.runtime}: ran {done.which}, {found.steps} steps each"
+    text = f"{found.runtime}: ran {done.which}, {number_of('step', found.steps)} each"
     if found.accuracy is not None:
         result["accuracy"] = found.accuracy
         text += f"; accuracy {found.accuracy:.2%}"

@@ -12,6 +12,7 @@ from tet_deploy.counting.model import EnergyReport
 from tet_deploy.counting.synapses import FED_BY
 from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.layout import Table
+from tet_deploy.wording import number_of
 
 # What stands in place of a break-even rate, in the order of the title's words.
 _NO_RATE = {"any": "at every rate it costs less", "none": "at no rate does it cost less", "-": "nothing to compare with"}
@@ -27,9 +28,14 @@ def energy_table(report: EnergyReport, samples: str = "") -> Table:
             row += mean, std if report.samples > 1 else ""  # one sample does not deviate from itself
         rows.append((*row, MEANINGS[name]))
     of = "mean and standard deviation over" if report.samples > 1 else "of"
-    title = f"Energy per inference in nJ, {of} {samples or f'{report.samples:,} samples'}, {report.steps} steps each"
+    title = f"Energy per inference in nJ, {of} {inferences(report, samples)}"
     tables = (column for priced in report.by_table for column in (priced.table.label, "std"))
     return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
+
+
+def inferences(report: EnergyReport, samples: str) -> str:
+    """What the numbers are of: samples, by default their number, and how many steps each of them took."""
+    return f"{samples or number_of('sample', report.samples)}, {number_of('step', report.steps)} each"
 
 
 def summary_table(report: EnergyReport) -> Table | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tet_deploy.counting.as_table import energy_table, layer_table, rate_table, summary_table
+from tet_deploy.counting.as_table import energy_table, inferences, layer_table, rate_table, summary_table
 from tet_deploy.counting.export import notes
 from tet_deploy.counting.latex_text import escaped
 from tet_deploy.counting.model import EnergyReport
@@ -34,7 +34,7 @@ def latex(report: EnergyReport, samples: str = "", label: str = "energy") -> str
     rests = f"Conventions: {policies}. {network}"
     named = _with_deviations(energy_table(report, samples))
     prices = " ".join(_prices(priced.table) for priced in report.by_table)
-    of = f"{samples or f'{report.samples:,} samples'}, {report.steps} steps each"
+    of = inferences(report, samples)
     elsewhere = rf"Prices and their sources: Table~\ref{{tab:{label}}}."
     others = {"default": summary_table(report), "rates": rate_table(report), "layers": layer_table(report)}
     found = [*_tables(named, escaped(f"{named.title}. {rests} {prices}"), label)]

@@ -22,6 +22,7 @@ from tet_deploy.counting.totals import Totals
 from tet_deploy.errors import ArgumentError, DataError
 from tet_deploy.layout import Table
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.wording import number_of
 
 Squares = Mapping[str, Mapping[str, tuple[int, ...]]]
 
@@ -70,7 +71,8 @@ class EnergyReport:
         energies = ", ".join(
             f"{priced.mean(self.default) / 1000:,.1f} nJ by {priced.table.name}" for priced in self.by_table
         )
-        return f"<EnergyReport: {WORDS[self.default]}, {energies}; {self.samples} samples of {self.steps} steps>"
+        shown = f"{number_of('sample', self.samples)} of {number_of('step', self.steps)}"
+        return f"<EnergyReport: {WORDS[self.default]}, {energies}; {shown}>"
 
     def __str__(self) -> str:
         return str(self._table())

@@ -19,6 +19,7 @@ from tet_deploy.data.recordings import Recordings, frames_of
 from tet_deploy.data.repairs import Repair
 from tet_deploy.data.sources import FrameData, from_arrays
 from tet_deploy.errors import DataError
+from tet_deploy.wording import number_of
 
 _PARTS = ("train", "test")
 _LAYOUT = f"Put event files ({', '.join(READERS)}) into one sub-folder a class."
@@ -84,7 +85,7 @@ def load_frames_file(*, root: str | os.PathLike[str], steps: int, seed: int = 0,
     if labels is None:
         raise DataError(f"{root}: training needs 'labels' beside 'frames'. Write np.savez(path, frames=..., labels=...).")
     if len(frames) != steps:
-        raise DataError(f"{root}: holds {len(frames)} steps; got steps={steps}. Ask for as many as there are.")
+        raise DataError(f"{root}: holds {number_of('step', len(frames))}; got steps={steps}. Ask for as many as there are.")
     if labels.max() >= len(labels):
         raise DataError(
             f"{root}: labels must count classes from 0, with samples of each; got {labels.max()} with {len(labels)} of them."

@@ -74,8 +74,13 @@ def load_frames(path: str | os.PathLike[str], *, mapped: bool = False) -> Labell
 
 
 def which_samples(count: int, total: int, of: str) -> str:
-    """Which samples a number is of: "all 360 test samples of digits", "the first 64 of 360 samples of frames.npz"."""
-    return f"all {total:,} {of}" if count == total else f"the first {count:,} of {total:,} {of}"
+    """Which samples a number is of: "all 360 test samples of digits", "the first 64 of 360 samples of frames.npz".
+
+    `of` says of which there are so many: "test samples of digits".
+    """
+    if count == total:
+        return f"all {total:,} {of}" if total > 1 else f"the only {of.replace('samples', 'sample', 1)}"
+    return f"the first {count:,} of {total:,} {of}" if count > 1 else f"the first of {total:,} {of}"
 
 
 def check_labels(labels: Any, *, samples: int, classes: int | None = None) -> np.ndarray:

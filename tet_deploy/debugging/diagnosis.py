@@ -27,6 +27,7 @@ from tet_deploy.ir.spec import DEPLOYABLE
 from tet_deploy.layout import Table
 from tet_deploy.passes import fold
 from tet_deploy.units import along, threshold, unit
+from tet_deploy.wording import number_of
 
 _NEGLIGIBLE = 1e-6  # of a threshold
 FLOAT_ROUNDING = 1e-4  # of a threshold: what float32 sums off the grid may be off by
@@ -66,7 +67,8 @@ class Cause:
     mend: str
 
     def __str__(self) -> str:
-        return f"{self.node}: {self.named} explains {self.share:.0%}, {self.flips:,} spikes. To mend it: {self.mend}."
+        explained = f"{self.share:.0%}, {number_of('spike', self.flips)}"
+        return f"{self.node}: {self.named} explains {explained}. To mend it: {self.mend}."
 
     @property
     def named(self) -> str:

@@ -22,6 +22,7 @@ from tet_deploy.debugging.synapses import unlimited
 from tet_deploy.ir.nodes import LIF, ON_CHIP, BatchNorm, Conv, CubaLIF, Input, Population, Spiking
 from tet_deploy.meaning import over_time, through_current
 from tet_deploy.units import along
+from tet_deploy.wording import number_of
 
 _SHIFTS = [shift for shift in itertools.product((-1, 0, 1), repeat=2) if any(shift)]
 
@@ -68,10 +69,10 @@ def guesses(population: Population, flow: Flow, seen: Steps) -> Iterator[Guess]:
         other = dataclasses.replace(population, comparison=">" if population.comparison == ">=" else ">=")
         yield Guess(cause=causes.COMPARISON, detail="", steps=_fired(other, full, before))
     for late in (1, -1, 2, -2):
-        delayed = steps_of(population, _delayed(population, flow, late), before)
-        yield Guess(cause=causes.LATENCY, detail=f"{late:+d} steps", steps=_started_late(delayed, late))
+        by, delayed = number_of("step", late, "+"), steps_of(population, _delayed(population, flow, late), before)
+        yield Guess(cause=causes.LATENCY, detail=by, steps=_started_late(delayed, late))
         for source in population.inputs if len(population.inputs) > 1 else ():
-            yield guess(causes.LATENCY, f"{late:+d} steps from {source!r}", _delayed(population, flow, late, only=source))
+            yield guess(causes.LATENCY, f"{by} from {source!r}", _delayed(population, flow, late, only=source))
     if any(_batch_norms(population, flow)):
         yield guess(causes.BATCH_NORM, "", _with_batch_statistics(population, flow))
     if flow.graph.is_quantized:

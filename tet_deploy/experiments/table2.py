@@ -26,6 +26,7 @@ from tet_deploy.experiments.trainings import Plan, trained
 from tet_deploy.layout import Table
 from tet_deploy.nn import LIF
 from tet_deploy.training import accuracy_by_step, readouts
+from tet_deploy.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def table2(
 
     def draw(figure: Figure) -> None:
         last = {loss: [at_index(values[name][loss], -1) for name in make] for loss in ("sdt", "tet")}
-        categories(figure, {f"after {steps} steps": last}, list(make))
+        categories(figure, {f"after {number_of('step', steps)}": last}, list(make))
 
     return Outcome(
         claim=CLAIM,

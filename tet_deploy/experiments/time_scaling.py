@@ -15,6 +15,7 @@ from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
 from tet_deploy.layout import Table
 from tet_deploy.training import accuracy_by_step, readouts
+from tet_deploy.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,8 +58,8 @@ def _summary(accuracy: np.ndarray, trained_steps: int) -> dict[str, Any]:
 def _table(found: dict[str, Any], trained_steps: Sequence[int], steps: int, loss: str) -> Table:
     networks = [found[f"{loss}, T = {t}"] for t in trained_steps]
     shown = [t for t in sorted({1, *trained_steps, 8, 16, steps}) if t <= steps]
-    rows = [(f"{t} steps", *(percent(at_index(n["by_step"], t - 1)) for n in networks)) for t in shown]
-    rows.append((f"{steps} steps - T", *(points(n["gain_at_the_end"]) for n in networks)))
+    rows = [(number_of("step", t), *(percent(at_index(n["by_step"], t - 1)) for n in networks)) for t in shown]
+    rows.append((f"{number_of('step', steps)} - T", *(points(n["gain_at_the_end"]) for n in networks)))
     rows.append(("variance from T on", *(number(n["variance_from_T_points_squared"], 2) for n in networks)))
     columns = ("run for", *(f"T = {t}" for t in trained_steps))
     return Table(title=f"Test accuracy, %, of networks trained with {loss.upper()} at T", columns=columns, rows=rows)

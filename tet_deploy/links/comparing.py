@@ -20,6 +20,7 @@ from tet_deploy.links.link import common_probes
 from tet_deploy.links.measure import deviation
 from tet_deploy.links.pair import Pair
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.wording import number_of
 
 Bars = Callable[[str], Progress | None]
 
@@ -80,7 +81,7 @@ def compared(
         every = getattr(batches.source, "labels", None)
         labels = None if every is None else np.asarray(every[batches.start : batches.stop])
     elif len(labels) < len(batches):
-        raise DataError(f"labels: must be one a sample; got {len(labels)} for {len(batches)} samples.")
+        raise DataError(f"labels: must be one a sample; got {len(labels)} for {number_of('sample', len(batches))}.")
     expected = pair.equality_expected(batches)
     total: Deviation | None = None
     for part, one, other in recordings_of(pair, batches, progress=progress):

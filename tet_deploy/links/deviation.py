@@ -20,6 +20,7 @@ from tet_deploy.links.accuracy import Accuracy
 from tet_deploy.links.sizes import Spread
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.validation import Divergence
+from tet_deploy.wording import number_of
 
 BINS_PER_OCTAVE = 4
 LEAST, _MOST = -40, 8  # octaves of a histogram of distances, in powers of two; what lies beyond is in the last bins
@@ -141,7 +142,7 @@ class Deviation:
 
     def __str__(self) -> str:
         if self.equal:
-            return f"{self.second} equals {self.first} in every value over {self.samples:,} samples"
+            return f"{self.second} equals {self.first} in every value over {number_of('sample', self.samples)}"
         return (
             f"{self.second} differs from {self.first} in {self.differing:,} of {self.spikes:,} spikes and "
             f"{self.decisions:,} of {self.samples:,} decisions; readout by at most {self.readout.largest:.3g}"

@@ -27,6 +27,7 @@ from tet_deploy.errors import ArtifactError, DataError, TetDeployError, first_li
 from tet_deploy.files import Kind, head, regular_file, written_whole
 from tet_deploy.ranges import CLIPPED, KINDS, SATURATED, WRAPPED, Ranges
 from tet_deploy.units import ByChannel, by_channel
+from tet_deploy.wording import number_of
 
 FORMAT = 1
 RECORDING = Kind("a recording of tet_deploy", lambda path: head(path)[30:].startswith(b"readout.npy"))  # first in the .zip
@@ -220,8 +221,9 @@ class Recorded:
         stop, recording = start + frames.shape[1], self._stored.recording
         if recording.steps != len(frames) or recording.samples < stop:
             raise DataError(
-                f"{self.name}: is of {recording.samples:,} samples of {recording.steps} steps; asked for samples {start:,} "
-                f"to {stop - 1:,} of {len(frames)}. Give it the frames that it was made of, or fewer samples."
+                f"{self.name}: is of {number_of('sample', recording.samples)} of {number_of('step', recording.steps)}; "
+                f"asked for samples {start:,} to {stop - 1:,} of {len(frames)}. Give it the frames that it was made of, or "
+                "fewer samples."
             )
         other = np.flatnonzero(fingerprints(frames) != self._stored.frames[start:stop])
         if len(other):

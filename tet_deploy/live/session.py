@@ -15,6 +15,7 @@ from tet_deploy.live.bins import Bin
 from tet_deploy.live.frames import LiveFrames
 from tet_deploy.live.notes import Notes
 from tet_deploy.stream import Stream
+from tet_deploy.wording import number_of
 
 FULL, EARLY, CUT = "all steps", "early", "cut short"
 
@@ -84,7 +85,8 @@ class Summary:
 
     def __str__(self) -> str:
         mean = f", {self.frames / self.decisions:.2f} frames each" if self.decisions else ""
-        parts = [f"{self.ended}: {self.events:,} events, {self.frames:,} frames shown, {self.decisions:,} decisions{mean}"]
+        seen = f"{number_of('event', self.events)}, {number_of('frame', self.frames)} shown"
+        parts = [f"{self.ended}: {seen}, {number_of('decision', self.decisions)}{mean}"]
         parts += [f"{what}: {count:,}" for what, count in self.counts.items()]
         return "; ".join(parts + ([] if self.latency is None else [str(self.latency)]))
 

@@ -15,6 +15,7 @@ from tet_deploy.counting.traffic import NEURON_KINDS
 from tet_deploy.reporting.called import called
 from tet_deploy.reporting.figures import INK, LINE, QUIET, SERIES, hover, plain_label, render, short
 from tet_deploy.reporting.units import energy_text, energy_unit, percent, significant
+from tet_deploy.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
             _curve(axes[0], measured, SERIES[0], "epoch {}: {} %")
             axes[0].set_ylabel("accuracy (%)")
 
-    alt = f"Training over {len(epochs)} epochs: loss {loss[0]:.4g} to {loss[-1]:.4g}"
+    alt = f"Training over {number_of('epoch', len(epochs))}: loss {loss[0]:.4g} to {loss[-1]:.4g}"
     alt += f", accuracy {measured[-1][1]:.2f} % at the end" if measured else ""
     return render("training", alt, draw, height=4.2 if curve else 2.6)
 

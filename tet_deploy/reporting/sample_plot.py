@@ -8,6 +8,7 @@ import numpy as np
 
 from tet_deploy.reporting.data import SampleView
 from tet_deploy.reporting.figures import INK, QUIET, plain_label, render, short
+from tet_deploy.wording import number_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def sample_plot(sample: SampleView, name: str = "sample") -> str:
             ax.set_title(str(step + 1), fontsize=9, color=QUIET)
         for row, (population, spikes) in enumerate(drawn.items(), start=1):
             total = sample.spikes[population][0].size
-            shown = f"{total} neurons" if len(spikes) == total else f"{len(spikes)} of {total} neurons"
+            shown = number_of("neuron", total) if len(spikes) == total else f"{len(spikes)} of {total} neurons"
             _raster(figure, grid[row], f"{plain_label(short(population, 40))}: {shown}", _tinted(spikes, _SPIKE))
         readout = sample.mean_readout.T
         share = (readout - readout.min()) / max(float(np.ptp(readout)), 1e-12)
@@ -53,9 +54,10 @@ def sample_plot(sample: SampleView, name: str = "sample") -> str:
         ax.tick_params(axis="x", length=0, labelbottom=True)
 
     fired = ", ".join(
-        f"{population} {int(spikes.sum(dtype=np.int64))} spikes" for population, spikes in sample.spikes.items()
+        f"{population} {number_of('spike', int(spikes.sum(dtype=np.int64)), '')}"
+        for population, spikes in sample.spikes.items()
     )
-    alt = f"One sample over {steps} steps, decided as class {sample.decision}: {fired}"
+    alt = f"One sample over {number_of('step', steps)}, decided as class {sample.decision}: {fired}"
     return render(name, alt, draw, height=0.4 + 0.85 * sum(heights))
 
 

@@ -28,6 +28,7 @@ from tet_deploy.training.finetuning import CALIBRATION_SAMPLES, Finetuned
 from tet_deploy.training.recipes import Recipe, Stage, from_dict
 from tet_deploy.training.settings import Settings
 from tet_deploy.training.state import load_state
+from tet_deploy.wording import number_of
 
 BITS, EPOCHS, LEARNING_RATE = 8, 3, 0.03  # how it was chosen: benchmarks/results/few_bits.md
 
@@ -191,10 +192,11 @@ def _check_split(samples: FrameData, checkpoint: Path, about: Description, recip
 
 def _described(found: Finetuned, plan: Plan) -> Graph:
     stage = plan.recipe.stages[-1]
+    epochs = number_of("epoch", stage.epochs)
     which = which_samples(found.test_samples, found.test_samples, f"test samples of {plan.recipe.data}")
     return found.graph.with_metadata(
         **{KEY: loss_digest(found.result.losses)},
-        finetuned=f"{plan.bits} bits, {stage.epochs} epochs, learning rate {stage.learning_rate:g}, {stage.loss} loss",
+        finetuned=f"{plan.bits} bits, {epochs}, learning rate {stage.learning_rate:g}, {stage.loss} loss",
         finetuned_accuracy=f"{found.accuracy_by_step[-1]:.4f}",
         finetuned_accuracy_of=f"the quantized network as fine-tuned, on {which}",
     )

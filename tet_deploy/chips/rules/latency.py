@@ -9,6 +9,7 @@ from tet_deploy.chips.limits import Chip
 from tet_deploy.chips.rules.rule import Rule, Strike
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
+from tet_deploy.wording import number_of
 
 
 def _find(graph: Graph, chip: Chip) -> Iterator[Strike]:
@@ -16,8 +17,8 @@ def _find(graph: Graph, chip: Chip) -> Iterator[Strike]:
         if steps:
             neurons = math.prod(graph.shapes[name])
             relays = "a relay" if steps == 1 else f"{steps} relays"
-            found = f"what it sends is needed {steps} steps late: {relays} of {neurons:,} neurons"
-            yield Strike(node=name, found=found.replace("needed 1 steps", "needed 1 step"))
+            late = f"what it sends is needed {number_of('step', steps)} late"
+            yield Strike(node=name, found=f"{late}: {relays} of {number_of('neuron', neurons)}")
 
 
 LATENCY = Rule(
