@@ -242,9 +242,9 @@ def test_comparing_nothing_is_no_pass():
     assert "PASS" not in page and "FAIL: nothing compared" in page
 
 
-@pytest.mark.parametrize(("name", "written"), [("a.b", '<span class="whole">a.b</span>'), ("a." * 11, "a.<wbr>" * 11)])
-def test_short_names_stay_on_a_line(name, written):
-    """A long one may break behind its dots."""
+@pytest.mark.parametrize(("name", "written"), [("a.b", '<span class="whole">a.<wbr>b</span>'), ("a." * 11, "a.<wbr>" * 11)])
+def test_names_break_behind_their_dots(name, written):
+    """Short ones stay on a line of a wide page."""
     assert f'<th scope="row">{written}</th>' in render_page(full_data(name))
 
 

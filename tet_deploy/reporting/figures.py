@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HOVER = "hover: "  # begins the id of what is told under the pointer
+_WIDE = frozenset("MWmw@%ЖМФШЩЫЮжмфшщыю")
 
 # Drawn with these colours, which the SVG then exchanges for the page's variables, so that a dark page has light text.
 INK, QUIET, LINE = "#010101", "#020202", "#030303"
@@ -98,8 +99,8 @@ def short(text: str, most: int) -> str:
 
 
 def _room(sign: str) -> int:
-    """How many letters wide: two of East Asian scripts."""
-    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+    """How many letters wide: two of East Asian scripts, and the widest of others."""
+    return 2 if sign in _WIDE or unicodedata.east_asian_width(sign) in "WF" else 1
 
 
 def _begin(text: str, most: int) -> str:

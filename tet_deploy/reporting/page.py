@@ -17,7 +17,7 @@ from tet_deploy.reporting.data import ReportData
 from tet_deploy.reporting.figures import need
 from tet_deploy.reporting.units import percent, significant
 
-SHORT = 20  # characters of a name that stand on one line of any table, on a phone and on paper too
+SHORT = 20  # characters of a name that stand on one line where a page is wide
 # Pages and numbers of version 0.1 are known by their titles.
 _GENERATOR, _TITLE = b'<meta name="generator" content="tet_deploy">', b"<title>tet_deploy: "
 PAGE = Kind("a report of tet_deploy", lambda path: any(mark in head(path) for mark in (_GENERATOR, _TITLE)))
@@ -107,8 +107,8 @@ def render_page(data: ReportData) -> str:
         "percent": percent,
         "significant": significant,
         "mismatched": mismatched,
-        "breakable": lambda name: Markup(
-            f'<span class="whole">{escape(name)}</span>' if len(name) <= SHORT else str(escape(name)).replace(".", ".<wbr>")
+        "breakable": lambda name: Markup('<span class="whole">{}</span>' if len(name) <= SHORT else "{}").format(
+            Markup(str(escape(name)).replace(".", ".<wbr>"))
         ),
         "called": called,
         "tall": _tall,
