@@ -51,6 +51,6 @@ EXPORTERS = {
         writes="a NIR file",
         suffix=".nir",
         quantized=False,
-        rules={"float": "tet_deploy.exporters.to_nir:_fields"},
+        rules={"float": "tet_deploy.exporters.nir_nodes:fields"},
     ),
 }
