@@ -1,46 +1,25 @@
-"""The command line takes a network through the whole path, and says in a line what is wrong."""
+"""The command line takes a network through the whole path."""
 
 import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from command_line import ROOT, command, small_networks
 
 import tet_deploy as td
-from tet_deploy.counting import TABLES
 from tet_deploy.loss_digest import KEY, loss_digest
 from tet_deploy.testing import random_float_network, random_frames
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def command(*words, cwd, expect=0, env=None):
-    """Run `tet-deploy` as a user would, and return standard output and error."""
-    words = [sys.executable, "-m", "tet_deploy", *map(str, words)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **(env or {})}
-    done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
-    if find_spec("torch") is None and "need torch" in done.stderr:
-        pytest.skip("needs torch, and says so")
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a small float network and frames for it."""
-    path = tmp_path_factory.mktemp("cli")
-    rng = np.random.default_rng(0)
-    graph = td.lower(random_float_network(rng, layers=2, encoding="events"))
-    td.save(graph, path / "net.safetensors")
-    frames = random_frames(graph, rng, 4, 12)
-    np.savez(path / "frames.npz", frames=frames, labels=np.zeros(12, int))
-    command("quantize", "net.safetensors", "--calibration", "frames.npz", "--out", "int8.safetensors", cwd=path)
-    return path
+    """A folder with a small network and frames for it."""
+    return small_networks(tmp_path_factory.mktemp("cli"))
 
 
 def test_quantize_prints_each_population(folder):
@@ -217,63 +196,6 @@ def test_frames_off_the_grid_and_on_it(folder):
     assert "equal" in out and "--snap-frames" not in out
 
 
-def test_every_energy_table_is_named(folder):
-    """In the help of both commands that take one, and in README with what it is; by default two stand side by side."""
-    for name in ("energy", "report"):
-        text = command(name, "--help", cwd=folder)[0]
-        assert all(table in text for table in TABLES)
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"| {name} | {table.description} |" in readme for name, table in TABLES.items())
-    out, _ = command("energy", "int8.safetensors", "--frames", "frames.npz", cwd=folder)
-    assert "45nm-int8" in out and "45nm-fp32" in out
-
-
-def test_energy_by_a_table_of_ones_own_and_other_conventions(folder, tmp_path):
-    """A TOML file beside ours; what the options ask for is what JSON says; wrong words are met with near ones."""
-    own = ROOT / "tests" / "counting" / "own_table.toml"
-    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--table", f"{own}, 45nm-fp32")
-    words += ("--policy", "ones=added,zero-weights=left-out")
-    out, _ = command(*words, "--latex", tmp_path / "energy.tex", "--csv", tmp_path / "energy.csv", cwd=folder)
-    assert "28nm-fp16" in out and "extra, in no energy above: weights read" in out
-    assert "28nm-fp16" in (tmp_path / "energy.tex").read_text()
-    found = json.loads(command(*words, "--json", cwd=folder)[0])
-    assert (found["policies"]["ones"], found["policies"]["zero_weights"]) == ("added", "left out")
-    assert found["table"]["prices"]["mac"] == {"picojoules": 0.6, "source": "made up", "secondary": False}
-    for text, message in (("one=added", "Did you mean 'ones'?"), ("ones=kept", "ones=multiplied or added")):
-        assert message in command(*words[:-1], text, cwd=folder, expect=2)[1]
-    both = command(*words, "--latex", tmp_path / "new", "--csv", tmp_path / "new", cwd=folder, expect=2)[1]
-    assert "would be written twice" in both and not (tmp_path / "new").exists()
-    assert "Intel has published" in command(*words[:4], "--table", "loihi2", cwd=folder, expect=2)[1]
-
-
-def test_parts_of_other_conventions_add_up_to_the_whole(folder, tmp_path):
-    """Interval, break-even rates and all energies too."""
-    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--policy", "ones=added", "--json")
-    whole = json.loads(command(*words, cwd=folder)[0])
-    half = whole["samples"] // 2
-    parts = [tmp_path / "a.json", tmp_path / "b.json"]
-    for part, span in zip(parts, (f"0:{half}", f"{half}:"), strict=True):
-        command(*words, "--range", span, "--part", part, cwd=folder)
-    merged = json.loads(command("merge", *reversed(parts), "--json", cwd=folder)[0])
-    assert merged == whole
-
-
-def test_curves_of_two_networks_from_one_run_each(folder, tmp_path):
-    """Accuracy and energy by step and by early stop, side by side, in JSON and in a figure; parts add up."""
-    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--curve", "--table", "45nm-fp32")
-    whole = json.loads(command(*words, "--json", cwd=folder)[0])
-    assert whole["stopped_after"][-1]["picojoules"] == whole["early_stops"][0]["picojoules"]
-    for name, span in (("a.json", "0:3"), ("b.json", "3:")):
-        command(*words, "--range", span, "--part", tmp_path / name, cwd=folder)
-    assert json.loads(command("merge", tmp_path / "b.json", tmp_path / "a.json", "--json", cwd=folder)[0]) == whole
-    both = (*words, "--beside", "net.safetensors")
-    assert "lead>=inf" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
-    assert "net.safetensors, early stop" in (tmp_path / "curve.svg").read_text()
-    assert set(json.loads(command(*both, "--json", cwd=folder)[0])["networks"]) == {"int8.safetensors", "net.safetensors"}
-    for more in (("--csv", "a.csv"), ("--beside", "net.safetensors", "--range", "0:3"), ("--beside", "int8.safetensors")):
-        assert command(*words, *more, cwd=folder, expect=2)[1].startswith("error: --")
-
-
 def test_train_and_convert(tmp_path):
     """A checkpoint of real digits becomes a network that still decides well."""
     words = ("train", "--data", "digits", "--epochs", 3, "--out", "ckpt.safetensors", "--json")
@@ -292,103 +214,6 @@ def test_train_and_convert(tmp_path):
     ran = json.loads(command("run", "int3.safetensors", "--json", cwd=tmp_path)[0])
     assert (ran["accuracy"], ran["of"]) == (tuned["finetuned"], tuned["of"])
     assert tuned["trained"] == trained["accuracy_by_step"][-1]
-
-
-MISTAKES = {
-    "no such file": (["run", "absent.safetensors"], "absent.safetensors: no such file", 2),
-    "not a network": (["inspect", "frames.npz"], "it is a file of numpy arrays", 2),
-    "a network for frames": (["run", "net.safetensors", "--frames", "net.safetensors"], "it is a network", 2),
-    "unknown runtime": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "gpu"], "Use one of reference", 2),
-    "unknown exporter": (["export", "net.safetensors", "--to", "tflite", "--out", "x"], "Use one of onnx, lava", 2),
-    "float on Lava": (["run", "net.safetensors", "--frames", "frames.npz", "--runtime", "lava"], "quantize", 2),
-    "no frames": (["energy", "net.safetensors"], "--frames FILE.npz", 2),
-    "no calibration": (["quantize", "net.safetensors", "--out", "x"], "--calibration FILE.npz", 2),
-    "unknown probe": (["run", "net.safetensors", "--frames", "frames.npz", "--probes", "typo"], "'typo': no LIF", 2),
-    "probes of a bundle": (
-        ["export", "int8.safetensors", "--to", "lava", "--out", "x", "--probes", "all"],
-        "a Lava bundle takes --probes when it runs",
-        2,
-    ),
-    "probes of a NIR file": (
-        ["export", "net.safetensors", "--to", "nir", "--out", "x.nir", "--probes", "all"],
-        "a NIR file has no outputs but the readout",
-        2,
-    ),
-    "period of an ONNX file": (
-        ["export", "int8.safetensors", "--to", "onnx", "--out", "x.onnx", "--period", "8"],
-        "has no option 'period'",
-        2,
-    ),
-    "classes": (["export", "net.safetensors", "--to", "onnx", "--out", "x", "--classes", "one"], "each of the", 2),
-    "opset": (["export", "net.safetensors", "--to", "onnx", "--out", "x", "--opset", "9"], "within 17..", 2),
-    "licence": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--licence", "MIT"], "no option 'licence'", 2),
-    "period": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--period", "6"], "power of two", 2),
-    "encoder": (["export", "int8.safetensors", "--to", "lava", "--out", "x", "--encoder", "chip"], "must be 'host'", 2),
-    "chip": (["inspect", "int8.safetensors", "--chip", "loihi3"], "Use one of loihi1, loihi2", 2),
-    "chip and target": (["inspect", "int8.safetensors", "--chip", "loihi1", "--target", "lava"], "two questions", 2),
-    "encoder without a chip": (["inspect", "int8.safetensors", "--encoder", "host"], "--chip", 2),
-    "unknown table": (["energy", "int8.safetensors", "--frames", "frames.npz", "--table", "7nm"], "45nm-fp32", 2),
-    "no folder": (["export", "net.safetensors", "--to", "onnx", "--out", "no/where.onnx"], "cannot be written", 2),
-    "steps": (["train", "--data", "digits", "--steps", "0"], "--steps", 2),
-    "lambda": (["train", "--data", "digits", "--mse-weight", "2"], "[0, 1]", 2),
-    "recipe key": (["train", "--recipe", "recipe.toml"], "stage 1: unknown key 'epoch'. Did you mean 'epochs'", 2),
-    "recipe name": (["train", "--recipe", "digit"], "Did you mean 'digits'", 2),
-    "learning rate": (["train", "--data", "digits", "--learning-rate", "-1"], "learning_rate: must be", 2),
-    "nothing to resume": (["train", "--resume"], "nothing to resume", 2),
-    "labels": (["train", "--data", "wrong_labels.npz"], "labels: must be at least 0", 2),
-    "bits": (["finetune", "net.safetensors", "--bits", "9"], "--bits", 2),
-    "a network for a checkpoint": (["finetune", "net.safetensors", "--out", "x"], "it is a network", 2),
-    "unknown data": (["train", "--data", "mnist"], "data 'mnist': must be one of", 2),
-    "usage": (["run"], "NETWORK", 2),
-}
-
-
-@pytest.mark.parametrize("case", MISTAKES)
-def test_mistakes_get_a_short_error(case, folder):
-    """An error of one to three lines without a traceback, an exit code, and no half-written file."""
-    words, message, code = MISTAKES[case]
-    np.savez(folder / "wrong_labels.npz", frames=np.zeros((2, 4, 2, 8, 8), np.float32), labels=np.array([0, 1, -3, 2]))
-    (folder / "recipe.toml").write_text('model.name = "digits"\ndata.name = "digits"\n[[stages]]\nepoch = 3\n')
-    before = sorted(folder.iterdir())
-    _, err = command(*words, cwd=folder, expect=code)
-    assert message in err
-    assert "Traceback" not in err
-    if case not in ("usage", "steps", "bits"):  # those print the command's usage as well
-        lines = [line for line in err.splitlines() if line.startswith("error") or err.index("error") <= err.index(line)]
-        assert 1 <= len(lines) <= 3
-    assert sorted(folder.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("words", "code"), [(["inspect", "int8.safetensors"], 0), (["inspect", "absent"], 2), (["run", "--help"], 0)]
-)
-def test_a_reader_that_leaves_changes_no_exit_code(words, code, folder):
-    """`| head -1` gets its line, and the command ends as it would have, without a word."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tet_deploy", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    process.stdout.close()
-    err = process.stderr.read()
-    process.stderr.close()
-    assert process.wait() == code
-    assert err.count("\n") == (code != 0)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
-def test_a_full_disk_under_standard_output_is_said(folder):
-    """What cannot be printed is an error in a line, not a fault of ours."""
-    with Path("/dev/full").open("w") as full:
-        words = [sys.executable, "-m", "tet_deploy", "inspect", "int8.safetensors"]
-        done = subprocess.run(
-            words, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "standard output: cannot be written" in done.stderr
 
 
 def test_names_are_printed_as_they_are(folder):
@@ -417,21 +242,6 @@ def test_a_shell_completes_commands_and_names(typed, offered, folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **asked}
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == offered.split()
-
-
-def test_debug_shows_the_traceback(folder):
-    """`--debug` shows where an error came from."""
-    _, err = command("--debug", "inspect", "absent", cwd=folder, expect=1)
-    assert "Traceback" in err
-
-
-def test_wrong_lava_python_is_named(folder):
-    """A Lava Python that is not 3.10 is refused in a line."""
-    words = ("run", "int8.safetensors", "--frames", "frames.npz", "--runtime", "lava")
-    modern = sys.executable if sys.version_info[:2] != (3, 10) else "/bin/sh"
-    _, err = command(*words, cwd=folder, expect=2, env={"TET_DEPLOY_LAVA_PYTHON": modern})
-    assert "TET_DEPLOY_LAVA_PYTHON" in err
-    assert "3.10" in err
 
 
 def test_convert_asks_the_table_of_importers(tmp_path):
@@ -469,15 +279,6 @@ def test_convert_tells_options_of_another_format(tmp_path):
     save_file({"a": np.zeros(1)}, tmp_path / "net.safetensors", metadata={"tet_deploy_checkpoint": "{}"})
     _, err = command("convert", "net.safetensors", "--source", "nir", "--out", "x.safetensors", cwd=tmp_path, expect=2)
     assert "a training's checkpoint: has no option 'source'" in err
-
-
-@pytest.mark.parametrize(
-    "words", [["inspect"], ["convert", "--out", "x.safetensors"], ["train", "--out", "x.safetensors", "--recipe"]]
-)
-def test_a_path_that_the_system_refuses_is_no_fault_of_ours(tmp_path, words):
-    """A name longer than any file's: a line that says so, and exit code 2."""
-    _, said = command(*words, "x" * 5000, cwd=tmp_path, expect=2)
-    assert said.endswith("xxx...: File name too long. Give a path that this user can read or write.\n") and len(said) < 300
 
 
 def test_export_writes_vectors_and_validate_runs_them(folder):
