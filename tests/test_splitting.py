@@ -60,9 +60,7 @@ def test_parts_in_any_order_make_the_whole(folder, kind, tmp_path):
     whole = work.do(0, SAMPLES)
     paths = [write_part(work.do(a, b), tmp_path / f"{a}.json") for a, b in ((40, 60), (0, 7), (7, 8), (8, 40))]
     first, last = put_together(map(read_part, paths[:2])), put_together(map(read_part, paths[2:]))
-    assert (
-        first.missing(0, SAMPLES) == [(7, 40)] and first.which == f"0:7, 40:60 of {SAMPLES} samples of {folder}/frames.npz"
-    )
+    assert first.missing(0, SAMPLES) == [(7, 40)] and first.which == f"0:7, 40:60 of {SAMPLES} samples of frames.npz"
     assert state(put_together([last, first])) == state(whole)
     with pytest.raises(ArgumentError, match="samples 7:8 are in two of them"):
         put_together([last, first, read_part(paths[2])])

@@ -10,7 +10,7 @@ import typer
 from tet_deploy import terminal
 from tet_deploy.cli.options import Json, Out, any_of
 from tet_deploy.cli.results import print_json, print_result
-from tet_deploy.data.frames import which_samples
+from tet_deploy.data.frames import samples_of, which_samples
 from tet_deploy.errors import ExecutionError
 from tet_deploy.experiments import EXPERIMENTS, run_experiment
 from tet_deploy.models import MODELS
@@ -132,7 +132,7 @@ def train(
         raise ExecutionError(f"interrupted. {session.how_to_go_on(out)}") from None
     if trained is None:  # another process of the group prints
         return
-    which = which_samples(trained.test_samples, trained.test_samples, f"test samples of {chosen.data}")
+    which = which_samples(trained.test_samples, trained.test_samples, samples_of(chosen.data))
     steps_text = " ".join(f"{accuracy:.2%}" for accuracy in trained.accuracy_by_step)
     print_result(
         as_json,
@@ -195,7 +195,7 @@ def finetune(
         raise ExecutionError(f"interrupted. {finetuning_session.how_to_go_on(checkpoint, out)}") from None
     if found is None:  # another process of the group prints
         return
-    which = which_samples(found.test_samples, found.test_samples, f"test samples of {plan.recipe.data}")
+    which = which_samples(found.test_samples, found.test_samples, samples_of(plan.recipe.data))
     values = {
         "network": str(out),
         "digest": found.graph.digest(),

@@ -73,6 +73,14 @@ def load_frames(path: str | os.PathLike[str], *, mapped: bool = False) -> Labell
     return LabelledFrames(frames=frames, labels=None if labels is None else check_labels(labels, samples=frames.shape[1]))
 
 
+def samples_of(name: str, split: str = "test") -> str:
+    """What samples are called: "test samples of digits".
+
+    Of a path its last name alone: the words go into papers, pages and files that others are handed.
+    """
+    return f"{split} samples of {Path(name).name}".lstrip()
+
+
 def which_samples(count: int, total: int, of: str) -> str:
     """Which samples a number is of: "all 360 test samples of digits", "the first 64 of 360 samples of frames.npz".
 

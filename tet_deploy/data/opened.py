@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from tet_deploy.batches import ArraySource, Source
 from tet_deploy.data.catalogue import DATA, load
-from tet_deploy.data.frames import load_frames
+from tet_deploy.data.frames import load_frames, samples_of
 from tet_deploy.errors import DataError
 
 
 class Opened(NamedTuple):
-    """A source of samples, and in words what they are: "test samples of digits"."""
+    """A source of samples, and in words what they are, as `frames.samples_of` says."""
 
     source: Source
     of: str
@@ -40,7 +40,7 @@ def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "te
     """
     if name is not None and name not in DATA:
         loaded = load_frames(name, mapped=True)
-        return Opened(ArraySource(loaded.frames, loaded.labels), f"samples of {name}")
+        return Opened(ArraySource(loaded.frames, loaded.labels), samples_of(name, split=""))
     if name is None and "data" not in about:
         raise DataError(
             f"{option}: the network does not say what it was trained on. Give {option} FILE.npz, written by np.savez(path, "
@@ -52,4 +52,4 @@ def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "te
     except ValueError as error:
         raise DataError(f"the network's metadata on its data is broken ({error}). Give samples by {option}.") from None
     name = name or about["data"]
-    return Opened(getattr(load(name, steps=steps, seed=seed, **options), split), f"{split} samples of {name}")
+    return Opened(getattr(load(name, steps=steps, seed=seed, **options), split), samples_of(name, split))

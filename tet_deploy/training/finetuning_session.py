@@ -14,7 +14,7 @@ from typing import Any
 from tet_deploy.batches import FrameBatches
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
-from tet_deploy.data.frames import which_samples
+from tet_deploy.data.frames import samples_of, which_samples
 from tet_deploy.errors import ArgumentError, ArtifactError, QuantizationWarning, first_line
 from tet_deploy.files import check_apart, check_writable
 from tet_deploy.ir.artifact import NETWORK, save
@@ -193,7 +193,7 @@ def _check_split(samples: FrameData, checkpoint: Path, about: Description, recip
 def _described(found: Finetuned, plan: Plan) -> Graph:
     stage = plan.recipe.stages[-1]
     epochs = number_of("epoch", stage.epochs)
-    which = which_samples(found.test_samples, found.test_samples, f"test samples of {plan.recipe.data}")
+    which = which_samples(found.test_samples, found.test_samples, samples_of(plan.recipe.data))
     return found.graph.with_metadata(
         **{KEY: loss_digest(found.result.losses)},
         finetuned=f"{plan.bits} bits, {epochs}, learning rate {stage.learning_rate:g}, {stage.loss} loss",

@@ -19,6 +19,7 @@ from tet_deploy.arguments import check_named
 from tet_deploy.contracts import Progress
 from tet_deploy.data import FrameData
 from tet_deploy.data.event_folder import load_event_folder
+from tet_deploy.data.frames import samples_of
 from tet_deploy.errors import ArgumentError, ArtifactError, first_line
 from tet_deploy.files import check_apart
 from tet_deploy.ir.graph import Graph
@@ -282,7 +283,7 @@ def metadata_of(about: Description) -> dict[str, str]:
     if about.accuracy is not None:
         number = "the" if about.test_samples is None else f"all {about.test_samples:,}"
         accuracy["trained_accuracy"] = f"{about.accuracy:.4f}"
-        accuracy["trained_accuracy_of"] = f"the float network as trained, on {number} test samples of {about.data}"
+        accuracy["trained_accuracy_of"] = f"the float network as trained, on {number} {samples_of(about.data)}"
     source = about.recipe.get("data")
     options = json.dumps(source.get("arguments", {}) if isinstance(source, dict) else {})
     how = {key: about.recipe[key] for key in ("stages", "augmentation") if key in about.recipe}
