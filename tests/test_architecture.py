@@ -80,6 +80,7 @@ CHECKED_ON_BOTH_SIDES = {"exporters", "validation", "debugging"}
 ANYTHING = {
     "cli",
     "demo",
+    "demo_result",
     "deployment",
     "doctor",
     "energy_curve",
