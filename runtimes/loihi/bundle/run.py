@@ -38,7 +38,7 @@ from loihi_checks.bundle import bundle_vectors, read_bundle
 from loihi_checks.frames import check_frames, check_period
 from loihi_checks.reading import Refused, opened, said
 from loihi_checks.vectors import compare, read_recording
-from loihi_engine.records import Records
+from loihi_engine.records import Records, report
 from loihi_engine.simulation import simulate
 from supervision import FAILED, FULL, Supervisor, find_failure
 
@@ -182,9 +182,9 @@ def _simulate(process: Any, steps: int, config: Any) -> None:
 
     try:
         process.create_runtime(config)
-        print(f"progress 0 {steps}", file=sys.stderr, flush=True)
+        report(0, steps)
         process.run(RunSteps(num_steps=steps), config)
-        print(f"progress {steps} {steps}", file=sys.stderr, flush=True)
+        report(steps, steps)
     except Exception as error:  # Lava's own message only counts the processes that failed
         failure = find_failure(process)
         if not failure:

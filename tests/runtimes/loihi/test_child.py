@@ -1,4 +1,5 @@
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -134,6 +135,28 @@ def test_interrupting_the_host_leaves_nothing(lava_python, bundle, reseal, frame
         while watch.leftovers(bundle) and time.monotonic() < deadline:
             time.sleep(0.1)
     assert watch.leftovers(bundle) == []
+
+
+def test_on_a_terminal_a_run_is_one_line_that_is_written_over(bundle, frames, tmp_path):
+    """How many steps of how many, and at the end all of them."""
+    np.save(tmp_path / "frames.npy", frames)
+    terminal, end = pty.openpty()
+    command = [
+        sys.executable,
+        "-B",
+        bundle / "run.py",
+        tmp_path / "frames.npy",
+        tmp_path / "recording.npz",
+        "--engine",
+        "numpy",
+    ]
+    subprocess.run(command, stderr=end, check=True, timeout=60)
+    os.close(end)
+    lines = os.read(terminal, 2**16).decode().rstrip().split("\r")
+    os.close(terminal)
+    done, steps = lines[-1].removesuffix(" steps").split(" of ")
+    assert done == steps
+    assert not any(line.startswith("progress") or "\n" in line.strip() for line in lines)
 
 
 def test_a_bundle_runs_without_us(lava_python, bundle, frames, tmp_path, watch):

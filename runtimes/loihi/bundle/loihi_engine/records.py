@@ -14,6 +14,14 @@ Where = Mapping[str, Any]  # what `Record` is made of; it crosses processes
 _SECONDS_BETWEEN_REPORTS = 0.2
 
 
+def report(done: int, steps: int) -> None:
+    """Tell on standard error how far a run is: on a terminal in one line, elsewhere in lines for programs."""
+    if sys.stderr.isatty():
+        print(f"\r{done} of {steps} steps", end="" if done < steps else "\n", file=sys.stderr, flush=True)
+    else:
+        print(f"progress {done} {steps}", file=sys.stderr, flush=True)
+
+
 class Record:
     """An existing .npy file [T, B, ...] for what becomes of each frame.
 
@@ -50,7 +58,7 @@ class Clock:
         self._seconds[time_step - 1] = now = time.monotonic()
         if now - self._last_report > _SECONDS_BETWEEN_REPORTS:
             self._last_report = now
-            print(f"progress {time_step} {len(self._seconds)}", file=sys.stderr, flush=True)
+            report(time_step, len(self._seconds))
 
 
 class Records:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .pipeline import Pipeline
-from .records import Records
+from .records import Records, report
 
 
 def simulate(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray], frames: Path, records: Records) -> None:
@@ -28,7 +27,7 @@ def simulate(plan: Mapping[str, Any], arrays: Mapping[str, np.ndarray], frames: 
     pipeline = Pipeline(all_nodes(plan), arrays, str(frames), records)
     for time in range(1, records.steps + 1):
         pipeline.take(time, pipeline.fire(time))
-    print(f"progress {records.steps} {records.steps}", file=sys.stderr, flush=True)
+    report(records.steps, records.steps)
 
 
 def all_nodes(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
