@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -151,12 +150,6 @@ class StreamingRuntime(Runtime, Protocol):
     def step(self, state: Any, frame: np.ndarray, *, probes: Probes = "all") -> tuple[Step, Any]:
         """What one frame [B, *shape] for each sample makes of a state: outputs, and the state afterwards."""
         ...
-
-
-class Exporter(Protocol):
-    """Writes a deployable graph in another tool's format and returns the path written."""
-
-    def __call__(self, graph: Graph, path: Path) -> Path: ...
 
 
 @dataclass(frozen=True)
