@@ -325,5 +325,5 @@ def test_without_tonic_the_extra_is_named(tmp_path, monkeypatch):
 
     monkeypatch.delattr(tonic, "datasets")
     monkeypatch.setitem(sys.modules, "tonic.datasets", None)
-    with pytest.raises(MissingDependencyError, match=r"tet_deploy\[events\]"):
+    with pytest.raises(MissingDependencyError, match=r"tet-deploy\[events\]"):
         load("n-mnist", steps=4, root=tmp_path)

@@ -281,5 +281,5 @@ def test_a_missing_library_names_the_extra(module, library, monkeypatch):
     """Without the library the import says which extra installs it."""
     monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'tet_deploy\[onnx\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'tet-deploy\[onnx\]'"):
         importlib.import_module(module)

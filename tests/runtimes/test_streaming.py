@@ -106,7 +106,7 @@ def test_a_frame_of_other_samples_than_the_stream_is_refused(runtime, held, show
     frames = random_frames(graph, rng, steps=2, samples=3)
     with td.Stream(graph, runtime=runtime, samples=held) as stream:
         stream.step(frames[0, :held])
-        with pytest.raises(DataError, match=rf"frame: shows {shown} samples to a state of {held}\."):
+        with pytest.raises(DataError, match=rf"frame: shows {shown} samples? to a state of {held}\."):
             stream.step(frames[1, :shown])
         seen = stream.step(frames[1, :held]).readout
     np.testing.assert_array_equal(seen, td.run(graph, frames[:, :held], runtime=runtime).readout[1])
