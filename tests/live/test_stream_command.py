@@ -52,6 +52,11 @@ def started(folder, *words, **options):
     return subprocess.Popen(words, cwd=folder, env=environment, text=True, **{**pipes, **options})
 
 
+def heed_interrupts():
+    """What a shell starts in the background, these tests for one, ignores them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def streamed(folder, *words, text="", expect=0):
     """Its decisions and its summary, and what it said on standard error."""
     process = started(folder, *words)
@@ -91,7 +96,7 @@ def test_one_decides_early_as_the_held_out_samples_allow(folder):
 
 def test_interrupted_it_ends_with_the_summary(folder):
     """Ctrl-C while it waits for events; what was decided stands before."""
-    process = started(folder, "net.safetensors", "--fast")
+    process = started(folder, "net.safetensors", "--fast", preexec_fn=heed_interrupts)
     process.stdin.write((folder / "rec.txt").read_text())
     process.stdin.flush()
     assert "class" in process.stdout.readline()
