@@ -23,6 +23,7 @@ FAILED = 70  # EX_SOFTWARE
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LOOKS = 0.1
 _LONGEST_FOLDER_FOR_SOCKETS = 50
+_LOOK = threading.Lock()  # two threads that read what a process sent would each get a part of it
 FULL = "Make room in shared memory (/dev/shm) and on the disk, or use --engine numpy, which needs no shared memory."
 
 
@@ -98,7 +99,8 @@ def find_failure(process: Any) -> str:
     names = [f"process {process.name!r}" for process in process.runtime._executable.proc_builders]
     for index, actor in enumerate(list(infrastructure.actors)):
         name = names[index] if index < len(names) else "Lava's runtime service"
-        failure = _failure_of(actor)
+        with _LOOK:
+            failure = _failure_of(actor)
         if failure:
             return f"{name} {failure}"
     return ""
