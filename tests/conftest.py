@@ -9,9 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tet_deploy.errors import MissingDependencyError
 from tet_deploy.runtimes.loihi.interpreter import LavaPython, find_lava_python
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("any machine")
 
 WEB = Path(__file__).parent / "exporters" / "web"
 _FOREIGN_TESTS = Path(__file__).parent / "tracing" / "foreign"
