@@ -101,6 +101,7 @@ def test_a_reader_that_leaves_changes_no_exit_code(words, code, folder):
     assert err.count("\n") == (code != 0)
 
 
+# No other system has a file that opens and takes nothing.
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
 def test_a_full_disk_under_standard_output_is_said(folder):
     """What cannot be printed is an error in a line, not a fault of ours."""

@@ -47,7 +47,10 @@ def test_examples_print_what_stands_there(module, names, tmp_path, monkeypatch):
     """Each example of a module runs in an empty folder; one whose library is missing is left out."""
     try:
         found = importlib.import_module(module)
-    except (ImportError, MissingDependencyError) as error:
+    except (ModuleNotFoundError, MissingDependencyError) as error:  # in environments without every extra
+        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if not isinstance(missing, ModuleNotFoundError) or str(missing.name).startswith("tet_deploy"):
+            raise
         pytest.skip(str(error))
     monkeypatch.chdir(tmp_path)
     report, runner = [], doctest.DocTestRunner()

@@ -22,7 +22,7 @@ def network(seed, quantized=False):
     return graph, random_frames(graph, rng, STEPS, SAMPLES), rng.integers(0, classes, SAMPLES)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans())
 def test_each_point_is_that_of_a_run_of_its_own(seed, quantized):
     """Stops after a step cost what a run of so many steps costs; early stops what each sample's own run does."""

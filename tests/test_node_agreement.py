@@ -45,7 +45,7 @@ def numbers(rng, *shape):
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, SINGLE), (torch.float64, DOUBLE)])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, scale=scales, offset=scales)
 def test_torch_layers_lie_within_the_bound(dtype, unit, seed, scale, offset):
     """Convolution, linear layer, batch norm and average pool of torch, in its own arithmetic, for inputs of any size."""
@@ -83,7 +83,7 @@ def test_torch_layers_lie_within_the_bound(dtype, unit, seed, scale, offset):
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(torch.float32, SINGLE), (torch.float64, DOUBLE)])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, decay=st.floats(0, 1), threshold=st.sampled_from([1e-6, 0.3, 1.0, 1e6]), grid=st.booleans())
 def test_spikes_agree_but_where_rounding_decides(dtype, unit, seed, decay, threshold, grid):
     """In both precisions, over many steps, also where potentials meet the threshold exactly."""
@@ -136,7 +136,7 @@ def test_values_that_are_not_finite_agree_if_they_are_equal():
     assert node_difference(Flatten(name="f"), [x], x * np.nan) is not None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, decay=st.floats(0, 1))
 def test_what_a_leaky_readout_keeps_is_off_by_rounding_alone(seed, decay):
     """Over many steps in float32; a value that is farther off is found at its step, and so is another decay."""

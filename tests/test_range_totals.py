@@ -30,7 +30,7 @@ WHOLE = ReferenceRuntime(GRAPH).run(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(1, 11), max_size=5, unique=True), order=st.randoms())
 def test_totals_add_up_however_samples_are_split(cuts, order):
     """In any order, through JSON, with the first place of all; a sum changes neither term."""

@@ -118,7 +118,7 @@ def test_the_reference_counts_what_plain_integers_count(seed):
     assert all(array.any() for array in expected.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     weights=st.lists(st.integers(-127, 127), min_size=12, max_size=12),
     frames=st.lists(st.lists(st.floats(-3, 3, width=32), min_size=12, max_size=12), min_size=1, max_size=6),

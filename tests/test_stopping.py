@@ -27,7 +27,7 @@ def drawn(rng, samples, steps=6, noise=0.9):
 
 
 @pytest.mark.parametrize("runtime", ["reference", "onnx"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans())
 def test_streams_stop_as_the_rule_does_on_a_recording(runtime, seed, quantized):
     """The step and the class of each stream, which stay until it is reset, however long it goes on."""

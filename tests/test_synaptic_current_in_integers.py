@@ -66,7 +66,7 @@ SUMS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(SUMS, min_size=1, max_size=12),
     st.one_of(st.integers(0, 4095), st.sampled_from([0, 1, 2048, 4095])),

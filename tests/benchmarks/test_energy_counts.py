@@ -15,6 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "energy.md").read_text()
 
 
 def needs(counter):
+    """Peers that fit no other's versions are no dependency of the tests; syops' count is worked out without it, too."""
     there = all(map(energy_peers.installed, energy_peers.PEERS[counter]))
     return pytest.mark.skipif(not there, reason="benchmarks/requirements.txt says how to get it")
 

@@ -231,7 +231,7 @@ def test_a_readout_that_counts_spikes_adds_once_for_each(event_loop, stage):
     assert dict(zip(report.traffic.layers, report.traffic.kinds, strict=True))["readout.identity"] == "skip"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["float", "integers", "integers that wrap"]))
 def test_random_networks_are_counted_event_by_event(event_loop, seed, kind):
     """Networks with branches, pools, sums and long skips of any kind."""

@@ -62,6 +62,7 @@ def has_latex():
     return found and not subprocess.run(["kpsewhich", "booktabs.sty", "graphicx.sty"], capture_output=True).returncode
 
 
+# Half a gigabyte that only this test would need; `check` above judges the same tables without it.
 @pytest.mark.skipif(not has_latex(), reason="needs a LaTeX with booktabs")
 @pytest.mark.parametrize("layout", ["onecolumn", "twocolumn"])
 def test_tables_compile_and_are_no_wider_than_the_text(tmp_path, layout):

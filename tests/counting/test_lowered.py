@@ -38,7 +38,7 @@ def network(rng, shape=(2, 4, 4)):
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32))
 def test_lowering_changes_no_energy_but_how_graded_skips_are_added(seed):
     """All energies that leave skips out are equal; an identity adds once for each spike, of a sum once for each in it."""

@@ -82,7 +82,7 @@ RUN = random_run(samples=9)
 WHOLE = json.dumps(to_dict(estimate(*RUN)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cuts=st.sets(st.integers(1, 8)), order=st.randoms(use_true_random=False))
 def test_however_samples_are_split_the_report_is_the_same(cuts, order):
     """Parts of any size, added in any order, give every number of the whole to the last bit."""
@@ -95,7 +95,7 @@ def test_however_samples_are_split_the_report_is_the_same(cuts, order):
 
 
 @pytest.mark.parametrize("pooled_first", [False, True])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), samples=st.integers(2, 9), order=st.permutations(range(5)))
 def test_how_frames_lie_in_memory_changes_no_bit(pooled_first, seed, samples, order):
     """Sums of floats have one order: of a copy, of a view with other strides, and of each sample alone."""

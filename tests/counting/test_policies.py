@@ -129,7 +129,7 @@ def test_what_stands_for_a_rate_is_explained(sums, first):
     assert shown and {part.partition(": ")[0] for part in found.title.split("; ")[1:]} == shown
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), name=st.sampled_from(["event", "dense_in"]))
 def test_rates_give_the_energies_back(seed, quantized, name):
     """F + r T S is the counted energy at the measured rate, and that of the dense pass at the break-even one."""

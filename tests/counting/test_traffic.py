@@ -60,7 +60,7 @@ def _reached(node, element, output_shape):
             yield node.weight[group * (out_channels // node.groups) + o, inside, i, j]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), sparse=st.booleans())
 def test_counting_equals_following_every_event(seed, quantized, sparse):
     """Fan-out counting gives what following each event gives: strides, dilation, groups, borders, zero weights.
@@ -266,7 +266,7 @@ def test_chunks_of_samples_join_to_the_whole():
     np.testing.assert_array_equal(joined.input_mean, whole.input_mean)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_counting_pooling_as_folded_equals_folding_it(seed):
     """For windows that tile, the 'fold' policy on the traced network counts what the folded network really does."""

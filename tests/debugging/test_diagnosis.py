@@ -41,7 +41,7 @@ def test_every_kind_is_named_with_its_way_out(plant, kinds):
         assert "To mend it: " in str(found)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     quantized=st.booleans(),
@@ -59,7 +59,7 @@ def test_nothing_is_found_where_nothing_is_wrong(seed, quantized, currents, runt
     assert found.first is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), wrap=st.booleans(), currents=st.booleans())
 def test_pieces_add_up_to_what_the_other_network_makes(integers_and_reals, seed, wrap, currents):
     """The potential of a quantized population is that of its real numbers and all pieces: each spike follows from them."""

@@ -14,7 +14,7 @@ from tet_deploy.testing import random_quantized_network
 UNITS = Quantization(scale=1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32))
 def test_branches_are_balanced(seed):
     """The bundle's own check finds one latency along every branch of random networks, and every message's width."""

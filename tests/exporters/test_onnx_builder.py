@@ -119,7 +119,7 @@ def test_nodes_may_be_called_like_what_belongs_to_an_output(names, options, tmp_
 
 
 @pytest.mark.parametrize("quantized", QUANTIZED)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_names_survive_files_and_runtimes(quantized, data, tmp_path_factory):
     """Nodes may have names of any script, and those that the exporter itself uses for other nodes."""

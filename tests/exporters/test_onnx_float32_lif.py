@@ -52,7 +52,7 @@ def test_half_of_every_potential_is_truncated():
         assert np.array_equal(found.astype(np.int64) + LIFT, np.sign(v) * (np.abs(v) // 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_neuron_gives_every_potential_of_the_reference(data, tmp_path_factory):
     """Up to every limit: sums that wrap, potentials that are held, thresholds and biases of all sizes, by channel or not."""

@@ -111,7 +111,7 @@ def test_files_that_count_what_left_the_range_convolve_in_integers(tmp_path):
     assert "Conv" not in _kinds(counted) and "lif1.saturated" in {out.name for out in onnx.load(counted).graph.output}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_small_network_gives_the_same_integers(data, tmp_path_factory):
     """Any kernel, stride, weights up to where a sum may wrap, and potentials that are held at the limit or not."""

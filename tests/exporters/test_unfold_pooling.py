@@ -22,7 +22,7 @@ def dyadic(rng, *shape):
     return ((rng.permutation(math.prod(shape)).reshape(shape) - math.prod(shape) // 2) / 16).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_folded_networks_are_unfolded_and_run_equally(data, tmp_path_factory):
     """The layers come back as they were; spikes, potentials and readout on ONNX Runtime equal the reference's."""
@@ -86,7 +86,7 @@ def widened(weight, windows):
     return weight.repeat(windows[0], axis=-2).repeat(windows[1], axis=-1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_folded_networks_of_integers_are_unfolded_and_run_equally(data, tmp_path_factory):
     """With convolutions in floats and in integers, of spikes and of their sums, with what leaves its range counted: every

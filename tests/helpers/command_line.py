@@ -20,7 +20,7 @@ def command(*words, cwd, expect=0, env=None):
     words = [sys.executable, "-m", "tet_deploy", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", **(env or {})}
     done = subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True)
-    if find_spec("torch") is None and "need torch" in done.stderr:
+    if find_spec("torch") is None and "need torch" in done.stderr:  # the Pythons in which `make test-pythons` has none
         pytest.skip("needs torch, and says so")
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout, done.stderr

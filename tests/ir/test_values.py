@@ -36,7 +36,7 @@ def need_within(value, array, name):
         assert np.array_equal(array * 2.0**value.fraction_bits, np.rint(array * 2.0**value.fraction_bits)), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), quantized=st.booleans(), wrap=st.booleans())
 def test_no_value_leaves_its_bounds_or_its_grid(seed, quantized, wrap):
     """On random networks with branches and sums, outputs and presynaptic sums keep to what `values` says."""
@@ -53,7 +53,7 @@ def test_no_value_leaves_its_bounds_or_its_grid(seed, quantized, wrap):
                 need_within(total([sent[name] for name in node.inputs]), sum(step), node.name)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32))
 def test_traced_kinds_keep_to_their_bounds(seed):
     """Batch norm, average pooling and sums of anything, on frames of any size."""
@@ -125,7 +125,7 @@ def test_a_kind_without_a_rule_is_named():
         sent_by(Strange(name="odd"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), wrap=st.booleans())
 def test_certificates_hold(seed, wrap):
     """A population that is certified never wraps and never reaches the lower limit, on frames of any size."""

@@ -46,7 +46,7 @@ def shown(*parts, **options):
     return [found and (found.start, found.events) for found in live], dict(notes.counts), told
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 200),

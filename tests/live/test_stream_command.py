@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import heed_interrupts
 
 import tet_deploy as td
 from tet_deploy.data.event_columns import WIDE_EVENT_DTYPE
@@ -50,11 +51,6 @@ def started(folder, *words, **options):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(words, cwd=folder, env=environment, text=True, **{**pipes, **options})
-
-
-def heed_interrupts():
-    """What a shell starts in the background, these tests for one, ignores them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def streamed(folder, *words, text="", expect=0):

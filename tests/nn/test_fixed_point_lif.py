@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tet_deploy import dynamics
@@ -14,7 +14,6 @@ from tet_deploy.nn.fixed_point_lif import UNIT, FixedPointNeuron, fixed_point_li
 SIZE = (3, 2, 4, 5)  # samples, channels, height, width
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     decay_v=st.integers(0, 4095) | st.sampled_from([0, 2048, 3072, 4095]),

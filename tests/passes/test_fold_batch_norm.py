@@ -41,7 +41,7 @@ def network(seed, conv_bias):
     )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), conv_bias=st.booleans())
 def test_folding_leaves_every_spike_unchanged(seed, conv_bias):
     """In float64 every spike is unchanged, and every potential and readout within rounding, unless a margin is smaller."""

@@ -34,7 +34,7 @@ def network(rng, size, kernel, stride, conv):
     return chain([*nodes, Linear(name="fc", weight=dyadic(rng, 4, *shape)), Readout(name="readout")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_folding_leaves_every_spike_unchanged(data):
     """In float64, spikes, potentials and readout are equal for every geometry that is not refused."""

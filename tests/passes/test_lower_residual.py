@@ -68,7 +68,7 @@ class Drawing:
         return Graph(tuple(self.nodes))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_no_spike_no_potential_and_no_readout_changes(seed):
     """Nested sums, shared layers, pooled ends and spikes added twice: the same values from synapses alone."""

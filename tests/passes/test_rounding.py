@@ -92,7 +92,7 @@ def test_a_limit_is_a_share(limit):
         quantize(network(), ones(2), rounding_limit=limit)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     decay=st.floats(0, 1),
     threshold=st.integers(1, 2000),

@@ -25,7 +25,7 @@ def unsnapped(rng, **options):
     return graph.replace(changes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), shown=st.booleans())
 def test_every_order_of_summation_gives_the_same_float32(seed, shown):
     """Sums in float32, in the given and in random order, equal the float64 sum, at the largest inputs allowed."""

@@ -84,7 +84,7 @@ def test_two_thousand_networks_agree(make, tmp_path):
         assert_equal_to_reference(graph, random_frames(graph, rng, steps=1 + seed % 8), tmp_path / "net.onnx")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_population_agrees(data, tmp_path_factory):
     """Any decay, threshold, bias and sum gives the reference's integers: wrapped, saturated, negative and odd ones too."""

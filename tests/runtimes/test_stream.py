@@ -13,7 +13,7 @@ from tet_deploy.validation import compare
 
 
 @pytest.mark.parametrize("runtime", ["reference", "onnx"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1), quantized=st.booleans(), streams=st.integers(1, 4), steps=st.integers(1, 9))
 def test_streams_reset_at_random_equal_separate_runs(runtime, seed, quantized, streams, steps):
     """Whatever is reset when, each stretch of each stream is a whole run of its frames, in every value."""

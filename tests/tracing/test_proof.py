@@ -143,7 +143,7 @@ def test_faults_are_found_however_deep_the_network(name, shape):
         trace(net, shape)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e3, 1e12]),
     decay=st.floats(0, 1),

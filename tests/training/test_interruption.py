@@ -7,14 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from interrupts import heed_interrupts
+
 from tet_deploy.training import session
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def heed_interrupts():
-    """As in a terminal; a shell's background jobs ignore Ctrl-C, and their children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_an_interrupted_training_says_how_to_go_on(tmp_path):

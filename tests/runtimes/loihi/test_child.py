@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import heed_interrupts
 
 from tet_deploy.errors import ExecutionError
 from tet_deploy.runtimes.loihi.child import run_child
@@ -92,11 +93,6 @@ runtime = LavaRuntime(Path(sys.argv[1]), Path(sys.argv[2]))
 frames = np.load(sys.argv[3])
 runtime.run(frames, progress=lambda done, total: print("step", done, flush=True))
 """
-
-
-def heed_interrupts():
-    """A shell's background jobs, and what they start, ignore Ctrl-C; a user's program does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

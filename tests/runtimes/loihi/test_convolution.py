@@ -41,7 +41,7 @@ def cases(draw):
     return node, spikes if limit == 0 else spikes * rng.integers(-limit, limit + 1, spikes.shape)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=cases())
 def test_any_convolution_equals_the_definition(case):
     """Strides, padding, dilation, groups, repeated taps, spikes and graded messages: the same integers, wrapped."""

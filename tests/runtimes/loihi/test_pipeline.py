@@ -90,7 +90,7 @@ def test_regions_are_a_network_cut_in_pieces(seed):
                     assert home[name] is region or (not sums and name in region.incoming and name in home[name].outgoing)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(works=st.lists(st.integers(1, 50), min_size=1, max_size=9), count=st.integers(1, 5))
 def test_regions_share_the_work_as_well_as_neighbours_can(works, count):
     """No other way to cut a list into so many runs has a smaller largest sum, but for a thousandth."""
