@@ -40,7 +40,7 @@ from loihi_checks.reading import Refused, opened, said
 from loihi_checks.vectors import compare, read_recording
 from loihi_engine.records import Records, report
 from loihi_engine.simulation import simulate
-from supervision import FAILED, FULL, Supervisor, find_failure
+from supervision import FAILED, FULL, Supervisor, wait_for_failure
 
 BUNDLE = Path(__file__).resolve().parent
 
@@ -59,16 +59,17 @@ def main() -> None:
             code = _check(options, supervisor)
     except Refused as error:
         supervisor.end(FAILED, str(error))
-    except OSError as error:
-        traceback.print_exc()
-        where = f"{error.filename}: " if error.filename else ""
-        supervisor.end(
-            FAILED, f"{where}{error.strerror or said(error)}." + (f" {FULL}" if error.errno == errno.ENOSPC else "")
-        )
     except Exception as error:
         traceback.print_exc()
-        supervisor.end(FAILED, f"{type(error).__name__}: {said(error)}")
+        supervisor.end(FAILED, _reason(error))
     supervisor.end(code)
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return f"{type(error).__name__}: {said(error)}"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}." + (f" {FULL}" if error.errno == errno.ENOSPC else "")
 
 
 def _options() -> argparse.Namespace:
@@ -185,8 +186,8 @@ def _simulate(process: Any, steps: int, config: Any) -> None:
         report(0, steps)
         process.run(RunSteps(num_steps=steps), config)
         report(steps, steps)
-    except Exception as error:  # Lava's own message only counts the processes that failed
-        failure = find_failure(process)
+    except Exception as error:  # Lava's own message only counts the processes that failed, or names none
+        failure = wait_for_failure(process)
         if not failure:
             raise
         raise Refused(failure, "What it printed stands above.") from error

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 FAILED = 70  # EX_SOFTWARE
 INTERRUPTED = 130
 _SECONDS_BETWEEN_LOOKS = 0.1
+_SECONDS_FOR_A_REASON = 5.0
 _LONGEST_FOLDER_FOR_SOCKETS = 50
 _LOOK = threading.Lock()  # two threads that read what a process sent would each get a part of it
 FULL = "Make room in shared memory (/dev/shm) and on the disk, or use --engine numpy, which needs no shared memory."
@@ -104,6 +105,14 @@ def find_failure(process: Any) -> str:
         if failure:
             return f"{name} {failure}"
     return ""
+
+
+def wait_for_failure(process: Any) -> str:
+    """As `find_failure`, for when Lava raised: a process that raises tells Lava first, and the watching side after that."""
+    deadline = time.monotonic() + _SECONDS_FOR_A_REASON
+    while not (failure := find_failure(process)) and time.monotonic() < deadline:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return failure
 
 
 def _infrastructure(process: Any) -> Any:

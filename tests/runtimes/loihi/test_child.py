@@ -44,6 +44,11 @@ def frames():
 
 KILL = "if self.time_step == 3: import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 HANG = "while self.time_step == 3: pass"
+# Lava asks for the traceback before each of the two messages that a failed process sends: seconds lie between them.
+LATE = (
+    "import time, traceback as t; said = t.format_exc; t.format_exc = lambda: (time.sleep(1.5), said())[1]; "
+    "raise OSError('no core')"
+)
 RAISE = "if self.time_step == 3: raise RuntimeError('cosmic ray')"
 
 
@@ -53,7 +58,8 @@ RAISE = "if self.time_step == 3: raise RuntimeError('cosmic ray')"
         (False, "regions.py", KILL, "run_spk", "process 'input to readout' was killed by SIGKILL"),
         (False, "regions.py", RAISE, "run_spk", "failed with RuntimeError: cosmic ray"),
         (False, "regions.py", "if self.time_step == 3: import os; os._exit(9)", "run_spk", "ended with exit code 9"),
-        (False, "regions.py", "raise OSError('no core')", "__init__", "OSError: no core"),
+        (False, "regions.py", "raise OSError('no core')", "__init__", "'input to readout' failed with OSError: no core"),
+        (False, "regions.py", LATE, "__init__", "'input to readout' failed with OSError: no core"),
         (False, "regions.py", "import os; os.kill(os.getppid(), 9)", "__init__", "the run failed: it was killed by SIGKILL"),
         (False, "regions.py", HANG, "run_spk", "no step was finished for 3 s"),
         (True, "recorders.py", KILL, "run_spk", "was killed by SIGKILL"),
