@@ -53,6 +53,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "counting": CORE | {"layout"},
     "chips": CORE | {"exporters", "layout"},  # what the Lava plan adds takes cores too
     "intervals": set(),
+    "totals": set(),
     "calibration_table": {"errors", "layout"},
     "sensitivity_table": {"calibration_table", "errors", "ir", "layout"},
     "units": {"contracts", "dynamics", "ir"},
@@ -73,7 +74,7 @@ ALLOWED = {  # area -> areas of ours that it may import, besides itself
     "tracing": CORE | {"nn"},
     "experiments": CORE
     | TORCH_SIDE
-    | {"counting", "decisions", "deployment", "energy_curve", "layout", "pipeline", "reporting"},
+    | {"counting", "decisions", "deployment", "energy_curve", "layout", "pipeline", "reporting", "totals"},
     "terminal": {"contracts", "errors", "layout"},
 }
 CHECKED_ON_BOTH_SIDES = {"exporters", "validation", "debugging"}
@@ -86,6 +87,7 @@ ANYTHING = {
     "energy_curve",
     "links",
     "live",
+    "network_report",
     "part_files",
     "pipeline",
     "spread",

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tet_deploy import counting, pipeline
+from tet_deploy import counting, network_report, pipeline
 from tet_deploy.deployment import export
 from tet_deploy.ir.artifact import load, save
 from tet_deploy.ir.graph import Graph
@@ -50,7 +50,7 @@ def stages(graph, frames, folder):
 
 
 def report(graph, frames, folder):
-    page = pipeline.report(graph, frames, path=folder / "report.html", runtimes=("reference",))
+    page = network_report.report(graph, frames, path=folder / "report.html", runtimes=("reference",))
     numbers = json.loads(page.with_suffix(".json").read_text())
     for part in ("title", "provenance"):
         numbers.pop(part)

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from tet_deploy.ir.graph import Graph
     from tet_deploy.links.comparing import compare
     from tet_deploy.links.diagnosing import diagnose
+    from tet_deploy.network_report import report
     from tet_deploy.passes import lower
     from tet_deploy.passes.quantize import quantize
     from tet_deploy.passes.snap_to_grid import snap_frames
-    from tet_deploy.pipeline import energy, report, run, validate
+    from tet_deploy.pipeline import energy, run, validate
     from tet_deploy.stopping import EarlyStop, early_stop
     from tet_deploy.stream import Stream
     from tet_deploy.tracing.trace import trace
@@ -59,7 +60,7 @@ _HOMES = {
     "lower": "tet_deploy.passes",
     "map_resources": "tet_deploy.chips.resources",
     "quantize": "tet_deploy.passes.quantize",
-    "report": "tet_deploy.pipeline",
+    "report": "tet_deploy.network_report",
     "run": "tet_deploy.pipeline",
     "save": "tet_deploy.ir.artifact",
     "snap_frames": "tet_deploy.passes.snap_to_grid",

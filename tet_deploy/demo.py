@@ -31,7 +31,6 @@ from tet_deploy.links.opening import of_path
 from tet_deploy.links.tables import link_values
 from tet_deploy.onnx_file import ONNX_FILE
 from tet_deploy.passes import fold, lower, quantize
-from tet_deploy.pipeline import plus
 from tet_deploy.reporting import (
     Membrane,
     ReportData,
@@ -45,6 +44,7 @@ from tet_deploy.reporting import (
     write_report,
 )
 from tet_deploy.terminal import Stages
+from tet_deploy.totals import plus
 from tet_deploy.units import float_thresholds, in_float_units, units
 from tet_deploy.validation import Agreement
 

@@ -30,10 +30,11 @@ from tet_deploy.intervals import wilson
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
 from tet_deploy.layout import Table
-from tet_deploy.pipeline import known_labels, plus
+from tet_deploy.pipeline import known_labels
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.reprs import short_repr
 from tet_deploy.stopping import EarlyStop, margins
+from tet_deploy.totals import plus
 from tet_deploy.wording import number_of
 
 MARGINS = 12  # points of the curve of early stops

@@ -1,41 +1,31 @@
-"""Run, compare, count, report: each folds what runtimes observe, a few samples at a time, into results that add up."""
+"""Run, decide, compare, count: each folds what runtimes observe, a few samples at a time, into results that add up."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from tet_deploy import counting, reporting, validation
+from tet_deploy import counting, validation
 from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
-from tet_deploy.chips.resources import Resources, map_resources
 from tet_deploy.contracts import Frames, Probes, Progress, Recording, concatenate, tell_ranges
 from tet_deploy.counting import EnergyReport
 from tet_deploy.counting.tables import Chosen, choose
 from tet_deploy.data.frames import check_labels
-from tet_deploy.decisions import Decisions, confusion
+from tet_deploy.decisions import Decisions
 from tet_deploy.deployment import Run, check_options, side_by_side
-from tet_deploy.errors import ArgumentError, GraphError, cut, shown
-from tet_deploy.exporters.lava_latency import schedule
+from tet_deploy.errors import ArgumentError, shown
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
-from tet_deploy.links.tables import link_values
-from tet_deploy.passes.snap_to_grid import OFF_GRID, frames_fit
+from tet_deploy.passes.snap_to_grid import frames_fit
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.totals import plus, total_of
 from tet_deploy.units import ByChannel, float_thresholds, in_float_units
 from tet_deploy.units import units as units_of
 from tet_deploy.validation import Agreement
-from tet_deploy.wording import number_of
-
-_CHIP = "loihi2"  # takes the graded messages that quantized images and counts are sent as; Loihi 1 does not
-_Result = TypeVar("_Result")
 
 
 def run(
@@ -117,8 +107,8 @@ def decide(
     parts = side_by_side(
         [Run(graph=graph, runtime=runtime, options=options)], batches, probes="none", progress=lambda _: progress
     )
-    decisions = _sum(
-        Decisions.of(found, _of(known, part, batches), RangeTotals.of(graph, found.ranges, part.start))
+    decisions = total_of(
+        Decisions.of(found, labels_of(known, part, batches), RangeTotals.of(graph, found.ranges, part.start))
         for part, (found,) in parts
         if found is not None
     )
@@ -185,7 +175,7 @@ def validate(
         ]
         for name, recording in zip(others, rest, strict=True):
             if expected is not None and recording is not None:
-                found[name] = plus(found[name], _compared(graph, expected, recording, thresholds, part))
+                found[name] = plus(found[name], agreement_of(graph, expected, recording, thresholds, part))
     agreements = {name: agreement for name, agreement in found.items() if agreement is not None}
     tell_ranges(validation.ranges(agreements))
     return agreements
@@ -204,7 +194,7 @@ def _leading(samples: Mapping[str, int] | None, runtimes: Sequence[str], most: i
     return [min(said.get(name, most), most) for name in runtimes]
 
 
-def _compared(
+def agreement_of(
     graph: Graph, expected: Recording, found: Recording, thresholds: Mapping[str, ByChannel], part: FrameBatches
 ) -> Agreement:
     """How two recordings of the samples of a part agree, and what left its range there."""
@@ -249,7 +239,7 @@ def energy(
     tables = choose(table, quantized=need_graph(graph).is_quantized)  # before anything is run
     batches = FrameBatches.of(graph, frames)
     parts = side_by_side([Run(graph=graph, runtime=runtime)], batches, probes="spikes", progress=lambda _: progress)
-    spent = _sum(
+    spent = total_of(
         dataclasses.replace(
             counting.estimate(graph, found, part.frames(), table=tables, **policies),
             ranges=RangeTotals.of(graph, found.ranges, part.start),
@@ -259,139 +249,6 @@ def energy(
     )
     tell_ranges(spent.ranges)
     return spent
-
-
-def report(
-    graph: Graph,
-    frames: Frames | Source,
-    labels: Any = None,
-    *,
-    samples: str = "",
-    path: str | os.PathLike[str] = "report.html",
-    runtimes: Sequence[str] = ("reference", "onnx"),
-    table: Chosen | Sequence[Chosen] | None = None,
-    chip: str | None = None,
-    against: Sequence[Any] = (),
-    show: Sequence[int] = (0,),
-    log: str | os.PathLike[str] | None = None,
-    command: str = "",
-    progress: Callable[[str], Progress | None] | None = None,
-) -> Path:
-    """Run a network, compare runtimes, count energy, and write one self-contained HTML page with JSON and CSV beside it.
-
-    Parameters
-    ----------
-    graph, frames
-        As in `run`.
-    labels
-        Classes of the samples, [B], for the accuracy.
-    samples
-        What they are, for the page: "all 360 test samples of digits"; by default their number.
-    path
-        The page to write.
-    runtimes
-        The first is the reference for the others, and its spikes are counted.
-    table
-        As in `energy`.
-    chip
-        What a quantized network takes of it, as `map_resources` says; by default of Loihi 2.
-    against
-        Other links of the chain, as `compare` takes them; the network is compared with each on the same samples.
-    show
-        Numbers of the samples to draw step by step, from 0.
-    log
-        The log of the training, for its curves.
-    command
-        What was typed, for the head of the page.
-
-    Returns
-    -------
-    Path
-        The page.
-
-    Raises
-    ------
-    ArtifactError
-        See `reporting.check_report_path`; it is looked at before anything is run.
-    """
-    from tet_deploy.links import Pair, compared
-
-    reporting.check_report_path(path)
-    tables = choose(table, quantized=need_graph(graph).is_quantized)
-    batches = FrameBatches.of(graph, frames)
-    resources, no_chip = _on_chip(graph.with_metadata(steps=str(batches.steps)), chip)
-    known, thresholds = known_labels(graph, batches, labels), validation.thresholds(graph)
-    pairs = [Pair.of(other, graph, batches) for other in against]
-    epochs = [] if log is None else reporting.read_log(log)
-    show = [whole("show", number, least=0, greatest=len(batches) - 1) for number in show]
-    reference, *others = runtimes
-    decided: Decisions | None = None
-    confused: np.ndarray | None = None
-    potentials: dict[str, reporting.Membrane] = {}
-    spent: EnergyReport | None = None
-    agreements: dict[str, Agreement | None] = dict.fromkeys(others)
-    runs = [Run(graph=graph, runtime=name) for name in runtimes]
-    views: dict[int, reporting.SampleView] = {}
-    for part, (recording, *recordings) in side_by_side(runs, batches, progress=progress):
-        assert recording is not None
-        x, y = part.frames(), _of(known, part, batches)
-        decided = plus(decided, Decisions.of(recording, y, RangeTotals.of(graph, recording.ranges, part.start)))
-        potentials = reporting.added(potentials, reporting.membranes(recording, thresholds))
-        if y is not None:
-            confused = plus(confused, confusion(y, recording.decisions, recording.readout.shape[-1]))
-        spent = plus(spent, counting.estimate(graph, recording, x, table=tables))
-        for name, other in zip(others, recordings, strict=True):
-            assert other is not None
-            agreements[name] = plus(agreements[name], _compared(graph, recording, other, thresholds, part))
-        for number in show:
-            here = number - (part.start - batches.start)
-            if 0 <= here < len(part):
-                label = None if y is None else int(y[here])
-                views[number] = reporting.SampleView.of(recording, x, here, label, number)
-    assert decided is not None and spent is not None
-    by_step, agreed = decided.accuracy_by_step, {name: found for name, found in agreements.items() if found is not None}
-    reason = "" if equality_expected(graph, batches) else f". {OFF_GRID}"
-    links = [compared(pair, batches, known, progress=progress) for pair in pairs]
-    data = reporting.ReportData(
-        title=f"tet_deploy: {cut(graph.metadata.get('model') or graph.metadata.get('source') or 'network')}",
-        provenance=reporting.provenance(graph, command),
-        samples=samples or number_of("sample", len(batches)),
-        accuracy={reference: by_step[-1]} if by_step else {},
-        accuracy_counts={reference: decided.samples} if by_step else {},
-        accuracy_by_step={reference: by_step} if by_step else {},
-        confusion=confused,
-        confusion_of=reference,
-        firing_rates=reporting.firing_rates(spent),
-        membranes=potentials,
-        chain=[link_values(link) for link in links],
-        reference=reference,
-        mismatches={name: agreement.counts() for name, agreement in agreed.items()},
-        divergences={name: f"{agreement.first}{reason}" for name, agreement in agreed.items() if agreement.first},
-        energy=spent,
-        energy_accuracy_by_step=by_step,
-        views=[views[number] for number in show],
-        training=epochs,
-        graph=graph,
-        latency=schedule(graph).latency if graph.is_quantized else {},
-        resources=resources,
-        no_chip=no_chip,
-        ranges=validation.ranges(agreed) | decided.ranges,
-    )
-    written = reporting.write_report(data, Path(path))
-    tell_ranges(data.ranges)
-    return written
-
-
-def _on_chip(graph: Graph, chip: str | None) -> tuple[Resources | None, str]:
-    """What a quantized network takes of the chip, by default of `_CHIP`; there, why it can go to none, if it cannot."""
-    if chip is not None:
-        return map_resources(graph, chip), ""
-    if not graph.is_quantized:
-        return None, ""
-    try:
-        return map_resources(graph, _CHIP), ""
-    except GraphError as error:
-        return None, str(error)
 
 
 def equality_expected(graph: Graph, frames: Frames | Source) -> bool:
@@ -409,15 +266,6 @@ def known_labels(graph: Graph, frames: FrameBatches, labels: Any) -> np.ndarray 
     return check_labels(labels, samples=len(frames), classes=graph.shapes[graph.readout.name][0])
 
 
-def _of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> np.ndarray | None:
+def labels_of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> np.ndarray | None:
+    """Those of a part of the samples."""
     return None if labels is None else labels[part.start - whole.start : part.stop - whole.start]
-
-
-def plus(total: _Result | None, part: _Result) -> _Result:
-    """A fold's next total, so that no list of parts is kept."""
-    return part if total is None else _sum((total, part))
-
-
-def _sum(parts: Iterable[_Result]) -> _Result:
-    total: _Result = functools.reduce(operator.add, parts)
-    return total

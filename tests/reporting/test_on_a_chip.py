@@ -6,8 +6,8 @@ import pytest
 from tet_deploy.errors import GraphError
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
+from tet_deploy.network_report import report
 from tet_deploy.passes import quantize
-from tet_deploy.pipeline import report
 
 
 def test_a_network_that_goes_to_no_chip_is_told_why(tmp_path):

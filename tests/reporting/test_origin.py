@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tet_deploy.pipeline import report
+from tet_deploy.network_report import report
 from tet_deploy.reporting import origin, provenance
 from tet_deploy.testing import random_frames, random_quantized_network
 

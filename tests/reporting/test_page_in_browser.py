@@ -10,8 +10,8 @@ import pytest
 from tet_deploy.ir.artifact import load
 from tet_deploy.ir.graph import chain
 from tet_deploy.ir.nodes import LIF, Input, Linear, Readout
+from tet_deploy.network_report import report
 from tet_deploy.passes import quantize
-from tet_deploy.pipeline import report
 
 pytestmark = pytest.mark.slow
 TRAINED = Path(__file__).parents[1] / "versions" / "v0_1"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tet_deploy import pipeline, terminal
+from tet_deploy import network_report, terminal
 from tet_deploy.chips.limits import CHIPS
 from tet_deploy.cli.options import (
     EnergyPolicies,
@@ -143,7 +143,7 @@ def report(
     graph = load(network)
     found = samples_for(graph, frames, samples)
     with terminal.progress_bar("running and drawing") as progress:
-        path = pipeline.report(
+        path = network_report.report(
             graph,
             found.frames,
             samples=found.which,

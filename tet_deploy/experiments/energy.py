@@ -18,7 +18,7 @@ from tet_deploy.experiments.outcome import Outcome, at_index, number, over_seeds
 from tet_deploy.experiments.setting import Setting
 from tet_deploy.experiments.trainings import Plan, trained
 from tet_deploy.layout import Table
-from tet_deploy.pipeline import plus
+from tet_deploy.totals import plus
 from tet_deploy.tracing import trace
 
 if TYPE_CHECKING:
