@@ -25,8 +25,11 @@ VIEWS = [
 ]
 
 
-@pytest.mark.parametrize(("network", "kept"), [("digits.int8", 1), ("events.int8", 1), ("events.int8", 0.003)])
-def test_a_reader_meets_nothing_broken(network, kept, in_web, tmp_path):
+@pytest.mark.parametrize(
+    ("network", "kept", "table"),
+    [("digits.int8", 1, None), ("digits.int8", 1, ["all"]), ("events.int8", 1, None), ("events.int8", 0.003, None)],
+)
+def test_a_reader_meets_nothing_broken(network, kept, table, in_web, tmp_path):
     """No error, no request, nothing cut off in any view; a table sorts by a click; a saved figure has its colours."""
     with np.load(TRAINED / f"{network.partition('.')[0]}.frames.npz") as given:
         frames = given["frames"]
@@ -34,7 +37,14 @@ def test_a_reader_meets_nothing_broken(network, kept, in_web, tmp_path):
     labels = np.arange(frames.shape[1]) % 3
     graph = load(TRAINED / f"{network}.safetensors")
     page = report(
-        graph, frames, labels, path=tmp_path / "report.html", runtimes=["reference"], chip="loihi2", against=[graph]
+        graph,
+        frames,
+        labels,
+        path=tmp_path / "report.html",
+        runtimes=["reference"],
+        table=table,
+        chip="loihi2",
+        against=[graph],
     )
     (link,) = json.loads(page.with_suffix(".json").read_text())["chain"]
     assert link["equal"] and link["spikes"] > 0 and not link["fault"]

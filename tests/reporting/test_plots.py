@@ -63,3 +63,42 @@ def test_a_training_of_any_length_is_drawn(epochs):
     assert len(page) < 300_000 and f"Training over {number_of('epoch', epochs)}: loss 1 to {1 / epochs:.4g}" in page
     assert f"epoch 1: loss {log[0]['loss']}" in page
     assert ("one of 15 drawn" in page) == (epochs > 2000)
+
+
+def drawn_texts(svg):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1 / 3, 0.999, 1.0])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_no_axis_tells_of_accuracies_that_cannot_be(accuracy, steps):
+    """Below 0 and above 100 % there are no ticks, where it never changes either."""
+    numbers = [text for text in drawn_texts(plots.accuracy_by_step({"tet": [accuracy] * steps})) if text[-1].isdigit()]
+    ticks = [float(text.replace("\N{MINUS SIGN}", "-")) for text in numbers]
+    assert ticks and min(ticks) >= 0 and max(ticks) <= 100
+
+
+@pytest.mark.parametrize(("samples", "said"), [(1, "Of 1 sample, 1 step each."), (2, "Mean over 2 samples, 1 step each.")])
+def test_one_sample_does_not_deviate_from_itself(samples, said):
+    """Its page has no deviation of 0 and no whiskers; one step is said as one."""
+    graph = deep(1)
+    frames = np.ones((1, samples, 3), np.float32)
+    energy = estimate(graph, ReferenceRuntime(graph).run(frames), frames)
+    page = render_page(ReportData(title="t", energy=energy))
+    assert said in page and "steps each" not in page
+    assert ("±" in page) == ("Whiskers" in page) == (samples > 1)
+
+
+def test_energies_by_many_tables_stand_in_a_table_of_their_own():
+    """More columns than a page on paper is wide would be cut; intervals, extras and break-even rates are on the page too."""
+    graph = deep(1)
+    frames = np.ones((2, 3, 3), np.float32)
+    recording = ReferenceRuntime(graph).run(frames)
+    few, many = (
+        render_page(ReportData(title="t", energy=estimate(graph, recording, frames, table=table)))
+        for table in (["45nm-fp32", "45nm-int8"], ["all"])
+    )
+    assert 'aria-label="Energies per layer"' in many and 'aria-label="Energies per layer"' not in few
+    assert all(f"{name}, {unit}</th>" in few for name, unit in (("45nm-fp32", "pJ"), ("45nm-int8", "pJ")))
+    assert "95 % interval of the mean" in few and "extra, in no energy above" in many and "extra, in no" not in few
+    assert "break-even by 45nm-int8" in few

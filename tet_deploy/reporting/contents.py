@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from tet_deploy.calibration_table import calibration_table
 from tet_deploy.chips.resources import Resources
 from tet_deploy.chips.tables import limit_table, population_table, rule_table, struck, verdict
+from tet_deploy.counting.as_table import inferences, rate_table, summary_table
 from tet_deploy.counting.conventions import MEANINGS, WORDS
 from tet_deploy.counting.export import notes
 from tet_deploy.counting.model import EnergyReport
@@ -45,7 +46,7 @@ def contents(data: ReportData) -> dict[str, Any]:
         "of": _of(data),
         "reference": REFERENCE,
         "tiles": _tiles(data),
-        "energy": _energy(data.energy),
+        "energy": _energy(data.energy, data.samples),
         "ranges": _range_tables(data),
         "resources": _resources(data.resources),
         "plots": _plots(data),
@@ -161,8 +162,8 @@ def _resources(found: Resources | None) -> dict[str, Any] | None:
     return {"fits": found.fits, "verdict": verdict(found), "struck": struck(found), "tables": tables}
 
 
-def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
-    """What the page's energy section shows."""
+def _energy(report: EnergyReport | None, samples: str) -> dict[str, Any] | None:
+    """What the page's energy section shows; `samples` says of which samples."""
     if report is None:
         return None
     traffic, additions = report.traffic, report.additions()
@@ -184,12 +185,14 @@ def _energy(report: EnergyReport | None) -> dict[str, Any] | None:
     ]
     return {
         "report": report,
+        "inferences": inferences(report, samples),
         "units": [_unit(priced) for priced in report.by_table],
         "layers": layers,
         "named": {
             name: meaning for name, meaning in MEANINGS.items() if any(name in priced.names for priced in report.by_table)
         },
         "words": WORDS,
+        "tables": [table for table in (summary_table(report), rate_table(report)) if table],
         "notes": notes(report),
     }
 

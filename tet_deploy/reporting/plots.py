@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _METHODS = {"tet": 0, "sdt": 1}  # their colours in the figures of experiments too
 _FAR = 3  # a dense pass dearer than this many whole runs would squeeze the curve
 _MOST_EPOCHS = 2000  # that a curve is drawn through
+_LEAST_SPAN = 4  # points of accuracy that an axis shows at least
 _LOG_FROM = 50  # ratio of largest to smallest bar from which a linear axis hides the small ones
 
 
@@ -41,7 +42,7 @@ def accuracy_by_step(series: Mapping[str, Sequence[float]]) -> str:
             _points(ax, steps, 100 * np.asarray(values), color, told)
         ax.legend(loc="best", title="after the last step")
         _whole_steps(ax, max(len(values) for values in series.values()))
-        ax.set_ylabel("test accuracy (%)")
+        _accuracies(ax)
 
     ends = (f"{name} {percent(values[0])} after step 1, {percent(values[-1])} at the end" for name, values in series.items())
     return render("accuracy-by-step", f"Accuracy by step: {'; '.join(ends)}", draw, height=3.1)
@@ -64,7 +65,7 @@ def training_curves(epochs: Sequence[Mapping[str, float]]) -> str:
             axes[-1].set_xlim(0, 2)
         if curve:
             _curve(axes[0], measured, SERIES[0], "epoch {}: {} %")
-            axes[0].set_ylabel("accuracy (%)")
+            _accuracies(axes[0])
 
     alt = f"Training over {number_of('epoch', len(epochs))}: loss {loss[0]:.4g} to {loss[-1]:.4g}"
     alt += f", accuracy {measured[-1][1]:.2f} % at the end" if measured else ""
@@ -123,9 +124,12 @@ def named_energies(report: EnergyReport) -> str:
         ax = _bars(figure, [f"{WORDS[name]} (default)" if name == report.default else WORDS[name] for name in report.names])
         colors = [SERIES[0] if name == report.default else SERIES[2] for name in report.names]
         bars, whiskers = means / size, spreads / size
-        drawn = ax.barh(range(len(means)), bars, xerr=whiskers, color=colors, ecolor=QUIET, height=0.62, log=logarithmic)
-        told = zip(report.names, means, spreads, strict=True)
-        hover(drawn, (f"{WORDS[name]}: {mean} ± {spread} pJ" for name, mean, spread in told))
+        several = report.samples > 1  # one sample does not deviate from itself
+        error = whiskers if several else None
+        drawn = ax.barh(range(len(means)), bars, xerr=error, color=colors, ecolor=QUIET, height=0.62, log=logarithmic)
+        deviations = [f" ± {spread}" if several else "" for spread in spreads]
+        told = zip(report.names, means, deviations, strict=True)
+        hover(drawn, (f"{WORDS[name]}: {mean}{deviation} pJ" for name, mean, deviation in told))
         _print_values(ax, bars + whiskers, [significant(mean / size) for mean in means], logarithmic)
         scale = ", logarithmic" if logarithmic else ""
         ax.set_xlabel(f"energy per inference ({unit}){scale}", loc="right")
@@ -154,7 +158,7 @@ def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str
         ax.set_xlim(left=0)
         ax.margins(y=0.18)
         ax.set_xlabel(f"energy per inference ({unit})")
-        ax.set_ylabel("accuracy (%)")
+        _accuracies(ax)
 
     points = (f"{percent(share)} at {energy_text(energy)}" for share, energy in zip(accuracy, spent, strict=True))
     return render("accuracy-over-energy", f"Accuracy over energy, step by step: {'; '.join(points)}", draw, height=3.1)
@@ -196,6 +200,15 @@ def _curve(ax: Axes, points: Sequence[tuple[int, float]], color: str, told: str)
 def _points(ax: Axes, x: np.ndarray, y: np.ndarray, color: str, texts: Iterable[str]) -> None:
     """Points, each of which tells a text under the pointer."""
     hover([ax.plot(*point, "o", color=color, markersize=4.5)[0] for point in zip(x, y, strict=True)], texts)
+
+
+def _accuracies(ax: Axes) -> None:
+    """The axis of accuracies: no tick below 0 or above 100 %, and small differences look small."""
+    low, high = ax.get_ylim()
+    room = max(0.0, _LEAST_SPAN - (high - low)) / 2
+    ax.set_ylim(low - room, high + room)
+    ax.set_yticks([tick for tick in ax.get_yticks() if max(low - room, 0) <= tick <= min(high + room, 100)])
+    ax.set_ylabel("accuracy (%)")
 
 
 def _whole_steps(ax: Axes, steps: int) -> None:
