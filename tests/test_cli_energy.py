@@ -32,11 +32,18 @@ def test_energy_by_a_table_of_ones_own_and_other_conventions(folder, tmp_path):
     words += ("--policy", "ones=added,zero-weights=left-out")
     out, _ = command(*words, "--latex", tmp_path / "energy.tex", "--csv", tmp_path / "energy.csv", cwd=folder)
     assert "28nm-fp16" in out and "extra, in no energy above: weights read" in out
+    assert "with zero weights left out, ones added" in " ".join(out.split())
     assert "28nm-fp16" in (tmp_path / "energy.tex").read_text()
     found = json.loads(command(*words, "--json", cwd=folder)[0])
     assert (found["policies"]["ones"], found["policies"]["zero_weights"]) == ("added", "left out")
     assert found["table"]["prices"]["mac"] == {"picojoules": 0.6, "source": "made up", "secondary": False}
-    for text, message in (("one=added", "Did you mean 'ones'?"), ("ones=kept", "ones=multiplied or added")):
+    wrong = {
+        "one=added": "Did you mean 'ones'?",
+        "ones=kept": "ones=multiplied or added",
+        "ones=added,ones=multiplied": "ones was said before",
+        "zero-weights=counted,zero_weights=left out": "zero_weights was said before",
+    }
+    for text, message in wrong.items():
         assert message in command(*words[:-1], text, cwd=folder, expect=2)[1]
     both = command(*words, "--latex", tmp_path / "new", "--csv", tmp_path / "new", cwd=folder, expect=2)[1]
     assert "would be written twice" in both and not (tmp_path / "new").exists()
@@ -63,6 +70,7 @@ def test_curves_of_two_networks_from_one_run_each(folder, tmp_path):
     for name, span in (("a.json", "0:3"), ("b.json", "3:")):
         command(*words, "--range", span, "--part", tmp_path / name, cwd=folder)
     assert json.loads(command("merge", tmp_path / "b.json", tmp_path / "a.json", "--json", cwd=folder)[0]) == whole
+    assert "with ones added" in " ".join(command(*words, "--policy", "ones=added", cwd=folder)[0].split())
     both = (*words, "--beside", "net.safetensors")
     assert "lead>=inf" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
     assert "net.safetensors, early stop" in (tmp_path / "curve.svg").read_text()

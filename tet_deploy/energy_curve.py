@@ -247,6 +247,7 @@ def curve_table(course: Course, which: str = "") -> Table:
         rows.append((stop, f"{point.accuracy:.2%}", f"{low:.1%} to {high:.1%}", f"{point.mean_steps:.2f}", *energies))
     words, of = WORDS[course.report.default], which or number_of("sample", course.samples)
     title = f"Accuracy and energy ({words}), stopped after a step or at a lead, {of}"
+    title += f"; with {course.report.policies.unusual}" if course.report.policies.unusual else ""
     return Table(title, ("stop", "accuracy", "95 %", "mean steps", *labels), rows)
 
 

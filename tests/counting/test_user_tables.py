@@ -39,6 +39,10 @@ def test_what_may_be_left_out():
     assert own.dense_mac is own.weight_access is own.static_step is None and own.label == "own (estimate)"
 
 
+def _priced(energy):
+    return {"energy": energy, "source": "a test"}
+
+
 BAD = {
     r"unknown key 'additon'. Did you mean 'addition'\?": lambda v: v.update(additon=v.pop("addition")),
     r"here, mac: unknown key 'enrgy'. Did you mean 'energy'\?": lambda v: v["mac"].update(enrgy=1),
@@ -52,15 +56,17 @@ BAD = {
     "here, mac: energy must be a finite number; got inf": lambda v: v["mac"].update(energy=float("inf")),
     "here, mac: energy must be a finite number; got True": lambda v: v["mac"].update(energy=True),
     "here, mac: energy must be a finite number; got '1'": lambda v: v["mac"].update(energy="1"),
-    "here, mac: price of an operation: .*got -1": lambda v: v["mac"].update(energy=-1),
-    "here, mac: price of an operation: .*got 1e[+]300": lambda v: v["mac"].update(energy=1e300),
-    "here, mac: secondary must be true or false": lambda v: v["mac"].update(secondary="yes"),
+    "here, mac: energy -1: price of an operation: .*got -1": lambda v: v["mac"].update(energy=-1),
+    "here, mac: energy -110: price of an operation: .* pJ; got -0.11": lambda v: v.update(unit="fJ", mac=_priced(-110)),
+    "here, mac: energy 1e[+]300: price of an operation: .*got 1e[+]300": lambda v: v["mac"].update(energy=1e300),
+    "^here, mac: secondary must be true or false": lambda v: v["mac"].update(secondary="yes"),
     "here, mac: must be a table with energy and source; got 4.6": lambda v: v.update(mac=4.6),
     r"unit must be one of fJ, pJ, nJ, uJ; got 'pj'.": lambda v: v.update(unit="pj"),
     "unit must be words": lambda v: v.update(unit=1),
     "estimate must be true or false": lambda v: v.update(estimate=1),
     "'45nm-fp32' is taken": lambda v: v.update(name="45nm-fp32"),
-    "at most 60 letters and no comma": lambda v: v.update(name="a,b"),
+    "at most 60 and no comma": lambda v: v.update(name="a,b"),
+    "name must begin with a letter or digit.*got '=1[+]1'": lambda v: v.update(name="=1+1"),
     "name must be words": lambda v: v.update(name="a\nb"),
 }
 

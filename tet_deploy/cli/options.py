@@ -106,7 +106,10 @@ def policies_of(text: str) -> dict[str, Any]:
             known = f"{name}={' or '.join(CHOICES[name])}" if name in CHOICES else f"one of {', '.join(CHOICES)}"
             meant = "" if name in CHOICES else nearest(name, CHOICES)
             raise ArgumentError(f"--policy {shown(part)}: must be NAME=VALUE, {known}.{meant}")
-        found |= {"effective": value == "left out"} if name == "zero_weights" else {_POLICIES.get(name, name): value}
+        option = "effective" if name == "zero_weights" else _POLICIES.get(name, name)
+        if option in found:
+            raise ArgumentError(f"--policy {shown(part)}: {name} was said before. Say it once.")
+        found[option] = value == "left out" if name == "zero_weights" else value
     return found
 
 

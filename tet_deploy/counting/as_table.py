@@ -29,6 +29,7 @@ def energy_table(report: EnergyReport, samples: str = "") -> Table:
         rows.append((*row, MEANINGS[name]))
     of = "mean and standard deviation over" if report.samples > 1 else "of"
     title = f"Energy per inference in nJ, {of} {inferences(report, samples)}"
+    title += f"; with {report.policies.unusual}" if report.policies.unusual else ""
     tables = (column for priced in report.by_table for column in (priced.table.label, "std"))
     return Table(title, ("energy", *tables, "what it is"), rows, text=("what it is",))
 

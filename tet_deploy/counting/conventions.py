@@ -101,3 +101,10 @@ class Policies:
     def varied_by(self, name: str) -> bool:
         """Whether one of `VARIANTS` is another convention than these."""
         return self.of(name) != self
+
+    @property
+    def unusual(self) -> str:
+        """In words, those that are not what they are by default; of the input, the name of the default energy tells."""
+        usual = Policies(input=self.input)
+        chosen = {name: value for name, value in vars(self).items() if value != getattr(usual, name)}
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())

@@ -74,8 +74,11 @@ def table_of(values: Mapping[str, Any], where: str) -> EnergyTable:
     needed = ["name", "description", "unit", *(name for name in OPERATIONS if name not in OPTIONAL)]
     check_keys(values, where, known=[*needed, *OPTIONAL, "estimate"], needed=needed)
     name, description, unit = (_text(values, key, where) for key in ("name", "description", "unit"))
-    if len(name) > _MOST_LETTERS or "," in name:
-        raise ArgumentError(f"{where}: name must have at most {_MOST_LETTERS} letters and no comma; got {shown(name)}.")
+    if len(name) > _MOST_LETTERS or "," in name or not name[0].isalnum():  # spreadsheets compute what begins with = + - @
+        raise ArgumentError(
+            f"{where}: name must begin with a letter or digit, and have at most {_MOST_LETTERS} and no comma; "
+            f"got {shown(name)}."
+        )
     if name in (*TABLES, "all"):
         raise ArgumentError(f"{where}: the name {name!r} is taken by a table of tet_deploy. Choose another.")
     if unit not in UNITS:
@@ -92,11 +95,12 @@ def _price(value: Any, unit: Fraction, where: str) -> Price:
     energy, source = value["energy"], _text(value, "source", where)
     if type(energy) not in (int, float) or not math.isfinite(energy):
         raise ArgumentError(f"{where}: energy must be a finite number; got {shown(energy)}.")
+    secondary = _flag(value, "secondary", where)
     try:
         exact = energy if unit == 1 else float(Fraction(str(energy)) * unit)
-        return Price(picojoules=exact, source=source, secondary=_flag(value, "secondary", where))
+        return Price(picojoules=exact, source=source, secondary=secondary)
     except (ArgumentError, OverflowError) as error:
-        raise ArgumentError(f"{where}: {error}") from None  # the same error, with its place
+        raise ArgumentError(f"{where}: energy {shown(energy)}: {error}") from None  # the same error, with its place
 
 
 def _text(values: Mapping[str, Any], key: str, where: str) -> str:
