@@ -1,6 +1,7 @@
 """The scripts and the notebook in examples/ do what they say."""
 
 import json
+import re
 import runpy
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,3 +91,15 @@ def test_from_checkpoint_to_chip(tmp_path, monkeypatch):
     assert (tmp_path / "bundle" / "run.py").is_file()
     shown = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
     assert sum("image/png" in output.get("data", {}) for outputs in shown for output in outputs) == 5
+    tables = [
+        "".join(output["data"]["text/html"])
+        for outputs in shown
+        for output in outputs
+        if "text/html" in output.get("data", {})
+    ]
+    assert [_words(table) for table in tables] == [_words(found[name]._repr_html_()) for name in ("network", "energy")]
+
+
+def _words(html):
+    """What a table says but for its numbers, since other processors train a little otherwise."""
+    return [re.sub(r"digest \w+|[\d.,]+", "", cell) for cell in re.findall(r">([^<]+)<", html)]
