@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from command_line import ROOT, command, small_networks
 
+import tet_deploy as td
 from tet_deploy.counting import TABLES
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import Input, Linear, Readout
 
 
 @pytest.fixture(scope="module")
@@ -75,5 +79,19 @@ def test_curves_of_two_networks_from_one_run_each(folder, tmp_path):
     assert "lead>=inf" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
     assert "net.safetensors, early stop" in (tmp_path / "curve.svg").read_text()
     assert set(json.loads(command(*both, "--json", cwd=folder)[0])["networks"]) == {"int8.safetensors", "net.safetensors"}
-    for more in (("--csv", "a.csv"), ("--beside", "net.safetensors", "--range", "0:3"), ("--beside", "int8.safetensors")):
+    for more in (
+        ("--csv", "a.csv"),
+        ("--figure", "a.png"),
+        ("--beside", "net.safetensors", "--range", "0:3"),
+        ("--beside", "int8.safetensors"),
+    ):
         assert command(*words, *more, cwd=folder, expect=2)[1].startswith("error: --")
+
+
+def test_it_is_told_which_of_two_networks_does_not_fit(folder, tmp_path):
+    """Of curves beside each other, by its file, where the frames are none of its own."""
+    other = tmp_path / "other.safetensors"
+    weight = np.ones((2, 3), np.float32)
+    td.save(chain([Input(name="input", shape=(3,)), Linear(name="fc", weight=weight), Readout(name="readout")]), other)
+    words = ("energy", "int8.safetensors", "--frames", "frames.npz", "--curve", "--beside", other)
+    assert f"It is {other} of which this is said." in command(*words, cwd=folder, expect=2)[1]

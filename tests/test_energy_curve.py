@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import tet_deploy as td
 from tet_deploy.energy_curve import Course, curve_table, curve_values, energy_curve
 from tet_deploy.errors import ArtifactError, DataError
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import Input, Linear, Readout
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 
 STEPS, SAMPLES = 4, 12
@@ -94,3 +96,10 @@ def test_states_are_without_loss_and_damaged_ones_are_refused():
         damaged[key][0] = row
         with pytest.raises(ArtifactError, match=key):
             Course.from_state(damaged)
+
+
+def test_a_readout_of_one_value_has_no_curve():
+    """It decides nothing, which is said before anything is run."""
+    nodes = [Input(name="input", shape=(3,)), Linear(name="fc", weight=np.ones((1, 3), np.float32)), Readout(name="readout")]
+    with pytest.raises(DataError, match="a readout of one value decides nothing"):
+        energy_curve(chain(nodes), np.ones((2, 4, 3), np.float32), np.zeros(4, int))

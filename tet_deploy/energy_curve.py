@@ -188,7 +188,7 @@ def energy_curve(
     Raises
     ------
     DataError
-        No labels are known.
+        No labels are known, or the network decides nothing, as its readout is one value.
 
     Examples
     --------
@@ -203,6 +203,8 @@ def energy_curve(
     known = known_labels(graph, batches, labels)
     if known is None:
         raise DataError("curve of accuracy and energy: needs labels. Give those of the frames.")
+    if graph.shapes[graph.readout.name][0] < 2:
+        raise DataError("curve of accuracy and energy: a readout of one value decides nothing. Count it without a curve.")
     found: Course | None = None
     parts = side_by_side([Run(graph=graph, runtime=runtime)], batches, probes="spikes", progress=lambda _: progress)
     for part, (recording,) in parts:

@@ -28,7 +28,7 @@ from tet_deploy.cli.options import (
 )
 from tet_deploy.cli.results import print_result, show_curve, show_curves, show_energy
 from tet_deploy.cli.splitting import Cluster, PartFile, Range, Resume, Split, Workers, carry_out
-from tet_deploy.errors import ArgumentError, shown
+from tet_deploy.errors import ArgumentError, TetDeployError, note, shown
 from tet_deploy.files import check_distinct, check_writable
 from tet_deploy.ir.artifact import load
 from tet_deploy.reporting import check_report_path, find_log
@@ -104,10 +104,19 @@ def _curves(
         raise ArgumentError("--beside: networks are told apart by the names of their files. Rename one.")
     check_distinct(figure, split.part)
     if figure is not None:
+        if figure.suffix != ".svg":
+            raise ArgumentError(f"--figure {shown(str(figure))}: its name must end in .svg, as that is what is drawn.")
         check_figure(figure)
     settings = _settings(table, policy)
     works = [Work(kind="curve", network=str(path), frames=frames, settings=settings) for path in networks]
-    done = {Path(work.network).name: carry_out(work, samples, split) for work in works}
+    done = {}
+    for path, work in zip(networks, works, strict=True):
+        try:
+            done[path.name] = carry_out(work, samples, split)
+        except TetDeployError as error:
+            if len(networks) > 1:
+                note(error, f"It is {path} of which this is said.")
+            raise
     if figure is not None:
         save_curves({name: each.result for name, each in done.items()}, figure)
     if len(done) == 1:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLORS = {"sdt": "#c2571a", "tet": "#2463c9", "switch": "#1f9676"}
 GREY = "#6b7280"
 _CREATOR = "tet_deploy"
-FIGURE = Kind("an experiment's figure", lambda path: f"<dc:title>{_CREATOR}</dc:title>".encode() in head(path))
+FIGURE = Kind("a figure of tet_deploy", lambda path: f"<dc:title>{_CREATOR}</dc:title>".encode() in head(path))
 
 _STYLE = STYLE | {"grid.color": "#e5e7eb"}
 
