@@ -15,7 +15,7 @@ from tet_deploy.contracts import Recording
 from tet_deploy.dynamics import FRACTION_BITS
 from tet_deploy.errors import DataError, shown
 from tet_deploy.ir.graph import Graph
-from tet_deploy.ir.nodes import ON_CHIP
+from tet_deploy.ir.nodes import ON_CHIP, SoftResetLIF
 from tet_deploy.layout import Table
 from tet_deploy.range_totals import RangeTotals
 from tet_deploy.runtimes.loihi.bundle.loihi_checks.vectors import first_place
@@ -314,6 +314,10 @@ def _shown(recording: Recording, name: str, index: tuple[int, ...]) -> float | N
 
 
 def thresholds(graph: Graph) -> dict[str, ByChannel]:
-    """Firing threshold of each population that a chip has too, in the units of its recorded membrane potential."""
+    """Firing threshold of each population, in the units of its recorded membrane potential.
+
+    Not of neurons that subtract twice: where they are silent their potential may lie above it.
+    """
     unit = 2.0**FRACTION_BITS if graph.is_quantized else 1.0
-    return {node.name: by_channel(np.asarray(node.threshold) * unit) for node in graph if isinstance(node, ON_CHIP)}
+    nodes = [node for node in graph if isinstance(node, (*ON_CHIP, SoftResetLIF)) and node.reset != "subtract-twice"]
+    return {node.name: by_channel(np.asarray(node.threshold) * unit) for node in nodes}

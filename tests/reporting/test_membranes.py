@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from tet_deploy.contracts import Recording
+from tet_deploy.ir.nodes import Spiking
 from tet_deploy.reporting.membrane_plot import membrane_plot
 from tet_deploy.reporting.membranes import EDGES, added, membranes
 from tet_deploy.runtimes.reference import ReferenceRuntime
-from tet_deploy.testing import random_frames, random_quantized_network
+from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
 from tet_deploy.validation import thresholds
 
 
@@ -39,6 +40,16 @@ def test_parts_of_the_samples_add_up(seed):
     for name, found in every.items():
         assert found.to_dict() == total[name].to_dict()
         assert found.counts.sum() == np.count_nonzero(run.spikes[name] == 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_kind_of_neuron_has_a_histogram(seed):
+    """Those with a soft reset or a synaptic current too, below the threshold wherever they did not fire."""
+    rng = np.random.default_rng(seed)
+    graph = random_float_network(rng, layers=3, soft=True, currents=True)
+    found = membranes(ReferenceRuntime(graph).run(random_frames(graph, rng)), thresholds(graph))
+    assert [*found] == [node.name for node in graph.of_kind(Spiking) if node.reset != "subtract-twice"]
+    assert all(each.greatest <= 1 for each in found.values())
 
 
 def test_neurons_that_always_fire_have_no_potentials():
