@@ -120,6 +120,18 @@ def test_sums_that_depend_on_their_order_have_no_vectors(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_frames_of_its_data_are_a_way_out(tmp_path):
+    """Where a grid is too coarse for random frames, it is said so, and those that it was lowered with have vectors."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(3, 50)).astype(np.float32)
+    frames = (rng.integers(0, 17, (2, 4, 50)) / 16).astype(np.float32)
+    nodes = [Input(name="x", shape=(50,)), Linear(name="fc", weight=weight), Readout(name="readout")]
+    graph = td.lower(chain(nodes), frames)
+    with pytest.raises(GraphError, match="Or give frames of its data: frames=, --frames"):
+        td.export(graph, tmp_path / "net.onnx", to="onnx", vectors=1)
+    td.export(graph, tmp_path / "net.onnx", to="onnx", vectors=1, frames=frames)
+
+
 @given(data=st.data(), shape=st.tuples(*[st.integers(1, 4)] * 3), flips=st.integers(0, 3))
 def test_the_first_is_the_earliest_and_nearest_to_the_input(data, shape, flips):
     """Of values changed anywhere: all are counted, and the first is by step, then population, then place."""

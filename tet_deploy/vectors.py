@@ -103,7 +103,10 @@ def _random(graph: Graph, count: int) -> tuple[np.ndarray, str]:
         if firing == len(spikes):
             break
     if best is None:
-        raise GraphError(f"vectors: the float sums of this network depend on their order; {problem}")
+        raise GraphError(
+            f"vectors: the float sums of this network depend on their order; {problem} Or give frames of its data: "
+            "frames=, --frames."
+        )
     return best[1:]
 
 

@@ -149,8 +149,8 @@ def snapped(graph: Graph, frames: FrameBatches) -> FrameBatches:
         if seen.magnitude * 2.0**bits >= _LEAST_LEVELS and _fits(graph, rounded):
             return dataclasses.replace(frames, source=_Rounded(frames.source, bits))
     raise DataError(
-        f"frames: the network has no grid for values up to {seen.magnitude:.6g}. Lower it with frames as large as these: "
-        "td.lower(traced, frames)."
+        f"frames: the network has no grid for values up to {seen.magnitude:.6g}, as fine as these. Lower it with frames as "
+        "large and fine: td.lower(traced, frames)."
     )
 
 
