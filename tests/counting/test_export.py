@@ -24,7 +24,7 @@ def report(samples=4, table="45nm-int8"):
 
 
 def test_json_has_the_energies_by_each_table():
-    """Means, deviations and steps; those by the first under the keys that it has alone."""
+    """Means, deviations and steps, of each layer too; those by the first under the keys that it has alone."""
     alone, both = report(), report(table=["45nm-int8", OWN])
     plain, second = to_dict(both), both.by_table[1]
     assert plain["energies"] == to_dict(alone)["energies"] and plain["layers"] == to_dict(alone)["layers"]
@@ -34,6 +34,17 @@ def test_json_has_the_energies_by_each_table():
         name: (second.mean(name), second.std(name), second.mean(name)) for name in second.names
     }
     assert second.std("full") > 0
+    for name in second.names:
+        columns = np.array([[layer["energy_pj"][name][of] for layer in beside["layers"]] for of in ("mean", "std")])
+        np.testing.assert_array_equal(columns, [second.by_layer(name), second.std_by_layer(name)])
+    assert [layer["layer"] for layer in beside["layers"]] == [layer["layer"] for layer in plain["layers"]]
+
+
+def test_an_estimate_of_ones_own_is_told_as_no_others(tmp_path):
+    """Not in the words of Loihi 1's, whose source stands with its prices."""
+    (tmp_path / "own.toml").write_text("estimate = true\n" + OWN.read_text())
+    (said,) = (note for note in to_dict(report(table=tmp_path / "own.toml"))["notes"] if "estimate" in note)
+    assert said == "The table 28nm-fp16 is an estimate: its prices were not measured."
 
 
 def test_csv_read_again_has_the_energies_by_each_table(tmp_path):

@@ -1,6 +1,7 @@
 """Figures of names, layers and epochs that are long or many."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -102,3 +103,15 @@ def test_energies_by_many_tables_stand_in_a_table_of_their_own():
     assert all(f"{name}, {unit}</th>" in few for name, unit in (("45nm-fp32", "pJ"), ("45nm-int8", "pJ")))
     assert "95 % interval of the mean" in few and "extra, in no energy above" in many and "extra, in no" not in few
     assert "break-even by 45nm-int8" in few
+
+
+def test_each_exact_number_of_energies_is_in_the_json():
+    """Of layers by each table of prices, not by the first alone."""
+    graph = deep(2)
+    frames = np.random.default_rng(0).integers(0, 2, size=(3, 5, 3)).astype(np.float32)
+    energy = estimate(graph, ReferenceRuntime(graph).run(frames), frames, table=["all"])
+    data = ReportData(title="t", energy=energy)
+    told: list[float] = []
+    json.loads(json.dumps(data.to_dict()), parse_float=lambda text: told.append(float(text)))
+    exact = [float(text) for text in re.findall(r'data-value="([^"]*)"', render_page(data))]
+    assert len(exact) > 20 and all(np.isclose(told, number, rtol=1e-9, atol=0).any() for number in exact)

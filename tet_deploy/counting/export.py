@@ -35,7 +35,10 @@ def to_dict(report: EnergyReport) -> dict[str, Any]:
         "runtime": report.runtime,
         "network": report.digest,
         "table": _prices(report.table),
-        "beside": [_prices(priced.table) | {"energies": _energies(priced)} for priced in report.by_table[1:]],
+        "beside": [
+            _prices(priced.table) | {"energies": _energies(priced), "layers": _layer_energies(priced)}
+            for priced in report.by_table[1:]
+        ],
         "policies": dataclasses.asdict(report.policies),
         "notes": notes(report),
         "energies": _energies(report),
@@ -92,7 +95,7 @@ def notes(report: EnergyReport) -> list[str]:
         if table.dense_mac is None:
             found.append(f"The table {table.name} has no price for a network without spikes, so '{ann}' is missing there.")
         if table.estimate:
-            found.append(f"The table {table.name} is an estimate: it was simulated before there was a chip, not measured.")
+            found.append(f"The table {table.name} is an estimate: its prices were not measured.")
         found += [
             f"{table.name}: the price of one {name} is a secondary number."
             for name, p in table.prices.items()
@@ -121,21 +124,32 @@ def _said(report: EnergyReport) -> list[str]:
 def _layers(report: EnergyReport) -> list[dict[str, Any]]:
     traffic, samples = report.traffic, report.samples
     counts = {column: traffic[column] / samples for column in (PER_EVENT | PER_STEP)}  # [L, T]
-    means, spent = traffic.input_mean.mean(axis=1), {name: report.picojoules(name) for name in report.names}  # [L, T]
-    by_layer = _by_layer(report)
+    means = traffic.input_mean.mean(axis=1)
     return [
         {
-            "layer": layer,
+            "layer": energies["layer"],
             "kind": kind,
             "input_mean": float(means[row]),
             "counts": {column: float(value[row].sum()) for column, value in counts.items() if value[row].any()},
             "counts_per_step": {column: value[row].tolist() for column, value in counts.items() if value[row].any()},
+            "energy_pj": energies["energy_pj"],
+        }
+        for row, (energies, kind) in enumerate(zip(_layer_energies(report), traffic.kinds, strict=True))
+    ]
+
+
+def _layer_energies(report: EnergyReport) -> list[dict[str, Any]]:
+    """Each layer's energies by one table."""
+    by_layer, spent = _by_layer(report), {name: report.picojoules(name) for name in report.names}  # [L, T]
+    return [
+        {
+            "layer": layer,
             "energy_pj": {
                 name: {"mean": float(mean[row]), "std": float(std[row]), "per_step": spent[name][row].tolist()}
                 for name, (mean, std) in by_layer.items()
             },
         }
-        for row, (layer, kind) in enumerate(zip(traffic.layers, traffic.kinds, strict=True))
+        for row, layer in enumerate(report.traffic.layers)
     ]
 
 
