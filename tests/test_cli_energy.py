@@ -78,6 +78,9 @@ def test_curves_of_two_networks_from_one_run_each(folder, tmp_path):
     both = (*words, "--beside", "net.safetensors")
     assert "lead>=inf" in command(*both, "--figure", tmp_path / "curve.svg", cwd=folder)[0]
     assert "net.safetensors, early stop" in (tmp_path / "curve.svg").read_text()
+    unlike = ("energy", "int8.safetensors", "--frames", "frames.npz", "--curve", "--beside", "net.safetensors")
+    out, told = command(*unlike, "--figure", tmp_path / "other.svg", cwd=folder, expect=2)
+    assert "Say which with --table" in told and "lead>=inf" in out  # what was counted is not lost
     assert set(json.loads(command(*both, "--json", cwd=folder)[0])["networks"]) == {"int8.safetensors", "net.safetensors"}
     for more in (
         ("--csv", "a.csv"),

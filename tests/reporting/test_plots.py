@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +116,16 @@ def test_each_exact_number_of_energies_is_in_the_json():
     json.loads(json.dumps(data.to_dict()), parse_float=lambda text: told.append(float(text)))
     exact = [float(text) for text in re.findall(r'data-value="([^"]*)"', render_page(data))]
     assert len(exact) > 20 and all(np.isclose(told, number, rtol=1e-9, atol=0).any() for number in exact)
+
+
+def test_tables_of_alike_names_have_figures_of_their_own(tmp_path):
+    """No id of one is that of the other's, which would be cut where the first ends."""
+    own = (Path(__file__).parents[1] / "counting" / "own_table.toml").read_text()
+    files = [tmp_path / "a.toml", tmp_path / "b.toml"]
+    for file, name in zip(files, ("own fp16", "own-fp16"), strict=True):
+        file.write_text(own.replace("28nm-fp16", name))
+    graph = deep(1)
+    frames = np.ones((1, 2, 3), np.float32)
+    energy = estimate(graph, ReferenceRuntime(graph).run(frames), frames, table=files)
+    ids = re.findall(r'\bid="([^"]*)"', render_page(ReportData(title="t", energy=energy)))
+    assert len(ids) == len(set(ids)) > 10

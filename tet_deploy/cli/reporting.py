@@ -117,12 +117,12 @@ def _curves(
             if len(networks) > 1:
                 note(error, f"It is {path} of which this is said.")
             raise
-    if figure is not None:
-        save_curves({name: each.result for name, each in done.items()}, figure)
     if len(done) == 1:
         show_curve(done[networks[0].name], as_json)
     else:
         show_curves(done, as_json)
+    if figure is not None:
+        save_curves({name: each.result for name, each in done.items()}, figure)
 
 
 def report(

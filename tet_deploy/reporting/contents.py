@@ -131,7 +131,7 @@ def _plots(data: ReportData) -> dict[str, str]:
     if data.energy:
         drawn["energy_by_layer"] = plots.energy_by_layer(data.energy)
         for number, report in enumerate(data.energy.by_table):
-            drawn[f"named_energies_{number}"] = plots.named_energies(report)
+            drawn[f"named_energies_{number}"] = plots.named_energies(report, number)
     if data.energy and len(data.energy_accuracy_by_step):
         if len(data.energy_accuracy_by_step) != data.energy.steps:
             raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -112,8 +111,8 @@ def energy_by_layer(report: EnergyReport) -> str:
     return render("energy-by-layer", f"Energy by layer: {_listed(layers, totals)}", draw, height)
 
 
-def named_energies(report: EnergyReport) -> str:
-    """All named energies side by side, with their spread over samples."""
+def named_energies(report: EnergyReport, number: int = 0) -> str:
+    """All named energies side by side, with their spread over samples; `number` is that of its table on the page."""
     means = np.array([report.mean(name) for name in report.names])
     spreads = np.array([report.std(name) for name in report.names])
     size, unit = energy_unit(means.max())
@@ -134,9 +133,8 @@ def named_energies(report: EnergyReport) -> str:
         scale = ", logarithmic" if logarithmic else ""
         ax.set_xlabel(f"energy per inference ({unit}){scale}", loc="right")
 
-    name = f"named-energies-{re.sub('[^a-z0-9]', '-', report.table.name.lower())}"
     alt = f"Energies by table {report.table.name}: {_listed([WORDS[name] for name in report.names], means)}"
-    return render(name, alt, draw, height=0.75 + 0.36 * len(means))
+    return render(f"named-energies-{number}", alt, draw, height=0.75 + 0.36 * len(means))
 
 
 def accuracy_over_energy(report: EnergyReport, accuracy: Sequence[float]) -> str:
