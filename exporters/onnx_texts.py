@@ -84,8 +84,26 @@ def for_others(graph: Graph) -> Graph:
 
 
 def without_folders(text: str) -> str:
-    """A text in which nothing but its last name is left of a path that begins at a root, a drive or a home."""
-    return _FOLDERS.sub("", text)
+    """A text in which nothing but its last name is left of a path that begins at a root, a drive or a home.
+
+    Of JSON it is the texts inside that are looked at, as the escape of a letter, "\\u795e", looks like a folder.
+    """
+    try:
+        told = json.loads(text)
+        kept = _without_folders_inside(told)
+    except (ValueError, RecursionError):
+        return _FOLDERS.sub("", text)
+    return text if kept == told else json.dumps(kept)
+
+
+def _without_folders_inside(told: Any) -> Any:
+    if isinstance(told, str):
+        return without_folders(told)
+    if isinstance(told, list):
+        return [_without_folders_inside(each) for each in told]
+    if isinstance(told, dict):
+        return {_without_folders_inside(key): _without_folders_inside(value) for key, value in told.items()}
+    return told
 
 
 def _text(name: str, value: Any) -> str:
