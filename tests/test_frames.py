@@ -8,6 +8,7 @@ import torch
 
 import tet_deploy as td
 from tet_deploy import counting, data
+from tet_deploy.batches import ArraySource
 from tet_deploy.contracts import as_array, check_frames
 from tet_deploy.data.event_camera import simulate
 from tet_deploy.errors import ArgumentError, DataError, TetDeployWarning
@@ -61,6 +62,46 @@ def test_tensors_are_taken_like_arrays(function, tmp_path, monkeypatch):
     for frames in (torch.tensor(FRAMES), torch.tensor(FRAMES, dtype=torch.bfloat16, requires_grad=True)):
         found = TAKE_FRAMES[function](frames, torch.tensor(LABELS, dtype=torch.int32))
         assert np.array_equal(found, expected)
+
+
+TAKE_LABELS = {
+    "compare": lambda y: td.compare(FLOAT, INT8, FRAMES, y),
+    "early_stop": lambda y: td.early_stop(INT8, FRAMES, y, accuracy=0.5),
+    "EarlyStop.on": lambda y: td.EarlyStop(threshold=1, steps=2).on(RECORDING, y),
+    "report": lambda y: td.report(INT8, FRAMES, y, path="report.html"),
+    "accuracy": lambda y: accuracy_by_step(RECORDING.readout, y),
+}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1, 2, 9],
+        [0, -1, 0],
+        [0.0, 1.0, 0.0],
+        [True, False, True],
+        ["0", "1", "0"],
+        [[0], [1], [0]],
+        [0, 1],
+        [0, 1, 0, 1],
+        [],
+        0,
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("function", TAKE_LABELS)
+def test_what_labels_no_sample_is_refused(function, labels, tmp_path, monkeypatch):
+    """Classes that the network does not have, no whole numbers, and too few or too many: nothing is called wrong by them."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^labels: must be"):
+        TAKE_LABELS[function](np.array(labels))
+    assert not list(tmp_path.iterdir())
+
+
+def test_classes_of_a_source_that_the_network_lacks_are_refused():
+    """Labels that count from 1 would make every accuracy wrong."""
+    with pytest.raises(DataError, match=r"labels: must be in 0\.\.[1-9]+; got 9"):
+        td.compare(FLOAT, INT8, ArraySource(FRAMES, np.array([1, 2, 9])))
 
 
 TAKE_GRAPHS = {

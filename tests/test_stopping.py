@@ -102,7 +102,7 @@ def test_calibrated_on_a_network_the_rule_is_of_that_network():
         (lambda r: calibrated(r, np.zeros(50, int), accuracy=0.99), DataError, "takes more samples"),
         (lambda r: calibrated(r, np.zeros(50, int), accuracy=1.0), ArgumentError, "accuracy: must lie between 0 and 1"),
         (lambda r: calibrated(r, np.zeros(50, int), accuracy=0.5, confidence=0), ArgumentError, "confidence: must lie"),
-        (lambda r: calibrated(r, np.zeros(49, int), accuracy=0.5), DataError, "need one for each of 50 samples"),
+        (lambda r: calibrated(r, np.zeros(49, int), accuracy=0.5), DataError, r"labels: must be integers of shape \(50,\)"),
         (lambda r: calibrated(r, None, accuracy=0.5), DataError, "Give their labels"),
         (lambda r: td.EarlyStop(threshold=1, steps=9).on(r, np.zeros(50, int)), DataError, "the recording has 6"),
         (lambda r: td.EarlyStop(threshold=math.nan, steps=9), ArgumentError, "threshold: must be a margin of at least 0"),

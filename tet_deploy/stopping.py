@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tet_deploy.arguments import whole
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Recording
+from tet_deploy.data.frames import check_labels
 from tet_deploy.errors import ArgumentError, DataError, shown
 from tet_deploy.intervals import least_count, wilson
 from tet_deploy.ir.graph import Graph
@@ -120,7 +122,7 @@ class EarlyStop:
         """Whether to decide, bool, where so many steps led to that margin."""
         return np.asarray((margin >= self.threshold) | (steps >= self.steps))
 
-    def on(self, recording: Recording, labels: np.ndarray) -> Stopped:
+    def on(self, recording: Recording, labels: Any) -> Stopped:
         """What the rule decides on recorded samples with these labels, int64 [B].
 
         Raises
@@ -128,7 +130,7 @@ class EarlyStop:
         DataError
             Labels that do not fit, or a recording of fewer than T steps.
         """
-        return self._on(*_course(recording, self.steps), _checked(labels, recording.samples))
+        return self._on(*_course(recording, self.steps), _checked(labels, recording))
 
     def _on(self, classes: np.ndarray, lead: np.ndarray, labels: np.ndarray) -> Stopped:
         t = np.arange(1, self.steps + 1)[:, None]
@@ -202,7 +204,7 @@ def calibrated(
         if not isinstance(value, (int, float)) or not 0 < value < 1:
             raise ArgumentError(f"{name}: must lie between 0 and 1; got {shown(value)}.")
     steps, samples = recording.steps, recording.samples
-    course, known = _course(recording, steps), _checked(labels, samples)
+    course, known = _course(recording, steps), _checked(labels, recording)
     needed, found = least_count(samples, accuracy, 1 - confidence), None
     lead = course[1]
     for threshold in _TRIED:
@@ -244,10 +246,7 @@ def _course(recording: Recording, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return recording.decisions_by_step[:steps], margins(recording.sums[:steps], t)
 
 
-def _checked(labels: np.ndarray | None, samples: int) -> np.ndarray:
+def _checked(labels: Any, recording: Recording) -> np.ndarray:
     if labels is None:
         raise DataError("early stop: is judged on labelled samples. Give their labels.")
-    labels = np.asarray(labels)
-    if labels.shape != (samples,):
-        raise DataError(f"labels: need one for each of {number_of('sample', samples)}; got shape {labels.shape}.")
-    return labels
+    return check_labels(labels, samples=recording.samples, classes=recording.readout.shape[-1])

@@ -199,6 +199,16 @@ def test_quantize_holds_a_loss_against_its_limit(chain, tmp_path):
     assert "Leave out one of them" in run(*words, "--test-samples", 0, "--max-loss", 1, expect=2)  # labels are known
 
 
+@pytest.mark.parametrize("words", [("convert", "net.ckpt.safetensors"), ("quantize", "net.safetensors")], ids="-".join)
+def test_what_cannot_be_measured_leaves_no_file(words, chain, tmp_path):
+    """Test data of other classes are refused before anything is written."""
+    with np.load(chain / "frames.npz") as archive:
+        np.savez(tmp_path / "from_one.npz", frames=archive["frames"], labels=archive["labels"] + 10)
+    data = ("--test-data", tmp_path / "from_one.npz", "--out", tmp_path / "q.safetensors")
+    assert "labels: must be in 0..9; got 1" in run(words[0], chain / words[1], *data, expect=2)
+    assert not (tmp_path / "q.safetensors").exists()
+
+
 def test_quantize_ranks_its_nodes(chain, tmp_path):
     """--report names each population and the command that keeps the dearest at more bits."""
     words = ("quantize", chain / "net.safetensors", "--samples", 16, "--bits", 3, "--out", tmp_path / "q.safetensors")

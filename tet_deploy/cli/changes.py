@@ -16,6 +16,7 @@ from tet_deploy.ir.shapes import padded_macs
 from tet_deploy.links import Deviation, Link, Pair, compared
 from tet_deploy.links.link import fast_runtime, of_graph
 from tet_deploy.links.tables import deviation_tables, deviation_values
+from tet_deploy.pipeline import known_labels
 
 _MACS = 5e9  # multiply-accumulates of a few seconds; between these numbers of samples
 _FEWEST, _MOST = 8, 256
@@ -42,6 +43,13 @@ class Change(NamedTuple):
 
 def held_out(graph: Graph, used: str | None, count: int, test_data: str | None, test_samples: int | None) -> Shown | None:
     """Samples that were not used: of the test split, or behind the first `count` of a file; None where there are none."""
+    shown = _unused(graph, used, count, test_data, test_samples)
+    if shown is not None:
+        known_labels(graph, shown.frames, None)  # before long work
+    return shown
+
+
+def _unused(graph: Graph, used: str | None, count: int, test_data: str | None, test_samples: int | None) -> Shown | None:
     from tet_deploy.data import DATA
 
     if test_samples == 0:

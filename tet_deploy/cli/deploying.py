@@ -71,8 +71,8 @@ def convert(
     assert model.graph is not None
     traced = model.graph.with_metadata(**model.metadata)
     graph = lower(traced, samples_for(traced, frames, samples, split="train").frames)
-    save(graph, out)
     shown = held_out(graph, frames, samples, test_data, test_samples)
+    save(graph, out)
     change = None if shown is None else measured(model, graph, str(out), shown)
     result = {"network": str(out), "digest": graph.digest(), "change": change_values(change)}
     print_result(as_json, result, f"wrote {out}")

@@ -6,13 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Progress, Recording, tell_ranges
 from tet_deploy.data.frames import check_labels
 from tet_deploy.deployment import side_by_side
-from tet_deploy.errors import DataError
 from tet_deploy.ir.graph import Graph
 from tet_deploy.links.deviation import Deviation
 from tet_deploy.links.flips import flips
@@ -20,7 +17,6 @@ from tet_deploy.links.link import common_probes
 from tet_deploy.links.measure import deviation
 from tet_deploy.links.pair import Pair
 from tet_deploy.range_totals import RangeTotals
-from tet_deploy.wording import number_of
 
 Bars = Callable[[str], Progress | None]
 
@@ -65,23 +61,18 @@ def compare(
     >>> print(td.compare(model, int8, frames, labels))  # doctest: +SKIP
     """
     pair = Pair.of(first, second, frames)
-    batches = pair.batches(frames)
-    if labels is not None:
-        labels = check_labels(labels, samples=len(labels), classes=pair.first.classes)
-    found = compared(pair, batches, labels, progress=progress)
+    found = compared(pair, pair.batches(frames), labels, progress=progress)
     tell_ranges(found.ranges)
     return found
 
 
-def compared(
-    pair: Pair, batches: FrameBatches, labels: np.ndarray | None = None, *, progress: Bars | None = None
-) -> Deviation:
+def compared(pair: Pair, batches: FrameBatches, labels: Any = None, *, progress: Bars | None = None) -> Deviation:
     """As `compare`, of links and frames at hand; labels [B] of these samples, by default those that their source knows."""
     if labels is None:
         every = getattr(batches.source, "labels", None)
-        labels = None if every is None else np.asarray(every[batches.start : batches.stop])
-    elif len(labels) < len(batches):
-        raise DataError(f"labels: must be one a sample; got {len(labels)} for {number_of('sample', len(batches))}.")
+        labels = None if every is None else every[batches.start : batches.stop]
+    if labels is not None:
+        labels = check_labels(labels, samples=len(batches), classes=pair.first.classes)
     expected = pair.equality_expected(batches)
     total: Deviation | None = None
     for part, one, other in recordings_of(pair, batches, progress=progress):
