@@ -51,7 +51,11 @@ def main() -> None:
     try:
         supervisor = Supervisor(options.recording, options.shared_memory_prefix)
     except OSError as error:
-        sys.exit(f"error: {options.recording}: cannot write there: {error.strerror}.")
+        print(
+            f"error: {options.recording}: cannot write there: {error.strerror}. Choose a folder that exists.",
+            file=sys.stderr,
+        )
+        sys.exit(FAILED)
     try:
         if options.check is None:
             _run(options, supervisor)

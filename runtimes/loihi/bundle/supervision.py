@@ -7,10 +7,12 @@ stay behind. So a thread watches the processes, and the run always leaves throug
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +27,14 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_FOR_A_REASON = 5.0
 _LONGEST_FOLDER_FOR_SOCKETS = 50
 _LOOK = threading.Lock()  # two threads that read what a process sent would each get a part of it
+_END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux' prctl
+_KEEPER = """
+import os, shutil, sys, time
+while os.getppid() == int(sys.argv[1]):
+    time.sleep(0.1)
+for folder in sys.argv[2:]:
+    shutil.rmtree(folder, ignore_errors=True)
+"""
 FULL = "Make room in shared memory (/dev/shm) and on the disk, or use --engine numpy, which needs no shared memory."
 
 
@@ -37,7 +47,7 @@ class Supervisor:
         File beside which the scratch folder is made.
     shared_memory_prefix
         At most 10 characters, '/' first; given by a supervising program. It also names the folder of sockets. The run then
-        ends when that program does.
+        ends when that program does, which removes what a killed run leaves. Without one a small program of its own does.
     """
 
     def __init__(self, scratch_beside: Path, shared_memory_prefix: str | None) -> None:
@@ -45,6 +55,7 @@ class Supervisor:
         self._sockets = tempfile.tempdir = _folder_for_sockets(shared_memory_prefix)
         self._main_process = os.getpid()
         self._network: Any = None
+        self._keeper = None if shared_memory_prefix else _keeper_of(self.scratch, self._sockets)
         self._end = threading.RLock()  # whoever ends the run first decides how; a signal handler may come in between
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupted)
@@ -56,6 +67,7 @@ class Supervisor:
     def watch(self, process: Any) -> None:
         """Fail when an operating-system process behind a Lava network dies; call before the network is built."""
         self._network = process
+        os.register_at_fork(after_in_child=self._end_with_parent)
         _start_thread(self._watch_network, process)
 
     def end(self, code: int, reason: str = "") -> NoReturn:
@@ -72,8 +84,16 @@ class Supervisor:
                     segment.unlink()
             for folder in (self.scratch, self._sockets):
                 shutil.rmtree(folder, ignore_errors=True)
+            if self._keeper:
+                self._keeper.kill()
         finally:
             os._exit(code)
+
+    def _end_with_parent(self) -> None:
+        """In a process that Lava forks: be killed where this one is, and could not do it."""
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != self._main_process:
+            os._exit(FAILED)
 
     def _interrupted(self, number: int, frame: Any) -> None:
         if os.getpid() == self._main_process:  # the processes that Lava forks inherit this handler
@@ -150,6 +170,18 @@ def _folder_for_sockets(name: str | None) -> str:
         return tempfile.mkdtemp(prefix="lava-", dir=temporary)
     Path(temporary + name).mkdir(mode=0o700)
     return temporary + name
+
+
+def _keeper_of(*folders: Path | str) -> subprocess.Popen[bytes] | None:
+    """A program that outlives this one, to remove its folders where it is killed; none where orphans keep their parent's id."""
+    if os.name != "posix":
+        return None
+    command = [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid()), *map(str, folders)]
+    nothing = subprocess.DEVNULL
+    try:
+        return subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+    except OSError:  # no more processes, or no such interpreter any more
+        return None
 
 
 def _start_thread(target: Any, argument: Any) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -191,8 +192,30 @@ def test_a_recording_that_cannot_be_written_is_told(lava_python, bundle, tmp_pat
     for folder in (tmp_path / "absent", tmp_path / "frames.npy"):
         command = [lava_python.path, "-B", bundle / "run.py", tmp_path / "frames.npy", folder / "recording.npz"]
         done = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, timeout=60)
-        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-        assert "cannot write there" in done.stderr
+        assert (done.returncode, len(done.stderr.splitlines())) == (70, 1)  # 1 is for values that differ
+        assert "cannot write there" in done.stderr and "Choose a folder that exists" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["lava", "numpy"])
+def test_a_killed_run_by_itself_leaves_nothing(lava_python, bundle, tmp_path, watch, engine):
+    """Where no program of ours started it, either: no process, no shared memory, no socket, no scratch folder."""
+    np.save(tmp_path / "frames.npy", frames_of(np.random.default_rng(0), 5 * LONG))
+    command = [lava_python.path, "-B", bundle / "run.py", tmp_path / "frames.npy", tmp_path / "recording.npz"]
+    with tempfile.TemporaryDirectory() as sockets:
+        running = subprocess.Popen(
+            [*command, "--engine", engine], stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": sockets}
+        )
+        assert any(line.startswith("progress 1 ") for line in running.stderr)
+        opened = [path.resolve() for pid in watch.processes(bundle) for path in Path(f"/proc/{pid}/fd").iterdir()]
+        shared = [path for path in opened if path.parent == Path("/dev/shm")]
+        assert (len(list(Path(sockets).iterdir())), bool(shared)) == (1, engine == "lava")
+        running.kill()
+        running.communicate()
+        assert watch.leftovers(bundle) == []
+        until = time.monotonic() + 5
+        while [*tmp_path.glob(".lava-*"), *Path(sockets).iterdir(), *(path for path in shared if path.exists())]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 def test_a_python_without_numpy_is_told(bundle, tmp_path):
