@@ -173,7 +173,7 @@ def _folder_for_sockets(name: str | None) -> str:
 
 
 def _keeper_of(*folders: Path | str) -> subprocess.Popen[bytes] | None:
-    """A program that outlives this one, to remove its folders where it is killed; none where orphans keep their parent's id."""
+    """A program that outlives this one, to remove its folders where it is killed; not where orphans keep a parent."""
     if os.name != "posix":
         return None
     command = [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid()), *map(str, folders)]
