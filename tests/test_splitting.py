@@ -227,3 +227,4 @@ def test_a_cluster_that_is_not_there_is_named(folder, tmp_path):
         spread_out(folder, "run", tmp_path / "a", cluster="local:many")
     with pytest.raises(ExecutionError, match="no scheduler answers there"):
         spread_out(folder, "run", tmp_path / "b", cluster="tcp://127.0.0.1:9")
+    assert not [path for name in "ab" if (path := tmp_path / name / "parts").exists()]  # nothing was done that could be kept

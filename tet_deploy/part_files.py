@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,15 @@ class PartsFolder:
         for file, part in zip(found, self.parts, strict=True):
             if part.what != what:
                 raise ArtifactError(f"{file}: is of other work. Choose the same options as before, or remove {path}.")
+
+    @contextlib.contextmanager
+    def while_it_grows(self) -> Iterator[None]:
+        """Within it results are kept; where none was, the folder does not stay."""
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it holds some
+                self.path.rmdir()
 
     def keep(self, done: Done) -> None:
         """Add one result."""

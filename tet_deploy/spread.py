@@ -65,7 +65,7 @@ def carry_out(
         _on_cluster(opened.work, ranges, cluster, tell) if cluster else _on_processes(opened.work, ranges, workers, tell)
     )
     what = opened.what()
-    with contextlib.closing(results):
+    with kept.while_it_grows(), contextlib.closing(results):
         for result in results:
             if dataclasses.replace(result.what, of=what.of) != what:  # elsewhere files may have longer names
                 raise ExecutionError(
