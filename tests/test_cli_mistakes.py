@@ -60,7 +60,7 @@ MISTAKES = {
     "labels": (["train", "--data", "wrong_labels.npz"], "labels: must be at least 0", 2),
     "bits": (["finetune", "net.safetensors", "--bits", "9"], "--bits", 2),
     "a network for a checkpoint": (["finetune", "net.safetensors", "--out", "x"], "it is a network", 2),
-    "unknown data": (["train", "--data", "mnist"], "data 'mnist': must be one of", 2),
+    "unknown data": (["train", "--data", "mnist"], "data 'mnist': there is no such file or folder", 2),
     "usage": (["run"], "NETWORK", 2),
 }
 

@@ -13,7 +13,11 @@ from tet_deploy.errors import ArgumentError
     ("name", "options", "message"),
     [
         ("cifar-10", {}, "Did you mean 'cifar10'"),
-        ("nothing like it", {}, r"must be one of digits, .*imagenet, a folder of event files, or an \.npz\.$"),
+        (
+            "nothing like it",
+            {},
+            r"there is no such file or folder, nor .* one of digits, .*imagenet, a folder of event files, or an \.npz\.$",
+        ),
         ("dvs-cifar10", {"augmentations": {"flip": True}}, "no option 'augmentations'. Did you mean 'augmentation'"),
         ("digits", {"root": "here"}, "no option 'root'. It takes steps, seed"),
         ("digits", {"augmentation": {"flip": True}}, "no option 'augmentation'"),

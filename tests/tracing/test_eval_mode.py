@@ -358,7 +358,9 @@ def test_models_that_cannot_be_run_as_they_are_say_why(case):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((None, SHAPE), r"model: must be a torch\.nn\.Module; got a NoneType"),
+        ((None, SHAPE), r"model: must be a torch\.nn\.Module; got a NoneType\. Give the model itself"),
+        ((nn.Linear, SHAPE), r"got a type\. Give the model itself"),
+        ((nn.Linear(2, 3).state_dict(), SHAPE), r"got a OrderedDict\. Weights belong into one: model\.load_state_dict"),
         ((nn.Identity(), 8), r"input_shape: .*\(C, H, W\), \(C, L\) or \(N,\); got 8"),
         ((nn.Identity(), (2.5, 8)), "input_shape"),
         ((nn.Identity(), ()), "input_shape"),

@@ -92,4 +92,7 @@ def _loader(name: str) -> Callable[..., FrameData]:
     if path.is_file():
         return partial(load_frames_file, root=path)
     known = ", ".join(DATA)
-    raise ArgumentError(f"data {name!r}: must be one of {known}, a folder of event files, or an .npz.{nearest(name, DATA)}")
+    raise ArgumentError(
+        f"data {name!r}: there is no such file or folder, nor a data set of that name. Use one of {known}, a folder of "
+        f"event files, or an .npz.{nearest(name, DATA)}"
+    )

@@ -128,7 +128,12 @@ def _checked(model: Any, input_shape: Any, encoding: Any) -> Shape:
     if isinstance(model, Graph):
         raise ArgumentError("model: is a graph already. Lower it: td.lower(graph).")
     if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model: must be a torch.nn.Module; got a {type(model).__name__}.")
+        way_out = (
+            "Weights belong into one: model.load_state_dict(...)."
+            if isinstance(model, Mapping)
+            else "Give the model itself."
+        )
+        raise ArgumentError(f"model: must be a torch.nn.Module; got a {type(model).__name__}. {way_out}")
     if encoding not in ("analog", "events"):
         raise ArgumentError(f"encoding: must be 'analog' or 'events'; got {encoding!r:.80}.")
     try:
