@@ -16,6 +16,7 @@ from tet_deploy.passes.snap_to_grid import frames_fit
 from tet_deploy.pipeline import equality_expected
 from tet_deploy.reporting import SampleView
 from tet_deploy.testing import random_float_network, random_frames
+from tet_deploy.training import ArrayFeed
 from tet_deploy.training.evaluation import accuracy_by_step, readouts
 
 RNG = np.random.default_rng(0)
@@ -51,6 +52,7 @@ TAKE_FRAMES = {  # what each public function makes of frames and labels, in a fo
     "simulate": lambda x, y: simulate(x[0, :, 0] / 99)[0],
     "readouts": lambda x, y: readouts(MODEL, x),
     "accuracy": lambda x, y: accuracy_by_step(x.reshape(2, 3, -1), y),
+    "ArrayFeed": lambda x, y: ArrayFeed(x, y, steps=2).frames,
 }  # fmt: skip
 
 

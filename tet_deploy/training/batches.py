@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tet_deploy.contracts import Frames, as_array
 from tet_deploy.data.frames import check_labels
 from tet_deploy.data.sources import ArrayFrames, FrameSource
 from tet_deploy.errors import DataError, TetDeployError
@@ -80,8 +81,9 @@ class ArrayFeed:
         Frames that are not finite numbers [T, N, *shape] with T steps, or labels that do not fit.
     """
 
-    def __init__(self, frames: np.ndarray, labels: np.ndarray, *, steps: int, classes: int | None = None) -> None:
-        shape = np.shape(frames)
+    def __init__(self, frames: Frames, labels: Any, *, steps: int, classes: int | None = None) -> None:
+        frames = as_array(frames)
+        shape = frames.shape
         if len(shape) < 3 or shape[0] != steps or shape[1] < 1:
             raise DataError(
                 f"training frames: must be [T, N, *shape] with T = {steps} as in the recipe and at least one sample; "

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from tet_deploy.contracts import Progress
+from tet_deploy.contracts import Frames, Progress
 from tet_deploy.nn import TimeMajor
 from tet_deploy.training import claims
 from tet_deploy.training.batches import ArrayFeed
@@ -48,7 +47,7 @@ class TrainingResult:
 
 
 def train(
-    model: nn.Module, frames: np.ndarray, labels: np.ndarray, recipe: Recipe, *, progress: Progress | None = None
+    model: nn.Module, frames: Frames, labels: Any, recipe: Recipe, *, progress: Progress | None = None
 ) -> TrainingResult:
     """Train a network in place on frames in memory; it ends with the weights of the last epoch, in eval mode.
 
