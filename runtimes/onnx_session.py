@@ -18,7 +18,7 @@ from tet_deploy.contracts import (
     Progress,
     Recording,
     Step,
-    as_array,
+    check_frame,
     check_frames,
     check_samples,
     concatenate,
@@ -172,9 +172,9 @@ class OnnxRuntime:
         """One step of all samples; see `contracts.StreamingRuntime`. The state that was passed in stays as it was."""
         names = probe_names(self.populations, probes)
         self._need_outputs(names)
-        frames = check_frames(as_array(frame)[None], self.input_shape, self.encoding)
-        check_samples(frames[0], state)
-        seen, after = self._run(frames, names, state)
+        checked = check_frame(frame, self.input_shape, self.encoding)
+        check_samples(checked, state)
+        seen, after = self._run(checked[None], names, state)
         step = Step(
             spikes={name: array[0] for name, array in seen.spikes.items()},
             potentials={name: array[0] for name, array in seen.potentials.items()},

@@ -16,7 +16,7 @@ from tet_deploy.contracts import (
     Progress,
     Recording,
     Step,
-    as_array,
+    check_frame,
     check_frames,
     check_samples,
     concatenate,
@@ -76,7 +76,7 @@ class ReferenceRuntime:
         DataError
             The frame [B, *shape] does not fit the network.
         """
-        checked = check_frames(as_array(frame)[None], self.graph.input.shape, self.graph.input.encoding)[0]
+        checked = check_frame(frame, self.graph.input.shape, self.graph.input.encoding)
         check_samples(checked, state)
         return self._step(state, checked, probe_names(populations(self.graph), probes))
 

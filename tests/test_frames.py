@@ -8,7 +8,7 @@ import torch
 
 import tet_deploy as td
 from tet_deploy import counting, data
-from tet_deploy.batches import ArraySource
+from tet_deploy.batches import ArraySource, check_layout
 from tet_deploy.contracts import as_array, check_frames
 from tet_deploy.data.event_camera import simulate
 from tet_deploy.errors import ArgumentError, DataError, TetDeployWarning
@@ -153,6 +153,10 @@ def test_the_way_out_follows_from_the_shape(found, wanted, way_out):
     with pytest.raises(DataError) as caught:
         check_frames(np.zeros(found), wanted, "analog")
     assert way_out in str(caught.value)
+    if len(found) > 2:
+        with pytest.raises(DataError) as of_a_source:
+            check_layout(ArraySource(np.zeros(found, np.float32)), wanted)
+        assert str(of_a_source.value).endswith(str(caught.value).partition(f"{found}. ")[2])
     assert ("[:, None]" in str(caught.value)) == ("[:, None]" in way_out)
 
 

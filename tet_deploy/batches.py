@@ -17,6 +17,7 @@ from tet_deploy.contracts import (
     Recording,
     Runtime,
     check_frames,
+    fitting,
     tell_other_steps,
 )
 from tet_deploy.errors import DataError, shown
@@ -188,7 +189,9 @@ def check_layout(source: Any, shape: Sequence[int]) -> None:
     if not len(source) or source.steps < 1:
         raise DataError(f"frames: need at least one step and one sample; the source has {len(source)} samples.")
     if _as_images(source.shape) != tuple(shape):
-        raise DataError(f"frames: the network takes frames {tuple(shape)}; the source gives {shown(tuple(source.shape))}.")
+        found = tuple(source.shape)
+        way_out = fitting((source.steps, len(source), *found), shape)
+        raise DataError(f"frames: the network takes frames {tuple(shape)}; the source gives {shown(found)}. {way_out}")
 
 
 def _as_images(shape: Sequence[int]) -> Shape:

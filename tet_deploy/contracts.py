@@ -22,6 +22,7 @@ from tet_deploy.wording import number_of
 
 Progress = Callable[[int, int], None]  # (done, total)
 Frames = Any  # a numpy array or a torch tensor, [T, B, C, H, W] or [T, B, N]: time first, then samples
+_OTHER_FRAMES = "Those are frames of another size or of other data. Take such as the network was trained on."
 Probes = str | Sequence[str]  # "all" | "spikes" | "none" | names of LIF nodes
 
 
@@ -266,7 +267,7 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
         array = array[:, :, :, None]  # lines [C, L] are images of height 1
     if array.ndim != len(shape) + 2 or tuple(array.shape[2:]) != tuple(shape):
         raise DataError(
-            f"frames: the network takes {layout}, time first; got shape {array.shape}. {_fitting(array.shape, shape)}"
+            f"frames: the network takes {layout}, time first; got shape {array.shape}. {fitting(array.shape, shape)}"
         )
     if array.shape[0] < 1 or array.shape[1] < 1:
         raise DataError(f"frames: need at least one step and one sample in {layout}; got shape {array.shape}.")
@@ -285,6 +286,21 @@ def check_frames(frames: Frames, shape: Sequence[int], encoding: str) -> np.ndar
             "Give each polarity a channel of its own, or trace with encoding='analog'."
         )
     return array
+
+
+def as_lines(shape: Sequence[int]) -> tuple[int, ...]:
+    """(C, L) of images of height 1, which lines [C, L] are to a network; any other shape as it is."""
+    return (shape[0], shape[2]) if len(shape) == 3 and shape[1] == 1 else tuple(shape)
+
+
+def check_frame(frame: Any, shape: Sequence[int], encoding: str) -> np.ndarray:
+    """One step's frame as float32 [B, *shape]; as `check_frames`."""
+    array, shape = as_array(frame), tuple(shape)
+    if array.shape[1:] not in (shape, as_lines(shape)):
+        layout, way_out = f"[B, {', '.join(map(str, shape))}]", _fitting_a_step(array.shape, shape)
+        raise DataError(f"frame: a step takes {layout}; got shape {array.shape}. {way_out}")
+    frames = check_frames(array[None], shape, encoding)
+    return np.asarray(frames[0])
 
 
 def check_shown(recording: Recording, frames: np.ndarray) -> None:
@@ -318,9 +334,20 @@ def check_samples(frame: np.ndarray, state: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def _fitting(found: tuple[int, ...], shape: Sequence[int]) -> str:
-    """How frames of another shape could be made to fit, as far as their shape tells."""
-    shape = tuple(shape)
+def _fitting_a_step(found: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """How a frame of another shape could be made to fit, as far as its shape tells."""
+    if found == shape:
+        return "Add an axis: frame[None] is that of one sample."
+    if found[2:] == shape:
+        return "Those are several steps: show them one by one."
+    if found[1:] == (*shape[1:], shape[0]):
+        return "Channels stand last: np.moveaxis(frame, -1, 1) puts them where they belong."
+    return _OTHER_FRAMES
+
+
+def fitting(found: Sequence[int], shape: Sequence[int]) -> str:
+    """How frames of another shape [T, B, ...] could be made to fit, as far as their shape tells."""
+    found, shape = tuple(found), tuple(shape)
     if found == shape:
         return "Add time and samples: frames[None, None] is one step of one sample."
     if found[1:] == shape:
@@ -332,4 +359,4 @@ def _fitting(found: tuple[int, ...], shape: Sequence[int]) -> str:
         return "Channels stand last: np.moveaxis(frames, -1, 2) puts them where they belong."
     if len(found) > 2 and math.prod(found[2:]) == math.prod(shape):
         return f"Reshape them: frames.reshape({', '.join(map(str, (*found[:2], *shape)))})."
-    return "Those are frames of another size or of other data. Take such as the network was trained on."
+    return _OTHER_FRAMES

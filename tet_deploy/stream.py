@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from tet_deploy.arguments import whole
-from tet_deploy.contracts import Probes, Step, StreamingRuntime, as_array, sum_dtype, tell_ranges
+from tet_deploy.contracts import Probes, Step, StreamingRuntime, as_array, as_lines, sum_dtype, tell_ranges
 from tet_deploy.deployment import deployed
 from tet_deploy.errors import ArgumentError, RangeWarning, shown, warn
 from tet_deploy.ir.graph import Graph
@@ -157,7 +157,7 @@ class Stream:
             Values of a node left the chip's range for the first time in this stream; `ranges` of each step has the numbers.
         """
         array = as_array(frame)
-        if self.samples == 1 and array.shape == self._shape:
+        if self.samples == 1 and array.shape in (self._shape, as_lines(self._shape)):
             array = array[None]
         begun = time.perf_counter()
         seen, self._state = self._runner.step(self._state, array, probes=self._probes)

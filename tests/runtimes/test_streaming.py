@@ -1,5 +1,7 @@
 """A runtime driven a step at a time gives what a whole run gives."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ import tet_deploy as td
 from tet_deploy.contracts import recorded
 from tet_deploy.errors import ArgumentError, ArtifactError, DataError
 from tet_deploy.exporters.to_onnx import to_onnx
+from tet_deploy.ir.graph import chain
+from tet_deploy.ir.nodes import LIF, Conv, Flatten, Input, Linear, Readout
 from tet_deploy.runtimes.onnx_session import OnnxRuntime
 from tet_deploy.runtimes.reference import ReferenceRuntime
 from tet_deploy.testing import random_float_network, random_frames, random_quantized_network
@@ -52,7 +56,7 @@ def test_a_file_without_states_says_how_to_get_them(tmp_path):
 def test_a_frame_that_does_not_fit_is_refused():
     """The layout is checked at every step."""
     runtime = ReferenceRuntime(random_quantized_network(np.random.default_rng(0)))
-    with pytest.raises(DataError, match="frames: the network takes"):
+    with pytest.raises(DataError, match="frame: a step takes"):
         runtime.step(runtime.start(1), np.zeros((1, 2)))
 
 
@@ -83,10 +87,49 @@ def test_one_stream_takes_frames_without_an_axis_of_samples():
     with pytest.raises(ArgumentError, match="has seen no frame"):
         stream.decisions  # noqa: B018
     for frame in frames:
-        with pytest.raises(DataError, match="the network takes"):
+        with pytest.raises(DataError, match="frame: a step takes"):
             stream.step(frame[0, 0])
         stream.step(frame[0])
     assert np.array_equal(stream.decisions, td.run(graph, frames).decisions)
+
+
+@pytest.mark.parametrize("runtime", ["reference", "onnx"])
+def test_one_stream_takes_lines_without_an_axis_of_samples(runtime):
+    """Of a network of lines, [C, L] is a frame, and [B, C, L] one of each stream."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        Input(name="input", shape=(2, 1, 6), encoding="events"),
+        Conv(name="conv", weight=rng.normal(size=(3, 2, 1, 3)).astype(np.float32)),
+        LIF(name="lif", threshold=0.5),
+        Flatten(name="flatten"),
+        Linear(name="fc", weight=rng.normal(size=(2, 12)).astype(np.float32)),
+        Readout(name="readout"),
+    ]
+    frames = rng.poisson(0.5, (3, 1, 2, 6)).astype(np.float32)
+    graph = td.lower(chain(nodes), frames)
+    for shown in (frames, frames[:, 0], frames[:, 0, :, None], frames[:, :, :, None]):
+        with td.Stream(graph, runtime=runtime) as stream:
+            found = [stream.step(frame).readout for frame in shown]
+        assert np.array_equal(found, td.run(graph, frames).readout)
+
+
+@pytest.mark.parametrize("runtime", ["reference", "onnx"])
+@pytest.mark.parametrize(
+    ("found", "way_out"),
+    [
+        ((3, 8, 7), r"frame\[None\]"),
+        ((4, 6, 3, 8, 7), "show them one by one"),
+        ((6, 8, 7, 3), r"np\.moveaxis\(frame, -1, 1\)"),
+        ((6, 3, 8, 8), "of another size"),
+        ((), "of another size"),
+    ],
+)
+def test_a_frame_that_does_not_fit_is_told_as_it_was_given(runtime, found, way_out):
+    """Its own shape, that of a step, and a way out that fits."""
+    graph = random_float_network(np.random.default_rng(0), encoding="events")
+    message = rf"^frame: a step takes \[B, 3, 8, 7\]; got shape {re.escape(str(found))}\. .*{way_out}"
+    with td.Stream(td.lower(graph), runtime=runtime, samples=6) as stream, pytest.raises(DataError, match=message):
+        stream.step(np.zeros(found))
 
 
 def test_what_cannot_be_streamed_is_refused():
