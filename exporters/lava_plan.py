@@ -113,7 +113,10 @@ def lava_plan(graph: Graph) -> LavaPlan:
         A float network, a node that has no Lava process, or a number that does not fit a Loihi core.
     """
     if not graph.is_quantized:
-        raise GraphError("a Lava bundle needs a quantized network; this one holds floats. Quantize it: td.quantize.")
+        raise GraphError(
+            "a Lava bundle needs a quantized network; this one holds floats. Quantize it: td.quantize, or tet-deploy "
+            "quantize."
+        )
     plan = LavaPlan(check(graph, DEPLOYABLE), schedule(graph), dict(values(graph)))
     for node in graph:
         _describe(node, plan)

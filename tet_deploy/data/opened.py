@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tet_deploy.batches import ArraySource, Source
 from tet_deploy.data.catalogue import DATA, load
 from tet_deploy.data.frames import load_frames, samples_of
-from tet_deploy.errors import DataError
+from tet_deploy.errors import ArgumentError, DataError
 
 
 class Opened(NamedTuple):
@@ -51,5 +51,10 @@ def open_samples(name: str | None, about: Mapping[str, str], *, split: str = "te
         steps, seed = int(about.get("steps", 4)), int(about.get("seed", 0))
     except ValueError as error:
         raise DataError(f"the network's metadata on its data is broken ({error}). Give samples by {option}.") from None
-    name = name or about["data"]
-    return Opened(getattr(load(name, steps=steps, seed=seed, **options), split), samples_of(name, split))
+    which = name or about["data"]
+    try:
+        found = load(which, steps=steps, seed=seed, **options)
+    except ArgumentError as error:
+        way_out = f" The network was trained on that; say where samples are: {option} FILE.npz." if name is None else ""
+        raise ArgumentError(f"{error}{way_out}") from None
+    return Opened(getattr(found, split), samples_of(which, split))

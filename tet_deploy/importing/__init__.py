@@ -25,7 +25,8 @@ IMPORTERS = {
         kind=HDF5,
         options={
             "source": "who wrote it: spikingjelly, snntorch, norse, rockpool, tet_deploy or nir",
-            "reset": "what a spike does to the potential, where the file lost it: zero or subtract",
+            "reset": "what a spike does to the potential, where the file lost it: zero, zero-at-once, subtract, "
+            "subtract-delayed or subtract-twice",
             "dt": "seconds of a step",
             "encoding": "what the frames are, where the file does not say it: analog or events",
         },
