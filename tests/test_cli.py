@@ -111,6 +111,10 @@ def test_export_energy_report_and_inspect(folder):
     assert "Whatever the frames: sums (the chip holds 131,071), and steps until Lava answers" in " ".join(out.split())
     shown = json.loads(command("inspect", "int8.safetensors", "--json", cwd=folder)[0])
     assert {"wrap_impossible", "saturation_impossible"} < shown["certificates"][0].keys()
+    plan = json.loads((folder / "bundle" / "plan.json").read_text())["nodes"]
+    latency = {node["name"]: node["latency"] for node in plan}
+    told = {row["population"]: row["latency"] for row in shown["certificates"]}
+    assert told.pop("readout") > max(told.values()) and told == {name: latency[name] for name in told}
     nodes = shown["nodes"]
     assert nodes[0]["kind"] == "Input"
 

@@ -68,7 +68,10 @@ def inspect_file(
             terminal.say("\n".join(fault.message for fault in found) or f"{network}: {target} takes all of it")
         raise typer.Exit(1 if found else 0)
     if as_json:
-        certified = {"certificates": certificate_rows(graph)} if graph.is_quantized else {}
+        certified = {}
+        if graph.is_quantized:
+            latency = schedule(graph).latency
+            certified = {"certificates": [{**row, "latency": latency[row["population"]]} for row in certificate_rows(graph)]}
         print_json({"digest": graph.digest(), "metadata": dict(graph.metadata), "nodes": graph_rows(graph), **certified})
     else:
         terminal.say(graph_table(graph, str(network)))
