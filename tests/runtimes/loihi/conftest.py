@@ -55,11 +55,11 @@ class Watch:
         return token
 
     def leftovers(self, bundle: Path) -> list[str]:
-        """Processes of runs of a bundle, and shared memory and sockets under their names, that stay for five seconds.
+        """Processes of runs of a bundle, and shared memory and sockets under their names, that stay for 15 seconds.
 
         A process that was killed is listed until it has had its turn on a busy machine.
         """
-        until = time.monotonic() + 5
+        until = time.monotonic() + 15
         while True:
             places = [Path(folder) for folder in ("/dev/shm", "/tmp")]
             found = [str(path) for token in self.tokens for place in places for path in place.glob(f"td{token}_*")]
