@@ -71,7 +71,7 @@ WRONG = {  # what is called, and what the message says
     "model argument": (lambda: build("digits", depth=3), "depth"),
     "model sizes": (lambda: build("digits", shape=(1, 8, 8), classes=0), "at least one class"),
     "model of a checkpoint": (lambda: td.load_checkpoint("resnet", "x.pth"), "Use one of"),
-    "data": (lambda: data.load("mnist", steps=4), "data 'mnist'.*must be one of"),
+    "data": (lambda: data.load("mnist", steps=4), "data 'mnist': .*no such file .*one of digits.*Did you mean 'n-mnist'"),
     "data option": (lambda: data.load("digits", steps=4, width=3), "no option 'width'"),
     "data steps": (
         lambda: data.load("digits", steps=0),
