@@ -22,6 +22,7 @@ from tet_deploy.errors import GraphError, cut
 from tet_deploy.exporters.lava_latency import schedule
 from tet_deploy.ir.graph import Graph
 from tet_deploy.ir.spec import need_graph
+from tet_deploy.links import Pair, compared
 from tet_deploy.links.tables import link_values
 from tet_deploy.passes.snap_to_grid import OFF_GRID
 from tet_deploy.pipeline import agreement_of, equality_expected, known_labels, labels_of
@@ -86,8 +87,6 @@ def report(
     ArtifactError
         See `reporting.check_report_path`; it is looked at before anything is run.
     """
-    from tet_deploy.links import Pair, compared
-
     reporting.check_report_path(path)
     tables = choose(table, quantized=need_graph(graph).is_quantized)
     batches = FrameBatches.of(graph, frames)

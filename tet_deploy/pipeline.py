@@ -258,12 +258,17 @@ def equality_expected(graph: Graph, frames: Frames | Source) -> bool:
 
 def known_labels(graph: Graph, frames: FrameBatches, labels: Any) -> np.ndarray | None:
     """Classes of all samples, as the caller or else the source knows them."""
+    return labels_among(graph.shapes[graph.readout.name][0], frames, labels)
+
+
+def labels_among(classes: int, frames: FrameBatches, labels: Any) -> np.ndarray | None:
+    """As `known_labels`, of so many classes."""
     if labels is None:
         every = getattr(frames.source, "labels", None)
         labels = None if every is None else every[frames.start : frames.stop]
     if labels is None:
         return None
-    return check_labels(labels, samples=len(frames), classes=graph.shapes[graph.readout.name][0])
+    return check_labels(labels, samples=len(frames), classes=classes)
 
 
 def labels_of(labels: np.ndarray | None, part: FrameBatches, whole: FrameBatches) -> np.ndarray | None:

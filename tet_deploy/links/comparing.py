@@ -8,7 +8,6 @@ from typing import Any
 
 from tet_deploy.batches import FrameBatches, Source
 from tet_deploy.contracts import Frames, Progress, Recording, tell_ranges
-from tet_deploy.data.frames import check_labels
 from tet_deploy.deployment import side_by_side
 from tet_deploy.ir.graph import Graph
 from tet_deploy.links.deviation import Deviation
@@ -16,7 +15,9 @@ from tet_deploy.links.flips import flips
 from tet_deploy.links.link import common_probes
 from tet_deploy.links.measure import deviation
 from tet_deploy.links.pair import Pair
+from tet_deploy.pipeline import labels_among, labels_of
 from tet_deploy.range_totals import RangeTotals
+from tet_deploy.totals import plus
 
 Bars = Callable[[str], Progress | None]
 
@@ -68,21 +69,16 @@ def compare(
 
 def compared(pair: Pair, batches: FrameBatches, labels: Any = None, *, progress: Bars | None = None) -> Deviation:
     """As `compare`, of links and frames at hand; labels [B] of these samples, by default those that their source knows."""
-    if labels is None:
-        every = getattr(batches.source, "labels", None)
-        labels = None if every is None else every[batches.start : batches.stop]
-    if labels is not None:
-        labels = check_labels(labels, samples=len(batches), classes=pair.first.classes)
+    labels = labels_among(pair.first.classes, batches, labels)
     expected = pair.equality_expected(batches)
     total: Deviation | None = None
     for part, one, other in recordings_of(pair, batches, progress=progress):
-        start = part.start - batches.start
         one, other = pair.first.in_float_units(one), pair.second.in_float_units(other)
         here = deviation(
             one,
             other,
             (pair.first.thresholds, pair.second.thresholds),
-            labels=None if labels is None else labels[start : start + len(part)],
+            labels=labels_of(labels, part, batches),
             flips=flips(pair, one, other, part.frames()),
             same_units=pair.first.units == pair.second.units,
             same_network=pair.same_network,
@@ -91,7 +87,7 @@ def compared(pair: Pair, batches: FrameBatches, labels: Any = None, *, progress:
         )
         known = [_ranges(graph, run, part.start) for graph, run in zip(pair.graphs, (one, other), strict=True)]
         here = dataclasses.replace(here, ranges=known[0] | known[1])
-        total = here if total is None else total + here
+        total = plus(total, here)
     assert total is not None
     return total
 
